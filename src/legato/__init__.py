@@ -1,0 +1,1 @@
+"""Temporally consistent video tools built on image diffusion models."""

@@ -1,0 +1,82 @@
+"""Which device and dtype to compute with, and how much memory there is."""
+
+from pathlib import Path
+
+import torch
+
+from legato.errors import InputError, ResourceError
+
+CGROUP_LIMITS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the named device; `auto` prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        ResourceError: the device is not there.
+        InputError: the name means nothing to torch.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(
+            f"device={name!r}", why="torch does not know it", fix="use auto, cpu, cuda or mps"
+        ) from error
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(device.type, True):
+        raise ResourceError(
+            f"device={name!r}", why="this machine has none that torch can use", fix="use cpu"
+        )
+    return device
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the named dtype; `auto` takes bfloat16 where the hardware multiplies it.
+
+    Raises:
+        InputError: the name is not one of `DTYPES` or `auto`.
+    """
+    if name == "auto":
+        if device.type == "cpu":
+            fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
+            return torch.bfloat16 if fast else torch.float32
+        return torch.float16 if device.type == "mps" else torch.bfloat16
+    if name not in DTYPES:
+        raise InputError(
+            f"dtype={name!r}", why="not a supported precision", fix=f"use auto or one of {', '.join(DTYPES)}"
+        )
+    return DTYPES[name]
+
+
+def available_memory_bytes(device: torch.device) -> int:
+    """Return the free memory of the device; on a CPU, container limits count too."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = _system_available_bytes()
+    for limit_file, usage_file in CGROUP_LIMITS:
+        try:
+            free = min(free, int(limit_file.read_text()) - int(usage_file.read_text()))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return free
+
+
+def _system_available_bytes() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 4 * 1024**3  # systems without /proc: a modest machine

@@ -1,0 +1,1 @@
+"""From noise to latents: schedules, guidance, the denoising loop and its edits."""

@@ -1,0 +1,1 @@
+"""How faithful, how steady, how fast: measured, not claimed."""

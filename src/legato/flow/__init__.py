@@ -1,0 +1,1 @@
+"""Correspondences between frames: pure geometry on tensors."""

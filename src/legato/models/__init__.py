@@ -1,0 +1,1 @@
+"""Image diffusion models taught about time; knows no files of video and no flow estimator."""

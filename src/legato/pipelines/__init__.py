@@ -1,0 +1,1 @@
+"""One public function per job; joins video, flow, models and diffusion."""

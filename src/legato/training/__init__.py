@@ -1,0 +1,1 @@
+"""Train the embedded models: data, degradations, losses and recipes."""

@@ -1,0 +1,1 @@
+"""Files to frames and back; knows containers, colour and time, and no models."""
