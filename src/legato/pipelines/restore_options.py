@@ -1,0 +1,151 @@
+"""What a user may choose about the restoration of the picture itself; no files, no codecs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from legato.errors import InputError
+
+HOLDS = ("temporal", "propagation")
+PHASES = ("early", "middle", "late", "none")
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """Everything that changes the restored picture. Frozen, so it can be logged and replayed."""
+
+    num_inference_steps: int | None = None
+    """Denoising steps, 1 to 1000; more invents more detail and takes longer. Default: the model's own."""
+
+    noise_level: int | None = None
+    """How far the model may leave the input: 0 stays close to it, higher numbers hide more of its
+    damage and invent more. Default and highest number: the model's own."""
+
+    prompt: str = ""
+    """What the picture shows, in words that the model knows."""
+
+    negative_prompt: str = ""
+    """What the picture must not look like; counts only with a guidance scale above 1."""
+
+    guidance_scale: float | None = None
+    """How strongly the prompt is followed; 1 switches guidance off and is twice as fast as the rest.
+    Default: the model's own."""
+
+    consistency: str | None = None
+    """What holds the frames together, as a comma list: temporal (the model's temporal layers),
+    propagation (estimates carried along the optical flow), or none. Default: the model's own."""
+
+    propagate: str | None = None
+    """At which steps estimates are carried along the flow: early, middle, late, none, or step
+    numbers counted from 0 ("3,4"). Default: the model's own."""
+
+    color: Literal["wavelet", "adain", "none"] = "wavelet"
+    """Colour correction against the input: wavelet keeps the input's slow variations of colour,
+    adain its mean and spread per channel."""
+
+    fidelity: float = 0.0
+    """0 is the model's own picture; at 1 the output, reduced by area, gives the input again."""
+
+    strength: float = 1.0
+    """1 starts from pure noise; less starts part-way, from the input encoded by the model (refused
+    where a model carries no encoder)."""
+
+    seed: int = 0
+    """Seed of all noise. Each frame's noise depends on this and on its time only."""
+
+    tile: int | None = None
+    """Side of the square tiles that are computed at a time, in input pixels; 0 computes whole frames.
+    Smaller needs less memory. Default: the model's own."""
+
+    window: int | None = None
+    """Frames that are denoised together. Default: the model's own."""
+
+    def __post_init__(self) -> None:
+        _within("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        _within("noise_level", self.noise_level, 0, 999)
+        _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        _within("fidelity", self.fidelity, 0.0, 1.0)
+        _within("strength", self.strength, 0.0, 1.0)
+        _within("seed", self.seed, 0, 2**63 - 1)
+        _within("window", self.window, 1, 1024)
+        if self.tile:
+            _within("tile", self.tile, 16, 1 << 20)
+        elif self.tile is not None:
+            _within("tile", self.tile, 0, 0)
+        if self.color not in ("wavelet", "adain", "none"):
+            raise InputError(
+                f"color={self.color!r}",
+                why="there is no such colour correction",
+                fix="use wavelet, adain or none",
+            )
+        if self.consistency is not None:
+            holds(self.consistency)
+        if self.propagate is not None:
+            propagation_steps(self.propagate, num_inference_steps=MAX_STEPS)
+
+
+def holds(consistency: str) -> frozenset[str]:
+    """Return the named ways of holding frames together; empty for `none`.
+
+    Raises:
+        InputError: a name is unknown, or `none` stands beside others.
+    """
+    names = [name.strip() for name in consistency.split(",") if name.strip()]
+    if names == ["none"]:
+        return frozenset()
+    unknown = [name for name in names if name not in HOLDS]
+    if unknown or not names:
+        raise InputError(
+            f"consistency={consistency!r}",
+            why=f"{unknown[0]!r} is not one of them" if unknown else "nothing is named",
+            fix=f"use a comma list of {', '.join(HOLDS)}, or none",
+        )
+    return frozenset(names)
+
+
+def propagation_steps(propagate: str, *, num_inference_steps: int) -> tuple[int, ...]:
+    """Return the steps, counted from 0, at which estimates are carried along the flow.
+
+    `early`, `middle` and `late` are up to three steps, every second one, around the middle of the
+    first, second and last third (of 30 steps: 2,4,6 / 12,14,16 / 22,24,26); below 8 steps it is one
+    step, and of a single step it is that step.
+
+    Raises:
+        InputError: the words mean nothing, or a number is not a step.
+    """
+    if propagate == "none":
+        return ()
+    if propagate in PHASES:
+        third = PHASES.index(propagate)
+        centre = (2 * third + 1) * (num_inference_steps - 1) // 6
+        chosen = (centre - 2, centre, centre + 2) if num_inference_steps >= 8 else (centre,)
+        return tuple(step for step in chosen if 0 <= step < num_inference_steps)
+    return _numbers(propagate, num_inference_steps)
+
+
+def _numbers(propagate: str, num_inference_steps: int) -> tuple[int, ...]:
+    parts: Sequence[str] = [part.strip() for part in propagate.split(",")]
+    if not all(part.isdecimal() and part.isascii() for part in parts):
+        raise InputError(
+            f"propagate={propagate!r}",
+            why="it is neither a word that means steps nor a list of step numbers",
+            fix=f"use {', '.join(PHASES)}, or numbers such as 3,4",
+        )
+    steps = sorted({int(part) for part in parts})
+    if steps[-1] >= num_inference_steps:
+        raise InputError(
+            f"propagate={propagate!r}",
+            why=f"the steps are 0 to {num_inference_steps - 1}",
+            fix="name steps in that range, or use more steps",
+        )
+    return tuple(steps)
+
+
+def _within(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InputError(
+            f"{name}={value}",
+            why=f"it must lie between {low} and {high}",
+            fix=f"use a number from {low} to {high}",
+        )
