@@ -1,0 +1,50 @@
+"""What a network predicts, and how it becomes an estimate of the clean latents and of the noise.
+
+z = alpha x_0 + sigma eps with alpha^2 + sigma^2 = 1; v = alpha eps - sigma x_0
+(Salimans and Ho 2022, arXiv:2202.00512, section 4).
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.diffusion.schedule import PredictionType
+
+
+def x0_eps_from(
+    prediction: Float[Tensor, "*shape"],
+    z: Float[Tensor, "*shape"],
+    *,
+    scales: tuple[float, float],
+    prediction_type: PredictionType,
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Return (x_0, eps), the estimates of the clean latents and of the noise in z.
+
+    Args:
+        prediction: the network's output.
+        z: the noisy latents it saw.
+        scales: (alpha, sigma) at that timestep.
+        prediction_type: what the output means: v, epsilon or x_0 (`sample`).
+    """
+    alpha, sigma = scales
+    if prediction_type == "v_prediction":
+        return alpha * z - sigma * prediction, alpha * prediction + sigma * z
+    if prediction_type == "epsilon":
+        return (z - sigma * prediction) / max(alpha, 1e-4), prediction
+    return prediction, (z - alpha * prediction) / max(sigma, 1e-4)
+
+
+def ddim_step(
+    x0: Float[Tensor, "*shape"], eps: Float[Tensor, "*shape"], *, scales: tuple[float, float]
+) -> Float[Tensor, "*shape"]:
+    """Return the latents at the next timestep: alpha' x_0 + sigma' eps.
+
+    DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, eq. 12). x_0 may have been edited since it
+    was estimated; eps stays the network's.
+
+    Args:
+        x0: clean estimate.
+        eps: noise estimate.
+        scales: (alpha', sigma') at the next timestep.
+    """
+    alpha, sigma = scales
+    return alpha * x0 + sigma * eps

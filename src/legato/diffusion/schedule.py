@@ -1,0 +1,150 @@
+"""How much signal and how much noise there is at each timestep, and which timesteps are visited.
+
+z_t = alpha_t x_0 + sigma_t eps, alpha_t = sqrt(ab_t), sigma_t = sqrt(1 - ab_t), where ab_t is the
+cumulative product of (1 - beta) over the training timesteps 0..t.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.errors import InputError, ModelError
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A noise schedule over discrete training timesteps, with diffusers' names and meanings.
+
+    Raises:
+        ModelError: a field holds something that this program does not know.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.0001
+    beta_end: float = 0.02
+    beta_schedule: str = "scaled_linear"
+    """`linear`, or `scaled_linear`: linear in sqrt(beta)."""
+
+    prediction_type: PredictionType = "v_prediction"
+    timestep_spacing: Spacing = "leading"
+    steps_offset: int = 1
+    set_alpha_to_one: bool = False
+    """Whether the step after the last ends at ab = 1; otherwise at ab of timestep 0."""
+
+    rescale_betas_zero_snr: bool = False
+    """Shift and scale sqrt(ab) so that the last timestep holds no signal (arXiv:2305.08891, alg. 1)."""
+
+    alphas_cumprod: Float[Tensor, " steps"] = field(init=False, repr=False, compare=False)
+    """ab, float32, one per training timestep."""
+
+    def __post_init__(self) -> None:
+        known = {
+            "beta_schedule": (self.beta_schedule, ("linear", "scaled_linear")),
+            "prediction_type": (self.prediction_type, ("epsilon", "v_prediction", "sample")),
+            "timestep_spacing": (self.timestep_spacing, ("leading", "trailing", "linspace")),
+        }
+        for name, (value, choices) in known.items():
+            if value not in choices:
+                raise ModelError(
+                    f"scheduler: {name}={value!r}",
+                    why=f"known are {', '.join(choices)}",
+                    fix="use a model with one of these schedules",
+                )
+        object.__setattr__(self, "alphas_cumprod", self._alphas_cumprod())
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> "Schedule":
+        """Build from the content of a diffusers `scheduler_config.json`; other keys are ignored.
+
+        Raises:
+            ModelError: the schedule is of a kind that this program does not know.
+        """
+        if config.get("trained_betas") is not None:
+            raise ModelError(
+                "scheduler: trained_betas",
+                why="only linear and scaled_linear schedules are known",
+                fix="use a model with one of these schedules",
+            )
+        known = {name: config[name] for name in _CONFIG_FIELDS if name in config}
+        return cls(**known)  # type: ignore[arg-type]
+
+    def timesteps(self, num_inference_steps: int) -> list[int]:
+        """Return the timesteps to visit, falling.
+
+        leading: k (T // N) + offset; trailing: round(T - k T / N) - 1, which begins at T - 1;
+        linspace: evenly from T - 1 to 0 (arXiv:2305.08891, table 2).
+
+        Raises:
+            InputError: not 1 to T steps.
+        """
+        total, count = self.num_train_timesteps, num_inference_steps
+        if not 1 <= count <= total:
+            raise InputError(
+                f"num_inference_steps={count}",
+                why=f"the model was trained with {total} timesteps",
+                fix=f"use 1 to {total}",
+            )
+        if self.timestep_spacing == "leading":
+            ratio = total // count
+            # T steps with an offset would leave the table by one
+            return [
+                min((count - 1 - k) * ratio + self.steps_offset, total - 1) for k in range(count)
+            ]
+        if self.timestep_spacing == "trailing":
+            return [round(total - k * total / count) - 1 for k in range(count)]
+        points = torch.linspace(0, total - 1, count, dtype=torch.float64) if count > 1 else None
+        return [0] if points is None else points.round().long().flip(0).tolist()
+
+    def scales(self, timestep: int | None) -> tuple[float, float]:
+        """Return (alpha, sigma) at a timestep; None is the end, after the last step."""
+        if timestep is None:
+            if self.set_alpha_to_one:
+                return 1.0, 0.0
+            timestep = 0
+        ab = self.alphas_cumprod[timestep].double()
+        return float(ab.sqrt()), float((1 - ab).sqrt())
+
+    def _alphas_cumprod(self) -> Float[Tensor, " steps"]:
+        count = self.num_train_timesteps
+        if self.beta_schedule == "linear":
+            betas = torch.linspace(self.beta_start, self.beta_end, count, dtype=torch.float64)
+        else:
+            roots = torch.linspace(
+                self.beta_start**0.5, self.beta_end**0.5, count, dtype=torch.float64
+            )
+            betas = roots.square()
+        products = torch.cumprod(1 - betas, dim=0)
+        if self.rescale_betas_zero_snr:
+            roots = products.sqrt()
+            first, last = roots[0].clone(), roots[-1].clone()
+            products = ((roots - last) * first / (first - last)).square()
+        return products.float()
+
+
+_CONFIG_FIELDS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "prediction_type",
+    "timestep_spacing",
+    "steps_offset",
+    "set_alpha_to_one",
+    "rescale_betas_zero_snr",
+)
+
+
+def started_part_way(timesteps: list[int], strength: float) -> list[int]:
+    """Return the last steps of a schedule: the share `strength` of them, at least one.
+
+    As diffusers' image-to-image pipelines: int(N strength) steps are kept.
+    """
+    kept = min(max(int(len(timesteps) * strength), 1), len(timesteps))
+    return timesteps[len(timesteps) - kept :]

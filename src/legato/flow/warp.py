@@ -1,0 +1,40 @@
+"""Backward warping: fetch each pixel from where the flow points."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def warp(
+    x: Float[Tensor, "N C H W"],
+    flow: Float[Tensor, "N 2 H W"],
+    *,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+    padding: Literal["zeros", "border"] = "zeros",
+) -> Float[Tensor, "N C H W"]:
+    """Return y with y(p) = x(p + flow(p)), computed in float32.
+
+    Args:
+        x: what to fetch from, any range.
+        flow: pixels, x then y; lives on the grid of the result.
+        mode: how x is read between its pixels.
+        padding: what lies outside x: zeros, or its border repeated.
+    """
+    rows, cols = x.shape[-2:]
+    ys, xs = torch.meshgrid(
+        torch.arange(rows, dtype=torch.float32, device=x.device),
+        torch.arange(cols, dtype=torch.float32, device=x.device),
+        indexing="ij",
+    )
+    field = flow.float()
+    grid = torch.stack(
+        (
+            2 * (xs + field[:, 0]) / max(cols - 1, 1) - 1,
+            2 * (ys + field[:, 1]) / max(rows - 1, 1) - 1,
+        ),
+        dim=-1,
+    )
+    return F.grid_sample(x.float(), grid, mode=mode, padding_mode=padding, align_corners=True)
