@@ -38,8 +38,8 @@ def ddim_step(
 ) -> Float[Tensor, "*shape"]:
     """Return the latents at the next timestep: alpha' x_0 + sigma' eps.
 
-    DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, eq. 12). x_0 may have been edited since it
-    was estimated; eps stays the network's.
+    DDIM with eta = 0 (Song et al. 2021, arXiv:2010.02502, eq. 12). x_0 may have been edited since
+    it was estimated; eps stays the network's.
 
     Args:
         x0: clean estimate.

@@ -39,7 +39,8 @@ class Schedule:
     """Whether the step after the last ends at ab = 1; otherwise at ab of timestep 0."""
 
     rescale_betas_zero_snr: bool = False
-    """Shift and scale sqrt(ab) so that the last timestep holds no signal (arXiv:2305.08891, alg. 1)."""
+    """Shift and scale sqrt(ab) so that the last timestep holds no signal (Lin et al. 2024,
+    arXiv:2305.08891, algorithm 1)."""
 
     alphas_cumprod: Float[Tensor, " steps"] = field(init=False, repr=False, compare=False)
     """ab, float32, one per training timestep."""

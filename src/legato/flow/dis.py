@@ -3,6 +3,8 @@
 Kroeger et al. 2016, arXiv:1603.03590.
 """
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import torch
@@ -21,9 +23,12 @@ class DisFlow:
     """
 
     def __init__(self, preset: str = "medium") -> None:
-        self._dis = cv2.DISOpticalFlow_create(
-            getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")
-        )
+        presets = {
+            "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+            "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+            "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+        }
+        self._dis = cv2.DISOpticalFlow.create(presets[preset])
 
     def __call__(
         self, frames: Float[Tensor, "T 3 H W"]
@@ -31,8 +36,8 @@ class DisFlow:
         """Return (flow_forward, flow_backward) as `FlowEstimator` says; on the CPU."""
         rows, cols = frames.shape[-2:]
         lumas = _padded_luma(frames)
-        forward = [self._flow(a, b) for a, b in zip(lumas[:-1], lumas[1:], strict=True)]
-        backward = [self._flow(b, a) for a, b in zip(lumas[:-1], lumas[1:], strict=True)]
+        forward = [self._flow(a, b) for a, b in pairwise(lumas)]
+        backward = [self._flow(b, a) for a, b in pairwise(lumas)]
         empty = torch.zeros(0, 2, rows, cols)
         return tuple(  # type: ignore[return-value]
             torch.stack(flows)[..., :rows, :cols].contiguous() if flows else empty

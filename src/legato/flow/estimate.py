@@ -20,8 +20,8 @@ class FlowEstimator(Protocol):
     ) -> tuple[Float[Tensor, "K 2 H W"], Float[Tensor, "K 2 H W"]]:
         """Return (flow_forward, flow_backward), float32 pixels, x then y, K = T - 1.
 
-        `flow_forward[k]` lives on frame k and points to frame k+1; `flow_backward[k]` lives on frame
-        k+1 and points to frame k. Frames are RGB in [-1, 1]; one frame gives empty flows.
+        `flow_forward[k]` lives on frame k and points to frame k+1; `flow_backward[k]` lives on
+        frame k+1 and points to frame k. Frames are RGB in [-1, 1]; one frame gives empty flows.
         """
         ...
 
@@ -33,7 +33,8 @@ def choose_estimator(
 
     Args:
         name: `dis` (OpenCV, no download) or `raft` (needs torchvision and a weights file).
-        weights: RAFT's weights, a safetensors or torch file in the original or torchvision's naming.
+        weights: RAFT's weights, a safetensors or torch file in the original's or torchvision's
+            naming.
         device: where RAFT computes; DIS always uses the CPU.
 
     Raises:

@@ -18,25 +18,28 @@ class Thresholds(NamedTuple):
     alpha2: float = ABSOLUTE
 
 
-def propagate(
+DEFAULT_THRESHOLDS = Thresholds()
+
+
+def propagate(  # noqa: PLR0913  (the settings of one formula)
     x: Float[Tensor, "B T C h w"],
     flow_forward: Float[Tensor, "B K 2 H W"],
     flow_backward: Float[Tensor, "B K 2 H W"],
     *,
     beta: float = 0.5,
     mode: Literal["nearest", "bilinear"] = "nearest",
-    thresholds: Thresholds = Thresholds(),  # noqa: B008  (immutable)
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     seed_previous: Float[Tensor, "B C h w"] | None = None,
 ) -> Float[Tensor, "B T C h w"]:
     """Fuse every frame with its neighbours along the flow; float32 inside, the dtype of x outside.
 
     With W the warped neighbour and M the consistency mask, first backward in time, P_T = x_T and
-    P_i = M (beta W(P_{i+1}) + (1 - beta) x_i) + (1 - M) x_i; then forward on the result, Q_1 = P_1 and
-    Q_i = M (beta W(Q_{i-1}) + (1 - beta) P_i) + (1 - M) P_i (Zhou et al. 2024, arXiv:2312.06640,
-    eq. 2-3).
+    P_i = M (beta W(P_{i+1}) + (1 - beta) x_i) + (1 - M) x_i; then forward on the result, Q_1 = P_1
+    and Q_i = M (beta W(Q_{i-1}) + (1 - beta) P_i) + (1 - M) P_i (Zhou et al. 2024,
+    arXiv:2312.06640, eq. 2-3).
 
-    Differs: the mask is the relative check of `occlusion.consistency`, as in the released code, not a
-    fixed threshold.
+    Differs: the mask is the relative check of `occlusion.consistency`, as in the released code, not
+    a fixed threshold.
 
     Args:
         x: estimates of consecutive frames.
@@ -82,4 +85,4 @@ def _resized(flow: Float[Tensor, "B K 2 H W"], size: tuple[int, ...]) -> Float[T
         return flow.float().reshape(*flow.shape[:3], *size)
     resized = F.interpolate(flow.float().flatten(0, 1), size=tuple(size), mode="area")
     factors = torch.tensor([size[1] / cols, size[0] / rows], device=flow.device).view(1, 2, 1, 1)
-    return (resized * factors).unflatten(0, flow.shape[:2])
+    return (resized * factors).reshape(*flow.shape[:3], *size)

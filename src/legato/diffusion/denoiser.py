@@ -1,0 +1,209 @@
+"""From noise to latents: the one denoising loop of every job.
+
+Per step: predict over windows (time) and tiles (space), merge the predictions with the plan's
+weights *before* guidance, convert to (x_0, eps), let edits change x_0, step. All tiles and windows
+share every step: there is one latent state.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from legato.diffusion.guidance import guide, needs_unconditional
+from legato.diffusion.prediction import ddim_step, x0_eps_from
+from legato.diffusion.schedule import Schedule
+from legato.diffusion.spans import Span, Tile, merge_tiles, merge_windows
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A video network, as `legato.models.inflate.VideoModel` is one."""
+
+    def __call__(
+        self,
+        sample: Float[Tensor, "B T C h w"],
+        timestep: Int[Tensor, " B"],
+        encoder_hidden_states: Float[Tensor, "B N D"],
+        class_labels: Int[Tensor, " B"] | None,
+    ) -> Float[Tensor, "B T c h w"]:
+        """Return the prediction that the schedule's `prediction_type` names."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What the network sees besides the noisy latents."""
+
+    prompt: Float[Tensor, "B N D"]
+    """Embedded prompt."""
+
+    negative_prompt: Float[Tensor, "B N D"] | None = None
+    """Embedded negative prompt; needed where the guidance scale is above 1."""
+
+    low_res: Float[Tensor, "B T C h w"] | None = None
+    """Clip stacked under the latents' channels, e.g. the noised low-resolution frames."""
+
+    noise_level: int | None = None
+    """Class label: how much noise `low_res` carries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """A network, its conditions, and the plan by which it covers a clip.
+
+    Calling it gives the merged predictions of one timestep.
+    """
+
+    network: Network
+    conditions: Conditions
+    windows: Sequence[Span]
+    """Plan over frames."""
+
+    tiles: Sequence[Tile] = ()
+    """Plan over latent cells; empty computes whole frames."""
+
+    dtype: torch.dtype = torch.float32
+    """Precision of the network; everything else is float32."""
+
+    kept: dict[tuple[int, int, str], Tensor] = field(default_factory=dict)
+    """Predictions of the first step that are already known, by (start, stop, branch) of their
+    window; the loop adds those that it computes. They depend on noise and input only, so a later
+    clip that holds the same window may have them."""
+
+    on_window: Callable[[], None] | None = None
+    """Called after each window of each step."""
+
+    def __call__(
+        self, z: Float[Tensor, "B T C h w"], timestep: int, *, branch: str, is_first: bool = False
+    ) -> Float[Tensor, "B T c h w"]:
+        """Return the prediction for a whole clip, float32.
+
+        Args:
+            z: noisy latents.
+            timestep: of the schedule's training.
+            branch: `prompt` or `negative_prompt`: which text the network sees.
+            is_first: whether this is the loop's first step, whose predictions `kept` may hold.
+        """
+
+        def predict(window: Span) -> Tensor:
+            key = (window.start, window.stop, branch)
+            known = self.kept.get(key) if is_first else None
+            if known is None:
+                known = self._predict_window(z, timestep, window, branch)
+            if is_first:
+                self.kept[key] = known
+            if self.on_window is not None:
+                self.on_window()
+            return known.to(z.device)
+
+        return merge_windows(self.windows, predict, num_frames=z.shape[1])
+
+    def _predict_window(
+        self, z: Float[Tensor, "B T C h w"], timestep: int, window: Span, branch: str
+    ) -> Float[Tensor, "B t c h w"]:
+        sample = z[:, window.start : window.stop]
+        if self.conditions.low_res is not None:
+            low_res = self.conditions.low_res[:, window.start : window.stop]
+            sample = torch.cat((sample, low_res), dim=2)
+        whole = _whole(sample)
+        return merge_tiles(
+            self.tiles or (whole,),
+            lambda tile: self._predict_tile(sample, timestep, tile, branch),
+            size=(whole.rows.stop, whole.cols.stop),
+        )
+
+    def _predict_tile(
+        self, sample: Float[Tensor, "B t C h w"], timestep: int, tile: Tile, branch: str
+    ) -> Float[Tensor, "B t c rows cols"]:
+        piece = sample[..., tile.rows.start : tile.rows.stop, tile.cols.start : tile.cols.stop]
+        text = getattr(self.conditions, branch)
+        level = self.conditions.noise_level
+        batch = sample.shape[0]
+
+        def labels(value: int) -> Tensor:
+            return torch.full((batch,), value, device=sample.device)
+
+        return self.network(
+            piece.to(self.dtype),
+            labels(timestep),
+            text.to(self.dtype).expand(batch, -1, -1),
+            None if level is None else labels(level),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where the loop is."""
+
+    index: int
+    """Counted from 0."""
+
+    num_steps: int
+    timestep: int
+
+
+Edit = Callable[[Step, Tensor], Tensor]
+"""(step, x_0 "B T C h w" float32) -> changed x_0."""
+
+Pin = Callable[[Step, Tensor, Tensor], Tensor]
+"""(step, edited x_0, latents after the step) -> latents after the step, some frames replaced."""
+
+
+@torch.no_grad()
+def denoise(
+    denoiser: Denoiser,
+    latents: Float[Tensor, "B T C h w"],
+    *,
+    schedule: Schedule,
+    timesteps: Sequence[int],
+    guidance_scale: float = 1.0,
+    hooks: tuple[Sequence[Edit], Sequence[Pin]] = ((), ()),
+) -> Float[Tensor, "B T C h w"]:
+    """Return clean latents, float32.
+
+    Args:
+        denoiser: network, conditions and plan.
+        latents: at the first timestep: noise, or a noised guess.
+        schedule: scales of signal and noise, and what the network predicts.
+        timesteps: falling; `schedule.timesteps(n)` or the tail of it.
+        guidance_scale: above 1 the negative prompt is predicted too.
+        hooks: edits, which change x_0 in turn (eps stays the network's own), and pins, which see
+            and may replace the latents after each step.
+    """
+    z = latents.float()
+    edits, pins = hooks
+    two_branches = needs_unconditional(guidance_scale)
+    ends = [*timesteps, None]
+    for index, (timestep, following) in enumerate(pairwise(ends)):
+        assert timestep is not None
+        step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
+        is_first = index == 0
+        unconditional = (
+            denoiser(z, timestep, branch="negative_prompt", is_first=is_first)
+            if two_branches
+            else None
+        )
+        conditional = denoiser(z, timestep, branch="prompt", is_first=is_first)
+        prediction = guide(conditional, unconditional, scale=guidance_scale)
+        x0, eps = x0_eps_from(
+            prediction,
+            z,
+            scales=schedule.scales(timestep),
+            prediction_type=schedule.prediction_type,
+        )
+        for edit in edits:
+            x0 = edit(step, x0)
+        z = ddim_step(x0, eps, scales=schedule.scales(following))
+        for pin in pins:
+            z = pin(step, x0, z)
+    return z
+
+
+def _whole(sample: Float[Tensor, "B t C h w"]) -> Tile:
+    rows, cols = sample.shape[-2:]
+    return Tile(Span(0, rows, (1.0,) * rows), Span(0, cols, (1.0,) * cols))
