@@ -1,0 +1,233 @@
+"""A file's facts, read from its content: streams, sizes, rates, colour, rotation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from legato.errors import DecodeError
+from legato.video.colour import (
+    MATRIX_NAMES,
+    ColourTags,
+    bit_depth_of,
+    declared_tags,
+    has_alpha,
+    tags_of,
+)
+from legato.video.container import (
+    choose_stream,
+    codec_name,
+    is_cover_art,
+    list_images,
+    open_container,
+)
+
+STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
+FieldOrder = Literal["progressive", "top", "bottom"]
+FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
+FRAMES_INSPECTED = 5  # enough to see interlaced flags behind an unflagged first frame
+PACKETS_INSPECTED = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamFacts:
+    """One stream of a file."""
+
+    index: int
+    type: str
+    """`video`, `audio`, `subtitle`, `attachment`, `data` or `unknown`."""
+    codec: str
+    language: str
+    title: str
+    is_cover_art: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFacts:
+    """What is known of a file, a folder of images or an image before its frames are decoded."""
+
+    path: Path
+    kind: Literal["video", "images", "image"]
+    width: int
+    """Stored pixel columns, before rotation and sample aspect."""
+    height: int
+    frame_rate: Fraction
+    """Average frames per second; only a guide where the rate varies."""
+    time_base: Fraction
+    """Seconds per tick of every frame's `pts`."""
+    num_frames_estimate: int | None
+    """As the container says; a damaged file may hold fewer. None: it does not say."""
+    duration_seconds: Fraction | None
+    rotation_deg: int
+    """Counter-clockwise turn that a player applies; the stored pixels are not turned."""
+    display_matrix: tuple[int, ...] | None
+    """The nine numbers behind `rotation_deg` (which also hold flips), or None."""
+    sample_aspect: Fraction
+    """Width of a pixel over its height."""
+    bit_depth: int
+    """Bits of a component: 8, 10, 12 or 16. More than 8 is decoded to uint16."""
+    has_alpha: bool
+    interlaced: FieldOrder
+    """Which field comes first; frames that are not progressive are deinterlaced when read."""
+    colour: ColourTags
+    stream_index: int
+    """The video stream that is read; 0 for images."""
+    streams: tuple[StreamFacts, ...]
+    container: str
+    """The demuxer's name, such as `mov,mp4,m4a,3gp,3g2,mj2`; `images` for a folder."""
+    codec: str
+    pixel_format: str
+    images: tuple[Path, ...] = ()
+    """The files of a folder of images, in natural order."""
+    notices: tuple[str, ...] = ()
+    """What a user should know: assumptions made and streams left aside."""
+
+
+def probe(path: Path) -> VideoFacts:
+    """Return the facts of a video file, a folder of images or an image, judged by content.
+
+    Raises:
+        DecodeError: there is nothing at `path` that can be decoded to frames.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DecodeError(f"{path}", why="no such file or folder", fix="check the spelling")
+    if path.is_dir():
+        return _probe_folder(path)
+    with open_container(path) as container:
+        return _probe_container(path, container)
+
+
+def stream_facts(stream: Stream) -> StreamFacts:
+    """Return the facts of any stream of an open container."""
+    return StreamFacts(
+        index=stream.index,
+        type=stream.type or "unknown",
+        codec=codec_name(stream),
+        language=stream.metadata.get("language", ""),
+        title=stream.metadata.get("title", ""),
+        is_cover_art=is_cover_art(stream),
+    )
+
+
+def _probe_folder(path: Path) -> VideoFacts:
+    images = list_images(path)
+    if not images:
+        names = sorted(p.name for p in path.iterdir())
+        found = f"it holds {', '.join(names[:5])}" if names else "it is empty"
+        raise DecodeError(f"{path}", why=f"no images in this folder; {found}", fix="give images")
+    first = probe(images[0])
+    return replace(
+        first,
+        path=path,
+        kind="images",
+        num_frames_estimate=len(images),
+        duration_seconds=len(images) / STILLS_RATE,
+        container="images",
+        images=images,
+    )
+
+
+def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
+    stream = choose_stream(path, container)
+    context = stream.codec_context
+    declared = declared_tags(context)
+    frames = _first_frames(path, container, stream)
+    first = frames[0]
+    is_image = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    alpha = has_alpha(first.format.name) or stream.metadata.get("alpha_mode") == "1"
+    field_order: FieldOrder = FIELD_ORDERS.get(context.field_order, "progressive")
+    if field_order == "progressive" and any(f.interlaced_frame for f in frames):
+        field_order = "top"  # the frames' own flags decide when they are deinterlaced
+    rate = _frame_rate(stream)
+    matrix = _display_matrix(first)
+    facts = VideoFacts(
+        path=path,
+        kind="image" if is_image else "video",
+        width=first.width,
+        height=first.height,
+        frame_rate=STILLS_RATE if is_image else rate,
+        time_base=1 / STILLS_RATE if is_image else _time_base(stream, frames, rate),
+        num_frames_estimate=1 if is_image else stream.frames or None,
+        duration_seconds=None if is_image else _duration(container, stream),
+        rotation_deg=first.rotation,
+        display_matrix=matrix,
+        sample_aspect=stream.sample_aspect_ratio or Fraction(1),
+        bit_depth=bit_depth_of(first.format.name),
+        has_alpha=alpha,
+        interlaced=field_order,
+        colour=tags_of(first, declared),
+        stream_index=stream.index,
+        streams=tuple(stream_facts(s) for s in container.streams),
+        container=container.format.name,
+        codec=codec_name(stream),
+        pixel_format=first.format.name,
+    )
+    return replace(facts, notices=tuple(_notices(facts)))
+
+
+def _first_frames(path: Path, container: InputContainer, stream: VideoStream) -> list[VideoFrame]:
+    """Decode the first few frames, stepping over packets that cannot be decoded."""
+    frames: list[VideoFrame] = []
+    num_packets = 0
+    try:
+        for packet in container.demux(stream):
+            num_packets += 1
+            try:
+                frames += packet.decode()
+            except av.error.FFmpegError:
+                continue
+            if len(frames) >= FRAMES_INSPECTED or (frames and num_packets > PACKETS_INSPECTED):
+                break
+    except (av.error.FFmpegError, EOFError):
+        pass
+    if not frames:
+        why = f"none of {num_packets - 1} packets of its {codec_name(stream)} stream can be decoded"
+        if num_packets <= 1:
+            why = f"its {codec_name(stream)} stream holds zero frames"
+        raise DecodeError(f"{path}", why=why, fix="check that it plays")
+    return frames
+
+
+def _time_base(stream: VideoStream, frames: list[VideoFrame], rate: Fraction) -> Fraction:
+    """Return the stream's time base, or one tick per frame where it carries no times."""
+    timed = any(f.pts is not None or f.dts is not None for f in frames)
+    return stream.time_base if timed and stream.time_base else 1 / rate
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def _frame_rate(stream: VideoStream) -> Fraction:
+    """Return the average rate, or the coded one where the file has no times to average."""
+    rates = (stream.average_rate, stream.guessed_rate)
+    return next((r for r in (rates if stream.duration else rates[::-1]) if r), STILLS_RATE)
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    data = cast(Any, frame.side_data).get("DISPLAYMATRIX")
+    return None if data is None else tuple(int(v) for v in np.frombuffer(bytes(data), np.int32))
+
+
+def _notices(facts: VideoFacts) -> Iterator[str]:
+    if facts.interlaced != "progressive":
+        yield f"interlaced ({facts.interlaced} field first): deinterlaced with bwdif"
+    if facts.colour.guessed:
+        name = MATRIX_NAMES[facts.colour.matrix]
+        yield f"no colour matrix in the file: {name} assumed for {facts.width}x{facts.height}"
+    others = [s for s in facts.streams if s.type == "video" and s.index != facts.stream_index]
+    for stream in others:
+        if not stream.is_cover_art:
+            yield f"second video stream {stream.index} ({stream.codec}) is not upscaled"
