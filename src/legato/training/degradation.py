@@ -1,0 +1,207 @@
+"""Make the low-resolution input of training from good clips.
+
+`second_order` is the video degradation of RealBasicVSR (Chan et al. 2022, arXiv:2111.12704,
+section 3.3), which also trained Upscale-A-Video (arXiv:2312.06640): blur, resize, noise, JPEG and
+video compression, twice, every parameter drawn once per clip and walking from frame to frame.
+`fast` is one round of the damage that the project measures at, over wider ranges.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+
+from legato.errors import InputError
+from legato.evaluation.datasets import Severity, degrade
+from legato.training.blur import Blur
+from legato.training.corruptions import INTERPOLATIONS, FitStep, Jpeg, Noise, Resize, Step
+from legato.training.random_walk import Walk
+from legato.training.video_compression import VideoCodec
+
+__all__ = [
+    "WIDE",
+    "Blur",
+    "Jpeg",
+    "Noise",
+    "Resize",
+    "SecondOrder",
+    "VideoCodec",
+    "Walk",
+    "fast",
+    "mixed",
+    "second_order",
+    "sharpen",
+]
+
+
+WIDE = Severity(
+    blur_sigma_px=(0.2, 3.2),
+    blur_axis_ratio=(0.6, 1.5),
+    noise_sigma=(0.0, 18.0),
+    jpeg_quality=(35, 95),
+    jpeg_probability=0.6,
+    crf=(16, 35),
+    crf_probability=0.85,
+)
+"""Ranges of `fast`: the levels of the measurements lie inside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondOrder:
+    """All parameters of the second-order degradation, in the order in which they act."""
+
+    blur_1: Blur = Blur()
+    resize_1: Resize = Resize()
+    noise_1: Noise = Noise()
+    jpeg_1: Jpeg = Jpeg()
+    video_1: VideoCodec = VideoCodec()
+
+    blur_2: Blur = Blur(probability=0.8, sigma_px=Walk(0.2, 1.5, 0.02))
+    resize_2: Resize = Resize(up_share=0.3, down_share=0.4, smallest=0.3, largest=1.2, step=0.03)
+    noise_2: Noise = Noise(sigma=Walk(1.0, 25.0, 0.1), poisson_scale=Walk(0.05, 2.5, 0.005))
+    jpeg_2: Jpeg = Jpeg()
+
+    video_2: VideoCodec = VideoCodec()
+    """Before or after the last two, with equal chances."""
+
+    last_interpolations: tuple[str, ...] = tuple(INTERPOLATIONS)
+    """Interpolations of the resize to the final size, equally likely."""
+
+    last_blur: Blur = field(
+        default_factory=lambda: Blur(
+            probability=0.8,
+            kinds=(("sinc", 1.0),),
+            omega_large_rad=Walk(math.pi / 3, math.pi, math.pi / 50),
+        )
+    )
+    """Ringing that follows the resize to the final size."""
+
+    def draw(
+        self, rng: np.random.Generator, num_frames: int, size: tuple[int, int]
+    ) -> tuple[Step, ...]:
+        """Settle one clip's parameters.
+
+        Args:
+            rng: the only source of randomness.
+            num_frames: frames of the clip.
+            size: rows and columns of the result.
+        """
+        stages: list[Step | None] = [
+            self.blur_1.draw(rng, num_frames),
+            self.resize_1.draw(rng, num_frames),
+            self.noise_1.draw(rng, num_frames),
+            self.jpeg_1.draw(rng, num_frames),
+            self.video_1.draw(rng),
+            self.blur_2.draw(rng, num_frames),
+            self.resize_2.draw(rng, num_frames),
+            self.noise_2.draw(rng, num_frames),
+            self.jpeg_2.draw(rng, num_frames),
+        ]
+        video: list[Step | None] = [self.video_2.draw(rng)]
+        interpolation = str(rng.choice(self.last_interpolations))
+        fit: list[Step | None] = [
+            FitStep(rows=size[0], columns=size[1], interpolation=interpolation),
+            self.last_blur.draw(rng, num_frames),
+        ]
+        stages += video + fit if rng.random() < 0.5 else fit + video
+        return tuple(stage for stage in stages if stage is not None)
+
+
+def second_order(
+    clip: UInt8[ndarray, "T H W 3"],
+    rng: np.random.Generator,
+    *,
+    scale: int = 4,
+    options: SecondOrder | None = None,
+) -> UInt8[ndarray, "T h w 3"]:
+    """Degrade and reduce a clip; the result has exactly H // scale rows and W // scale columns.
+
+    In the paper the input is made from the *sharpened* ground truth: pass `sharpen(clip)`.
+
+    Args:
+        clip: RGB; rows and columns beyond a multiple of `scale` are left out, at the bottom and at
+            the right, so that a pixel of the result covers exactly `scale` x `scale` pixels.
+        rng: the only source of randomness; a seed settles the result.
+        scale: full-size pixels per pixel of the result, along each axis.
+        options: ranges and probabilities; None is the paper's.
+
+    Raises:
+        InputError: a clip without frames, or smaller than one pixel of the result.
+    """
+    num_frames, rows, columns = len(clip), clip.shape[1] // scale, clip.shape[2] // scale
+    if min(num_frames, rows, columns) < 1:
+        raise InputError(
+            f"clip of {num_frames} frames, {clip.shape[1]} rows, {clip.shape[2]} columns",
+            why=f"at scale {scale} nothing would be left of it",
+            fix=f"give at least one frame of {scale} x {scale} pixels",
+        )
+    whole = clip[:, : rows * scale, : columns * scale]
+    frames = [frame.astype(np.float32) / 255 for frame in whole]
+    for step in (options or SecondOrder()).draw(rng, num_frames, (rows, columns)):
+        frames = step.apply(frames, rng)
+    if frames[0].shape[:2] != (rows, columns):  # the last codec rounds odd sizes to even ones
+        frames = FitStep(rows=rows, columns=columns, interpolation="bicubic").apply(frames, rng)
+    return np.stack([_stored(frame) for frame in frames])
+
+
+def fast(clip: UInt8[ndarray, "T H W 3"], rng: np.random.Generator) -> UInt8[ndarray, "T h w 3"]:
+    """Degrade and reduce a clip by four in one round, within `WIDE`.
+
+    Args:
+        clip: RGB, at least one frame of 4 x 4 pixels.
+        rng: the only source of randomness.
+    """
+    return degrade(clip, WIDE, rng)
+
+
+def mixed(
+    clip: UInt8[ndarray, "T H W 3"],
+    rng: np.random.Generator,
+    *,
+    second_order_share: float,
+    options: SecondOrder | None = None,
+) -> UInt8[ndarray, "T h w 3"]:
+    """Degrade and reduce a clip by four, sometimes by `second_order` and else by `fast`.
+
+    Args:
+        clip: RGB, at least one frame of 4 x 4 pixels.
+        rng: the only source of randomness.
+        second_order_share: probability of `second_order`.
+        options: ranges and probabilities of `second_order`; None is the paper's.
+
+    Raises:
+        InputError: the share is not a probability.
+    """
+    if not 0 <= second_order_share <= 1:
+        raise InputError(
+            f"second_order_share={second_order_share}",
+            why="it is a probability",
+            fix="use a number from 0 to 1",
+        )
+    if rng.random() < second_order_share:
+        return second_order(clip, rng, options=options)
+    return fast(clip, rng)
+
+
+def sharpen(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[ndarray, "T H W 3"]:
+    """Sharpen the ground truth by unsharp masking where it differs from its surroundings.
+
+    With b the picture blurred (51 pixels, sigma 8), d = y - b and m = blur(|d| > 10/255), the
+    result is m clip(y + d / 2) + (1 - m) y (Real-ESRGAN, arXiv:2107.10833, section 3.4).
+    """
+    return np.stack([_stored(_sharpened(frame.astype(np.float32) / 255)) for frame in clip])
+
+
+def _sharpened(y: Float32[ndarray, "H W 3"]) -> Float32[ndarray, "H W 3"]:
+    d = y - cv2.GaussianBlur(y, (51, 51), 8.0)
+    m = cv2.GaussianBlur((np.abs(d) * 255 > 10).astype(np.float32), (51, 51), 8.0)
+    sharpened: Float32[ndarray, "H W 3"] = m * (y + 0.5 * d).clip(0, 1) + (1 - m) * y
+    return sharpened
+
+
+def _stored(frame: Float32[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
+    stored: UInt8[ndarray, "H W 3"] = np.rint(frame.clip(0, 1) * 255).astype(np.uint8)
+    return stored

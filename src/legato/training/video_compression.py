@@ -1,0 +1,153 @@
+"""Send frames through a lossy video codec and back, in memory.
+
+Source: RealBasicVSR (Chan et al. 2022, arXiv:2111.12704): a random codec and bit rate per clip.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import av
+import cv2
+import numpy as np
+from av.codec.codec import UnknownCodecError
+from av.video.codeccontext import VideoCodecContext
+from jaxtyping import Float32, UInt8
+from numpy import ndarray
+
+from legato.errors import InputError, ResourceError
+from legato.training.random_walk import Mixture, check_mixture, choose
+
+DECODERS = {"libx264": "h264", "h264": "h264", "mpeg4": "mpeg4"}
+SMALLEST_SIDE_PX = 2  # 4:2:0 chroma needs one sample per two pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoCodec:
+    """How a clip is compressed: which codec, and how many bits per second."""
+
+    probability: float = 1.0
+    """Share of clips that are compressed."""
+
+    codecs: Mixture[str] = (("libx264", 1 / 3), ("h264", 1 / 3), ("mpeg4", 1 / 3))
+    """Encoders and their probabilities."""
+
+    lowest_bit_rate: int = 10_000
+    """Bits per second, included."""
+
+    highest_bit_rate: int = 100_000
+    """Bits per second, not included."""
+
+    frame_rate: int = 1
+    """Frames per second that the encoder is told; at 1 the bit rate counts bits per frame."""
+
+    def __post_init__(self) -> None:
+        check_mixture("codecs", self.codecs, list(DECODERS))
+        if not 0 < self.lowest_bit_rate < self.highest_bit_rate or self.frame_rate < 1:
+            raise InputError(
+                f"bit rates {self.lowest_bit_rate} to {self.highest_bit_rate} bit/s "
+                f"at {self.frame_rate} frames/s",
+                why="rates must be above 0 and the lowest below the highest",
+                fix="use for example 10000 to 100000 at 1 frame per second",
+            )
+
+    def draw(self, rng: np.random.Generator) -> "VideoStep | None":
+        """Draw one clip's codec and bit rate, or None where the clip is spared."""
+        if rng.random() >= self.probability:
+            return None
+        return VideoStep(
+            codec=choose(rng, self.codecs),
+            bit_rate=int(rng.integers(self.lowest_bit_rate, self.highest_bit_rate)),
+            frame_rate=self.frame_rate,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoStep:
+    """One clip's drawn compression."""
+
+    codec: str
+    bit_rate: int
+    frame_rate: int
+
+    def apply(
+        self, frames: list[Float32[ndarray, "_ _ 3"]], rng: np.random.Generator
+    ) -> list[Float32[ndarray, "_ _ 3"]]:
+        """Compress frames in [0, 1]; all come back at the first frame's size, made even.
+
+        Differs: pixels are rounded to 8 bits; the reference truncates, which darkens the picture.
+
+        Args:
+            frames: RGB; later frames may have other sizes and are resized to the first one's.
+            rng: not used; every step of a recipe has the same signature.
+        """
+        rows, columns = (max(SMALLEST_SIDE_PX, n - n % 2) for n in frames[0].shape[:2])
+        stored = [np.rint(_fit(frame, rows, columns).clip(0, 1) * 255) for frame in frames]
+        clip = np.stack(stored).astype(np.uint8)
+        shown = compress(clip, self.codec, bit_rate=self.bit_rate, frame_rate=self.frame_rate)
+        return [frame.astype(np.float32) / 255 for frame in shown]
+
+
+def compress(
+    clip: UInt8[ndarray, "T H W 3"], codec: str, *, bit_rate: int, frame_rate: int = 1
+) -> UInt8[ndarray, "T H W 3"]:
+    """Encode RGB frames as 4:2:0 video and decode them again.
+
+    One thread on both sides, so that the result does not depend on the machine's number of cores.
+
+    Args:
+        clip: RGB; rows and columns even, at least 2.
+        codec: an encoder of `DECODERS`.
+        bit_rate: mean bits per second that the encoder aims for.
+        frame_rate: frames per second that the encoder is told.
+
+    Raises:
+        InputError: odd rows or columns.
+        ResourceError: this build of PyAV lacks the encoder or the decoder.
+    """
+    rows, columns = clip.shape[1:3]
+    if rows % 2 or columns % 2:
+        raise InputError(
+            f"clip of {rows} rows and {columns} columns",
+            why="4:2:0 chroma covers two pixels in each direction",
+            fix="crop or resize to even rows and columns",
+        )
+    encoder, decoder = _open(codec, "w"), _open(DECODERS[codec], "r")
+    encoder.width, encoder.height, encoder.pix_fmt = columns, rows, "yuv420p"
+    encoder.bit_rate, encoder.framerate = bit_rate, Fraction(frame_rate)
+    encoder.time_base = Fraction(1, frame_rate)
+    packets = []
+    for index, pixels in enumerate(clip):
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = index, encoder.time_base
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoded = [frame for packet in packets for frame in decoder.decode(packet)]
+    decoded += decoder.decode(None)
+    assert len(decoded) == len(clip), "these encoders neither drop nor repeat frames"
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+
+
+def _open(name: str, mode: Literal["r", "w"]) -> VideoCodecContext:
+    try:
+        context = av.CodecContext.create(av.Codec(name, mode))
+    except UnknownCodecError as error:
+        raise ResourceError(
+            f"codec {name!r}",
+            why="this build of PyAV (FFmpeg) does not contain it",
+            fix="install PyAV's wheel from PyPI, or leave the codec out of VideoCodec.codecs",
+        ) from error
+    assert isinstance(context, VideoCodecContext)
+    context.thread_count = 1
+    return context
+
+
+def _fit(
+    frame: Float32[ndarray, "_ _ 3"], rows: int, columns: int
+) -> Float32[ndarray, "rows columns 3"]:
+    if frame.shape[:2] == (rows, columns):
+        return frame
+    resized: Float32[ndarray, "rows columns 3"] = cv2.resize(
+        frame, (columns, rows), interpolation=cv2.INTER_LINEAR
+    )
+    return resized
