@@ -221,10 +221,10 @@ def _first_specified(*values: int) -> int:
     return next((int(v) for v in values if v != UNSPECIFIED), UNSPECIFIED)
 
 
-def _stretch(samples: NDArray[Any], white: int, target: int) -> NDArray[Any]:
+def _stretch(samples: NDArray[Any], white: int, target: int) -> NDArray[np.uint16]:
     """Return samples rescaled so that `white` becomes `target`, rounded and clipped."""
     if white == target:
-        return samples
+        return samples.astype(np.uint16, copy=False)
     wide = (samples.astype(np.uint32) * target + white // 2) // white
     return np.minimum(wide, 65535).astype(np.uint16)
 
@@ -236,11 +236,13 @@ def _quantise(samples: NDArray[Any], bits: int) -> NDArray[Any]:
 
 
 def _deep_rgb(frame: VideoFrame) -> NDArray[Any]:
-    samples, bits = frame.to_ndarray(), max(c.bits for c in frame.format.components)
+    samples: NDArray[Any] = frame.to_ndarray()
+    bits = max(c.bits for c in frame.format.components)
     if frame.format.name.startswith(("bgr", "bgra")):
         samples = np.concatenate((samples[..., 2::-1], samples[..., 3:]), axis=-1)
     if samples.dtype.kind == "f":
-        return np.round(np.clip(samples, 0, 1) * 65535).astype(np.uint16)
+        rounded: NDArray[Any] = np.rint(samples.clip(0, 1) * 65535)
+        return rounded.astype(np.uint16)
     return _stretch(samples.astype(np.uint16), (1 << bits) - 1, 65535)
 
 

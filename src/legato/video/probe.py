@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import av
 import av.error
@@ -30,10 +30,13 @@ from legato.video.container import (
     list_images,
     open_container,
 )
+from legato.video.images import display_matrix, orient
 
 STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
 FieldOrder = Literal["progressive", "top", "bottom"]
 FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
+SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut", "mpegts", "asf"}
+UNSEEKABLE = {"gif", "apng"}
 FRAMES_INSPECTED = 5  # enough to see interlaced flags behind an unflagged first frame
 PACKETS_INSPECTED = 400
 
@@ -64,6 +67,9 @@ class VideoFacts:
     """Average frames per second; only a guide where the rate varies."""
     time_base: Fraction
     """Seconds per tick of every frame's `pts`."""
+    seekable: bool
+    """Whether `read_frames` may seek to a keyframe; set it to False (`dataclasses.replace`) where a
+    full pass found damage or mended times."""
     num_frames_estimate: int | None
     """As the container says; a damaged file may hold fewer. None: it does not say."""
     duration_seconds: Fraction | None
@@ -145,22 +151,27 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     first = frames[0]
     is_image = container.format.name.endswith("_pipe") or container.format.name == "image2"
     alpha = has_alpha(first.format.name) or stream.metadata.get("alpha_mode") == "1"
+    if codec_name(stream) == "gif":
+        alpha = any(_see_through(frame) for frame in frames)
     field_order: FieldOrder = FIELD_ORDERS.get(context.field_order, "progressive")
     if field_order == "progressive" and any(f.interlaced_frame for f in frames):
         field_order = "top"  # the frames' own flags decide when they are deinterlaced
     rate = _frame_rate(stream)
-    matrix = _display_matrix(first)
+    matrix = display_matrix(first)
+    shown = orient(np.empty((first.height, first.width, 0)), matrix if is_image else None)
     facts = VideoFacts(
         path=path,
         kind="image" if is_image else "video",
-        width=first.width,
-        height=first.height,
+        width=shown.shape[1],
+        height=shown.shape[0],
         frame_rate=STILLS_RATE if is_image else rate,
         time_base=1 / STILLS_RATE if is_image else _time_base(stream, frames, rate),
+        seekable=container.format.name in SEEKABLE
+        and context.codec.canonical_name not in UNSEEKABLE,
         num_frames_estimate=1 if is_image else stream.frames or None,
         duration_seconds=None if is_image else _duration(container, stream),
-        rotation_deg=first.rotation,
-        display_matrix=matrix,
+        rotation_deg=0 if is_image else first.rotation,
+        display_matrix=None if is_image else matrix,
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
         bit_depth=bit_depth_of(first.format.name),
         has_alpha=alpha,
@@ -210,15 +221,15 @@ def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None
     return Fraction(container.duration, av.time_base) if container.duration else None
 
 
+def _see_through(frame: VideoFrame) -> bool:
+    """Tell whether any pixel of a GIF's picture, always decoded with opacity, is transparent."""
+    return bool((frame.to_ndarray(format="rgba")[..., 3] < 255).any())
+
+
 def _frame_rate(stream: VideoStream) -> Fraction:
     """Return the average rate, or the coded one where the file has no times to average."""
     rates = (stream.average_rate, stream.guessed_rate)
     return next((r for r in (rates if stream.duration else rates[::-1]) if r), STILLS_RATE)
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    data = cast(Any, frame.side_data).get("DISPLAYMATRIX")
-    return None if data is None else tuple(int(v) for v in np.frombuffer(bytes(data), np.int32))
 
 
 def _notices(facts: VideoFacts) -> Iterator[str]:

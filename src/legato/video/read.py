@@ -4,8 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from legato.video.frame import Frame
-from legato.video.probe import VideoFacts
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+from legato.errors import DecodeError
+from legato.video.clock import mend_times
+from legato.video.colour import EXACT, ColourConverter, to_depth
+from legato.video.decode import Picture, SeekError, decode_pictures, nominal_ticks
+from legato.video.deinterlace import deinterlace
+from legato.video.frame import Alpha, Frame, Pixels
+from legato.video.images import read_image
+from legato.video.probe import VideoFacts, probe
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,14 +25,27 @@ class ReadReport:
     num_frames: int = 0
     num_repeated: int = 0
     """Frames that could not be decoded and were replaced by the last good one."""
+    num_concealed: int = 0
+    """Frames that the decoder could restore only in part."""
     num_rescaled: int = 0
     """Frames of another size than the first, scaled to it."""
     num_retimed: int = 0
     """Frames whose presentation time was missing, doubled or went backwards."""
 
     def notices(self, facts: VideoFacts) -> list[str]:
-        """Return one sentence for each kind of damage found."""
-        raise NotImplementedError
+        """Return one sentence for each kind of damage found in a file read to its end."""
+        counts = (
+            (self.num_repeated, "could not be decoded; the last good frame stands in"),
+            (self.num_concealed, "are damaged; the decoder restored them in part"),
+            (self.num_rescaled, f"have another size; scaled to {facts.width}x{facts.height}"),
+            (self.num_retimed, "had no usable time; times were filled in"),
+        )
+        found = [f"{n} of {self.num_frames} frames {what}" for n, what in counts if n]
+        promised = facts.num_frames_estimate
+        if promised and promised > self.num_frames:
+            missing = promised - self.num_frames
+            found.append(f"{missing} of the {promised} frames that the file promises are missing")
+        return found
 
 
 def read_frames(
@@ -35,16 +58,153 @@ def read_frames(
     """Yield every frame in presentation order; never more than a few are in memory.
 
     Interlaced material is deinterlaced (bwdif, as many frames out as in). Frames that cannot be
-    decoded are replaced by the last good one (`repeated=True`).
+    decoded are replaced by the last good one (`repeated=True`); lost ones before the first good
+    one, by that.
 
     Args:
         path: a video, an image or a folder of images.
         facts: what `probe(path)` returned, to save probing again.
         start_pts: yield only frames with `pts >= start_pts`, the same bit for bit as when read
-            from the start.
+            from the start. Seeks to a keyframe where `facts.seekable`.
         report: filled with what had to be mended.
 
     Raises:
         DecodeError: there is no frame to be had.
     """
-    raise NotImplementedError
+    path = Path(path)
+    facts = facts or probe(path)
+    report = report if report is not None else ReadReport()
+    if facts.kind == "video":
+        frames = _video_frames(path, facts, start_pts, report)
+    else:
+        frames = _image_frames(facts, report)
+    for frame in frames:
+        if start_pts is None or frame.pts >= start_pts:
+            report.num_frames += 1
+            report.num_repeated += frame.repeated
+            yield frame
+
+
+def _video_frames(
+    path: Path, facts: VideoFacts, start_pts: int | None, report: ReadReport
+) -> Iterator[Frame]:
+    """Yield frames from a safe keyframe on, or from the start where there is none."""
+    if start_pts is not None and facts.seekable:
+        frames = _VideoReader(path, facts, report).frames(start_pts=start_pts)
+        try:
+            first = next(frames, None)
+        except SeekError:
+            first = None
+        if first is not None:
+            yield first
+            yield from frames
+            return
+    yield from _VideoReader(path, facts, report).frames(start_pts=None)
+
+
+class _VideoReader:
+    """One pass over a video stream: decode, deinterlace, mend times, convert to RGB."""
+
+    def __init__(self, path: Path, facts: VideoFacts, report: ReadReport) -> None:
+        self.path, self.facts, self.report = path, facts, report
+        self.converter = ColourConverter()
+
+    def frames(self, *, start_pts: int | None) -> Iterator[Frame]:
+        pictures = self._stand_ins(decode_pictures(self.path, self.facts, start_pts=start_pts))
+        if self.facts.interlaced != "progressive":
+            pictures = deinterlace(pictures, order=self.facts.interlaced)
+        timed = mend_times(
+            (((frame, repeated), pts) for frame, (pts, repeated) in pictures),
+            nominal=nominal_ticks(self.facts),
+            longest_slip=round(1 / self.facts.time_base),
+        )
+        previous: Frame | None = None
+        for (picture, repeated), pts, mended in timed:
+            self.report.num_retimed += mended
+            if repeated and previous is not None:
+                pixels, alpha = previous.pixels, previous.alpha
+            else:
+                pixels, alpha = self._to_rgb(picture)
+            previous = Frame(
+                pixels=pixels,
+                alpha=alpha,
+                pts=pts,
+                time_base=self.facts.time_base,
+                repeated=repeated,
+            )
+            yield previous
+
+    def _stand_ins(
+        self, pictures: Iterator[Picture]
+    ) -> Iterator[tuple[VideoFrame, tuple[int | None, bool]]]:
+        """Put the last good picture where one was lost; the first good one before it."""
+        last: VideoFrame | None = None
+        lost_at_start: list[int | None] = []
+        for picture in pictures:
+            if picture.frame is not None:
+                last = picture.frame
+                for pts in lost_at_start:
+                    yield last, (pts, True)
+                lost_at_start.clear()
+                self.report.num_concealed += picture.frame.is_corrupt
+                yield last, (picture.pts, False)
+            elif last is not None:
+                yield last, (picture.pts, True)
+            else:
+                lost_at_start.append(picture.pts)
+        if last is None:
+            raise DecodeError(
+                f"{self.path}", why="no frame can be decoded", fix="check that the file plays"
+            )
+
+    def _to_rgb(self, picture: VideoFrame) -> tuple[Pixels, Alpha | None]:
+        facts = self.facts
+        if (picture.width, picture.height) != (facts.width, facts.height):
+            self.report.num_rescaled += 1
+            picture = picture.reformat(
+                width=facts.width, height=facts.height, interpolation=EXACT, threads=1
+            )
+        pixels, alpha = self.converter.to_rgb(picture, facts.colour)
+        deep = facts.bit_depth > 8
+        pixels = to_depth(pixels, deep=deep)
+        return pixels, to_depth(alpha, deep=deep) if facts.has_alpha and alpha is not None else None
+
+
+def _image_frames(facts: VideoFacts, report: ReadReport) -> Iterator[Frame]:
+    """Yield a folder's images, or one image, at one size and depth; `pts` is the index."""
+    lost: list[int] = []
+    last: tuple[Pixels, Alpha | None] | None = None
+    for index, path in enumerate(facts.images or (facts.path,)):
+        try:
+            last = _at_facts(read_image(path), facts, report)
+        except DecodeError:
+            lost.append(index)
+        if last is not None:
+            pixels, alpha = last
+            for pts in [*lost, *([] if index in lost else [index])]:
+                yield Frame(
+                    pixels=pixels,
+                    alpha=alpha,
+                    pts=pts,
+                    time_base=facts.time_base,
+                    repeated=pts in lost,
+                )
+            lost.clear()
+    if last is None:
+        raise DecodeError(f"{facts.path}", why="no image can be decoded", fix="check the files")
+
+
+def _at_facts(
+    image: tuple[Pixels, Alpha | None], facts: VideoFacts, report: ReadReport
+) -> tuple[Pixels, Alpha | None]:
+    pixels, alpha = image
+    size = (facts.width, facts.height)
+    if (pixels.shape[1], pixels.shape[0]) != size:
+        report.num_rescaled += 1
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
+        alpha = None if alpha is None else cv2.resize(alpha, size, interpolation=cv2.INTER_CUBIC)
+    deep = facts.bit_depth > 8
+    if facts.has_alpha and alpha is None:
+        alpha = np.full(pixels.shape[:2], np.iinfo(pixels.dtype).max, pixels.dtype)
+    kept = to_depth(alpha, deep=deep) if facts.has_alpha and alpha is not None else None
+    return to_depth(pixels, deep=deep), kept

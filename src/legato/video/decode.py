@@ -1,0 +1,162 @@
+"""Packets to pictures: a stream decoded in presentation order, its losses made explicit."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from legato.video.container import open_container
+from legato.video.probe import VideoFacts
+
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders drop the opacity
+MAX_READ_ERRORS = 20  # in a row, before the rest of a damaged file is given up
+SEEK_MARGIN_FRAMES = 4  # deinterlacing looks at neighbours
+
+
+class SeekError(Exception):
+    """The position reached is no safe place to start decoding from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture with the raw time of its packet; None for one that was lost."""
+
+    frame: VideoFrame | None
+    pts: int | None
+
+
+def decode_pictures(
+    path: Path, facts: VideoFacts, *, start_pts: int | None = None
+) -> Iterator[Picture]:
+    """Yield the pictures of the facts' stream in presentation order.
+
+    A packet that cannot be decoded yields a `Picture` without a frame in its place. One thread
+    decodes: concealment of damage is then the same every time.
+
+    Args:
+        path: the file.
+        facts: its facts.
+        start_pts: begin at the last keyframe that lies safely before this raw time.
+
+    Raises:
+        SeekError: decoding from there would not give the same pictures as from the start.
+    """
+    with open_container(path) as container:
+        stream = container.streams[facts.stream_index]
+        assert isinstance(stream, VideoStream)
+        if start_pts is not None:
+            _seek(container, stream, start_pts, margin=nominal_ticks(facts) * SEEK_MARGIN_FRAMES)
+        decoder = _decoder(stream, facts)
+        yield from _Losses(sought=start_pts).follow(_packets(container, stream), decoder)
+
+
+def nominal_ticks(facts: VideoFacts) -> int:
+    """Return the usual distance of two frames in ticks, at least 1."""
+    return max(1, round(1 / (Fraction(facts.frame_rate) * facts.time_base)))
+
+
+def _seek(container: InputContainer, stream: VideoStream, pts: int, *, margin: int) -> None:
+    try:
+        container.seek(pts - margin, stream=stream, backward=True)
+    except (av.error.FFmpegError, OSError) as error:
+        raise SeekError from error
+
+
+def _decoder(stream: VideoStream, facts: VideoFacts) -> VideoCodecContext:
+    special = ALPHA_DECODERS.get(facts.codec)
+    if facts.has_alpha and special:
+        decoder = av.CodecContext.create(special, "r")
+        decoder.extradata = stream.codec_context.extradata
+        assert isinstance(decoder, VideoCodecContext)
+    else:
+        decoder = stream.codec_context
+    if decoder.name != "libdav1d":
+        decoder.thread_count = 1
+        decoder.thread_type = "NONE"
+    return decoder
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
+    """Yield packets, None for a place that cannot be read, and at last an empty packet."""
+    num_errors = 0
+    while num_errors < MAX_READ_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                if packet.size or packet.pts is not None:
+                    num_errors = 0
+                    yield packet
+            return
+        except av.error.EOFError:
+            return
+        except (av.error.FFmpegError, OSError):
+            num_errors += 1
+            yield None
+
+
+class _Losses:
+    """Notices which packets gave no picture although they should have.
+
+    Codecs may hide packets by design, so a packet without a picture counts as lost only between
+    a damage (an error or a packet flagged corrupt) and the next keyframe.
+    """
+
+    def __init__(self, *, sought: int | None) -> None:
+        self.sought = sought
+        self.waiting: list[int] = []
+        self.damaged = False
+        self.started = False
+
+    def follow(self, packets: Iterator[Any], decoder: VideoCodecContext) -> Iterator[Picture]:
+        """Yield decoded pictures and, between them, those that were lost."""
+        for packet in packets:
+            if packet is None or packet.is_corrupt:
+                self.damaged = True
+            if packet is None:
+                continue
+            if packet.pts is not None and not packet.is_discard:
+                heapq.heappush(self.waiting, packet.pts)
+            yield from self._decode(decoder, packet)
+        yield from self._decode(decoder, None)
+        while self.waiting:
+            pts = heapq.heappop(self.waiting)
+            if self.damaged:
+                yield Picture(None, pts)
+
+    def _decode(self, decoder: VideoCodecContext, packet: Any) -> Iterator[Picture]:  # noqa: ANN401
+        try:
+            frames = decoder.decode(packet)
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            self.damaged = True
+            return
+        for frame in frames:
+            pts = frame.pts if frame.pts is not None else frame.dts
+            if self.sought is not None and not self.started:
+                self._check_arrival(frame, pts)
+            yield from self._lost_before(pts)
+            self.started = True
+            yield Picture(frame, pts)
+            if frame.key_frame and not frame.is_corrupt:
+                self.damaged = False
+
+    def _lost_before(self, pts: int | None) -> Iterator[Picture]:
+        while pts is not None and self.waiting and self.waiting[0] <= pts:
+            lost = heapq.heappop(self.waiting)
+            if lost < pts and self.damaged:
+                yield Picture(None, lost)
+
+    def _check_arrival(self, frame: VideoFrame, pts: int | None) -> None:
+        """Refuse a start that would not give the same pictures as decoding from the beginning."""
+        assert self.sought is not None
+        if self.damaged or not frame.key_frame or pts is None or pts > self.sought:
+            raise SeekError

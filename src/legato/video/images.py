@@ -1,0 +1,60 @@
+"""Single images: read upright, and written in the format that a name tells."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from legato.errors import DecodeError
+from legato.video.colour import ColourConverter, declared_tags, tags_of
+from legato.video.container import choose_stream, open_container
+from legato.video.frame import Alpha, Pixels
+
+
+def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
+    """Return an image as RGB and opacity, upright: a camera's turn is applied, as viewers do.
+
+    Raises:
+        DecodeError: the file holds no picture that can be decoded.
+    """
+    with open_container(path) as container:
+        stream = choose_stream(path, container)
+        declared = declared_tags(stream.codec_context)
+        try:
+            frame = next(container.decode(stream), None)
+        except av.error.FFmpegError:
+            frame = None
+        if frame is None:
+            raise DecodeError(f"{path}", why="the picture cannot be decoded", fix="save it again")
+        pixels, alpha = ColourConverter().to_rgb(frame, tags_of(frame, declared))
+        matrix = display_matrix(frame)
+    return orient(pixels, matrix), None if alpha is None else orient(alpha, matrix)
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """Return the nine numbers that say how a decoded picture is to be turned, or None."""
+    for data in cast(Any, frame.side_data):
+        if data.type.name == "DISPLAYMATRIX":
+            return tuple(int(v) for v in np.frombuffer(bytes(data), np.int32))
+    return None
+
+
+def orient(picture: NDArray[Any], matrix: Sequence[int] | None) -> NDArray[Any]:
+    """Return a picture turned and mirrored as its display matrix asks, in steps of 90 degrees.
+
+    The matrix maps stored (x, y) to shown (x', y') = (a x + c y, b x + d y), in 16.16 numbers
+    (FFmpeg, libavutil/display.h).
+    """
+    if matrix is None:
+        return picture
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if abs(b) > abs(a):  # rows become columns
+        picture, (a, d) = picture.swapaxes(0, 1), (c, b)
+    if a < 0:
+        picture = picture[:, ::-1]
+    if d < 0:
+        picture = picture[::-1]
+    return np.ascontiguousarray(picture)
