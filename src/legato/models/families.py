@@ -1,0 +1,131 @@
+"""Families of temporal layers as data: which layer goes to which kind of site."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from torch import nn
+
+from legato.errors import InputError
+from legato.models.sites import Site, SiteKind
+from legato.models.temporal_attention import (
+    PositionKind,
+    PreFeedForwardAttention,
+    TemporalTransformer,
+    TransformerShape,
+)
+from legato.models.temporal_conv import MixMode, TemporalBlock, TemporalConv, TimeMixer
+
+NormStats = Literal["frame", "clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoLdmOptions:
+    """Temporal layers of Video LDM and Stable Video Diffusion, whole or lean."""
+
+    conv: bool = True
+    """A (3,1,1) residual block after every spatial ResBlock."""
+    conv_time_embedding: bool = True
+    """Whether those blocks read the time embedding."""
+    attention: bool = True
+    """A temporal transformer block after every spatial transformer block."""
+    positions: PositionKind = "mlp-sin"
+    """How the frame index enters the transformer."""
+    ff_in: bool = True
+    """Whether the transformer starts with a feed-forward."""
+    ff_multiple: int = 4
+    """Inner width of the transformer's feed-forwards as a multiple of its width."""
+    cross_attention: bool = True
+    """Whether the transformer attends to the text."""
+    window: int | None = None
+    """Frames further apart than this do not attend to each other; None: all do."""
+    mix: MixMode = "scalar"
+    """One learned mixing weight per layer, or one per frame, which fixes their number."""
+    initial_mix: float = 0.5
+    """Where mixing starts, before the sigmoid: the temporal branch counts sigmoid(-this)."""
+    num_frames: int = 8
+    """Frames of a clip in training; with `mix="per_frame"` the only number accepted."""
+    norm_stats: NormStats = "frame"
+    """Whether the spatial norms see a frame (then layers off = the image model) or the clip."""
+
+    def mixer(self) -> TimeMixer:
+        """Return a fresh mixing weight."""
+        return TimeMixer(self.mix, self.num_frames, self.initial_mix)
+
+    def build(self, site: Site) -> nn.Module | None:
+        """Return the fresh layer of a site; None: none there."""
+        if site.kind == "resnet.post":
+            if not self.conv:
+                return None
+            temb = site.time_embedding if self.conv_time_embedding else None
+            return TemporalConv(site.channels, temb, mixer=self.mixer())
+        if not self.attention:
+            return None
+        return TemporalTransformer(
+            site.channels,
+            site.num_heads,
+            text_width=site.text_width if self.cross_attention else None,
+            shape=TransformerShape(
+                positions=self.positions,
+                ff_in=self.ff_in,
+                ff_multiple=self.ff_multiple,
+                window=self.window,
+            ),
+            mixer=self.mixer(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleAVideoOptions:
+    """Temporal layers as in the released Upscale-A-Video (Zhou et al. 2024, arXiv:2312.06640)."""
+
+    norm_stats: NormStats = "clip"
+    """What the spatial norms see; the released weights need the clip."""
+    num_frames: int = 8
+    """Frames of a clip in training."""
+
+    def build(self, site: Site) -> nn.Module | None:
+        """Return the fresh layer of a site."""
+        if site.kind == "attn.pre":
+            return TemporalConv(site.channels, None)
+        if site.kind == "tblock.pre_ff":
+            return PreFeedForwardAttention(site.channels, site.num_heads)
+        assert site.time_embedding is not None
+        return TemporalBlock(site.channels, site.time_embedding)
+
+
+FamilyOptions = VideoLdmOptions | UpscaleAVideoOptions
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which kinds of sites a family uses, and the options that build their layers."""
+
+    kinds: tuple[SiteKind, ...]
+    options: type[VideoLdmOptions] | type[UpscaleAVideoOptions]
+
+
+FAMILIES: dict[str, Family] = {
+    "video_ldm": Family(("resnet.post", "tblock.post"), VideoLdmOptions),
+    "upscale_a_video": Family(("attn.pre", "tblock.pre_ff", "block.post"), UpscaleAVideoOptions),
+}
+
+
+def options_from(family: str, given: dict[str, object]) -> FamilyOptions:
+    """Return a family's options with the given ones changed.
+
+    Raises:
+        InputError: no such family, or an option that it does not have.
+    """
+    if family not in FAMILIES:
+        raise InputError(
+            f"family={family!r}", why="no such temporal layers", fix=f"use {' or '.join(FAMILIES)}"
+        )
+    known = [field.name for field in fields(FAMILIES[family].options)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(
+            f"option {unknown[0]!r} of family {family}",
+            why="it has no such option",
+            fix=f"use one of {', '.join(known)}",
+        )
+    return FAMILIES[family].options(**given)  # type: ignore[arg-type]

@@ -1,0 +1,250 @@
+"""Inflation: any image model of diffusers becomes a video model without being changed.
+
+The image model stays as it is and sees frames as a batch. At its *sites* hooks add the residuals of
+temporal layers, which live in a module dictionary of their own and are saved alone. Off, or outside
+a clip, the hooks do nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from legato.errors import ModelError
+from legato.models.families import FAMILIES, FamilyOptions, options_from
+from legato.models.sites import (
+    CheckpointInContext,
+    ClipContext,
+    Site,
+    attach,
+    attach_clip_norms,
+    find_sites,
+    fingerprint,
+)
+
+FORMAT_VERSION = 1
+
+
+class Inflated(nn.Module):
+    """An untouched image model, its temporal layers, and the hooks between them.
+
+    Args:
+        spatial: the image model; its parameters and their names stay as they are.
+        family: name in `FAMILIES`, for the record.
+        options: options of the family; they build the layers.
+        sites: where layers go.
+    """
+
+    def __init__(
+        self, spatial: nn.Module, family: str, options: FamilyOptions, sites: list[Site]
+    ) -> None:
+        super().__init__()
+        self.spatial, self.family, self.options = spatial, family, options
+        self.temporal = nn.ModuleDict()
+        self.sites: list[Site] = []
+        self.enabled = True
+        self.skip: frozenset[str] = frozenset()
+        self.context: ClipContext | None = None
+        for site in sites:
+            layer = options.build(site)
+            if layer is not None:
+                self.temporal[site.key] = layer
+                self.sites.append(site)
+        self._removers: list[Callable[[], None]] = []
+        self._attach()
+
+    def _attach(self) -> None:
+        modules = dict(self.spatial.named_modules())
+        self._removers = [attach(self, site, modules[site.path]) for site in self.sites]
+        if self.options.norm_stats == "clip":
+            self._removers += attach_clip_norms(self, self.spatial)
+
+    def detach(self) -> nn.Module:
+        """Take every hook off and return the image model; this object is of no use afterwards."""
+        for remove in self._removers:
+            remove()
+        self._removers = []
+        return self.spatial
+
+    @contextmanager
+    def clip(self, context: ClipContext) -> Iterator[None]:
+        """Within the block, frames that pass through the image model belong to a clip."""
+        before, self.context = self.context, context if self.enabled else None
+        try:
+            yield
+        finally:
+            self.context = before
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Within the block, this is the image model."""
+        before, self.enabled = self.enabled, False
+        try:
+            yield
+        finally:
+            self.enabled = before
+
+    def freeze_spatial(self) -> None:
+        """Keep the image model's parameters from being trained."""
+        self.spatial.requires_grad_(False)
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Trade compute for memory in training: repeat forward passes, keep no activations."""
+        if on:
+            self.spatial.enable_gradient_checkpointing(CheckpointInContext(self))  # type: ignore[operator]
+        else:
+            self.spatial.disable_gradient_checkpointing()  # type: ignore[operator]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def temporal_config(self) -> dict[str, Any]:
+        """Return what describes the temporal layers beside their weights."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "family": self.family,
+            "options": asdict(self.options),
+            "fingerprint": fingerprint(self.sites),
+            "sites": [[site.kind, site.path, site.channels] for site in self.sites],
+        }
+
+    def temporal_state(self) -> dict[str, Tensor]:
+        """Return the temporal weights alone; mixing weights in float32."""
+        state = self.temporal.state_dict()
+        return {
+            key: value.float() if key.endswith("mix_factor") else value
+            for key, value in state.items()
+        }
+
+    def load_temporal_(self, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+        """Take over temporal weights that were trained on an image model of the same topology.
+
+        Raises:
+            ModelError: the weights belong to another topology, family or set of options.
+        """
+        ours = self.temporal_config()
+        if config.get("fingerprint") != ours["fingerprint"]:
+            raise _misfit(config, ours)
+        check_state(state, self.temporal.state_dict(), what="temporal weights")
+        self.temporal.load_state_dict(state)
+
+
+class VideoModel(Inflated):
+    """A U-Net of diffusers that denoises clips; made by `inflate`."""
+
+    def forward(
+        self,
+        sample: Float[Tensor, "B T C h w"],
+        timestep: Int[Tensor, "*B"] | Float[Tensor, "*B"] | int | float,
+        encoder_hidden_states: Float[Tensor, "B N D"] | None = None,
+        class_labels: Int[Tensor, "B"] | None = None,
+        *,
+        temporal_text: Float[Tensor, "B N E"] | None = None,
+    ) -> Float[Tensor, "B T c h w"]:
+        """Predict noise, velocity or clean latents, whichever the image model was trained for.
+
+        Args:
+            sample: noised latents, with what is concatenated to them.
+            timestep: of the diffusion, one for all clips or one per clip.
+            encoder_hidden_states: embedded text of each clip.
+            class_labels: of each clip; of an upscaler the level of the noise augmentation.
+            temporal_text: what the temporal layers read where that differs from the spatial
+                layers' text (of a fine-tuned text encoder: Blattmann et al. 2023, section 4.2).
+        """
+        clips, num_frames = sample.shape[:2]
+        text = encoder_hidden_states
+        time = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(clips)
+        frames = rearrange(sample, "b t c h w -> (b t) c h w")
+        context = ClipContext(
+            num_frames=num_frames, text=text if temporal_text is None else temporal_text
+        )
+        extra = (
+            {} if class_labels is None else {"class_labels": per_frame(class_labels, num_frames)}
+        )
+        with self.clip(context):
+            out: Tensor = self.spatial(
+                frames.contiguous(memory_format=torch.channels_last),
+                per_frame(time, num_frames),
+                None if text is None else per_frame(text, num_frames),
+                return_dict=False,
+                **extra,
+            )[0]
+        return rearrange(out, "(b t) c h w -> b t c h w", t=num_frames)
+
+
+def inflate(spatial: nn.Module, family: str, **options: object) -> VideoModel:
+    """Give an image model temporal layers.
+
+    Fresh `video_ldm` layers add exactly nothing: this then is the image model, bit for bit.
+
+    Args:
+        spatial: a `UNet2DConditionModel` or a model of the same blocks; kept, not copied.
+        family: name in `FAMILIES`.
+        options: fields of the family's options (`VideoLdmOptions`, `UpscaleAVideoOptions`).
+
+    Raises:
+        InputError: no such family or option.
+        ModelError: the image model has no place for such layers.
+    """
+    chosen = options_from(family, options)
+    sites = [site for kind in FAMILIES[family].kinds for site in find_sites(spatial, kind)]
+    if not sites:
+        raise ModelError(
+            f"{type(spatial).__name__} cannot be inflated as {family}",
+            why=f"it has none of the sites {', '.join(FAMILIES[family].kinds)}",
+            fix="use a U-Net built of diffusers' 2-D blocks",
+        )
+    return VideoModel(spatial, family, chosen, sites)
+
+
+def per_frame(value: Float[Tensor, "B *rest"] | Int[Tensor, "B *rest"], num_frames: int) -> Tensor:
+    """Repeat what belongs to a clip for each of its frames, in the order of `(b t)`."""
+    return value.repeat_interleave(num_frames, dim=0)
+
+
+def check_state(given: dict[str, Tensor], wanted: dict[str, Tensor], *, what: str) -> None:
+    """Compare names and shapes of weights with those that a network has.
+
+    Raises:
+        ModelError: a name is missing or unknown, or a shape differs; at most ten are listed.
+    """
+    missing = [f"lacks {key}" for key in wanted if key not in given]
+    unknown = [f"has unknown {key}" for key in given if key not in wanted]
+    shapes = [
+        f"{key} is {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ]
+    wrong = missing + unknown + shapes
+    if wrong:
+        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise ModelError(
+            f"{what} do not fit the network",
+            why="; ".join(wrong[:10]) + more,
+            fix="use weights that were made for this architecture",
+        )
+
+
+def _misfit(theirs: dict[str, Any], ours: dict[str, Any]) -> ModelError:
+    given = {tuple(site) for site in theirs.get("sites", [])}
+    here = {tuple(site) for site in ours["sites"]}
+    only_given = [f"they expect {' '.join(map(str, s))}" for s in sorted(given - here)]
+    only_here = [f"the model has {' '.join(map(str, s))}" for s in sorted(here - given)]
+    differences = (only_given + only_here) or ["widths of text or time embedding differ"]
+    return ModelError(
+        "temporal weights do not fit this image model",
+        why="; ".join(differences[:10]),
+        fix="use an image model of the topology that they were trained on",
+    )

@@ -1,0 +1,203 @@
+"""Convolutions along time, for frames that are folded into the batch.
+
+Frames arrive as `BT C H W`, channels-last in memory. Seen as `B C T P` (P = H W) the same memory is
+a channels-last picture whose rows are frames, so that a (k,1,1) convolution is a 2-D convolution
+with a (k,1) kernel, and GroupNorm on it takes its statistics over the whole clip: neither copies
+anything.
+"""
+
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from legato.errors import InputError
+from legato.models.positions import zero_
+
+MixMode = Literal["scalar", "per_frame"]
+
+
+def as_clip(frames: Float[Tensor, "BT C H W"], num_frames: int) -> Float[Tensor, "B C T P"]:
+    """View frames as clips: rows are frames, columns are pixels (a copy unless channels-last)."""
+    rows = frames.permute(0, 2, 3, 1).contiguous()
+    batch_frames, height, width, channels = rows.shape
+    clips = rows.view(batch_frames // num_frames, num_frames, height * width, channels)
+    return clips.permute(0, 3, 1, 2)
+
+
+def as_frames(
+    clip: Float[Tensor, "B C T P"], height: int, width: int
+) -> Float[Tensor, "BT C {height} {width}"]:
+    """Undo `as_clip`."""
+    rows = clip.permute(0, 2, 3, 1)
+    return rows.reshape(-1, height, width, clip.shape[1]).permute(0, 3, 1, 2)
+
+
+class TimeConv(nn.Conv3d):
+    """A (k,1,1) convolution with a Conv3d's weights, run in two dimensions on `as_clip` views."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int = 3) -> None:
+        super().__init__(in_channels, out_channels, (size, 1, 1), padding=(size // 2, 0, 0))
+
+    def forward(self, input: Float[Tensor, "B C T P"]) -> Float[Tensor, "B D T P"]:
+        """Convolve along T with zeros beyond the clip."""
+        return F.conv2d(
+            input, self.weight.squeeze(-1), self.bias, padding=(self.kernel_size[0] // 2, 0)
+        )
+
+
+class TimeMixer(nn.Module):
+    """How much of the temporal branch is added: 1 - alpha, alpha = sigmoid(mix_factor) learned.
+
+    out = alpha z + (1 - alpha) z' = z + (1 - alpha) (z' - z)
+    (Blattmann et al. 2023, arXiv:2304.08818, section 3.1); the second form leaves z untouched, bit
+    for bit, where the branch adds nothing. `per_frame` keeps one alpha per frame.
+    """
+
+    def __init__(self, mode: MixMode = "scalar", num_frames: int = 1, initial: float = 0.5) -> None:
+        super().__init__()
+        self.mode = mode
+        count = num_frames if mode == "per_frame" else 1
+        self.mix_factor = nn.Parameter(torch.full((count,), initial))
+
+    def forward(
+        self, delta: Float[Tensor, "BT *rest"], num_frames: int
+    ) -> Float[Tensor, "BT *rest"]:
+        """Scale the branch's difference z' - z.
+
+        Raises:
+            InputError: alphas per frame were trained for another number of frames.
+        """
+        weight = torch.sigmoid(-self.mix_factor.float())
+        if self.mode == "per_frame":
+            if num_frames != len(weight):
+                raise InputError(
+                    f"num_frames={num_frames}",
+                    why=f"this model mixes each of {len(weight)} frames by its own learned weight",
+                    fix=f"give it {len(weight)} frames at a time",
+                )
+            weight = weight.repeat(delta.shape[0] // num_frames)
+        return delta * weight.to(delta.dtype).view(-1, *[1] * (delta.ndim - 1))
+
+
+class TemporalConv(nn.Module):
+    """The residual block of (k,1,1) convolutions that follows a spatial ResBlock.
+
+    h = Conv(SiLU(GN(x))); h += Linear(SiLU(temb)); h = Conv(SiLU(GN(h))); the norms' statistics
+    span the clip. As in Video LDM and Stable Video Diffusion, with the parameter names of
+    diffusers' `TemporalResnetBlock`; the last convolution starts as zero.
+
+    Args:
+        channels: width, a multiple of `groups` (else groups is lowered to a divisor).
+        time_embedding: width of the time embedding; None: the block has none.
+        sizes: kernel sizes along time of the two convolutions.
+        mixer: scales what is added; None: it is added as it is.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        time_embedding: int | None,
+        *,
+        sizes: tuple[int, int] = (3, 3),
+        mixer: TimeMixer | None = None,
+        groups: int = 32,
+    ) -> None:
+        super().__init__()
+        groups = num_groups(channels, groups)
+        self.norm1 = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.conv1 = TimeConv(channels, channels, sizes[0])
+        self.time_emb_proj = nn.Linear(time_embedding, channels) if time_embedding else None
+        self.norm2 = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.conv2 = TimeConv(channels, channels, sizes[1])
+        self.time_mixer = mixer
+        zero_(self.conv2)
+
+    def forward(
+        self,
+        x: Float[Tensor, "BT C H W"],
+        num_frames: int,
+        temb: Float[Tensor, "BT E"] | None = None,
+    ) -> Float[Tensor, "BT C H W"]:
+        """Return what is added to x."""
+        clip = as_clip(x, num_frames)
+        hidden = self.conv1(F.silu(norm_clip(self.norm1, clip)))
+        if self.time_emb_proj is not None and temb is not None:
+            shift = self.time_emb_proj(F.silu(temb))
+            hidden = hidden + rearrange(shift, "(b t) c -> b c t 1", t=num_frames)
+        hidden = self.conv2(F.silu(self.norm2(hidden)))
+        delta = as_frames(hidden, *x.shape[-2:]).to(x.dtype)
+        if self.time_mixer is not None:
+            delta = self.time_mixer(delta, num_frames)
+        return delta
+
+
+class ClipResBlock(nn.Module):
+    """A residual block of 3x3 convolutions whose norms span the clip, with time embedding."""
+
+    def __init__(self, channels: int, time_embedding: int) -> None:
+        super().__init__()
+        groups = num_groups(channels)
+        self.norm1 = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_embedding, channels)
+        self.norm2 = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(
+        self, x: Float[Tensor, "BT C H W"], num_frames: int, temb: Float[Tensor, "BT E"]
+    ) -> Float[Tensor, "BT C H W"]:
+        """Return x plus its residual."""
+        hidden = self.conv1(F.silu(norm_frames(self.norm1, x, num_frames)))
+        hidden = hidden + self.time_emb_proj(F.silu(temb))[:, :, None, None]
+        out: Tensor = x + self.conv2(F.silu(norm_frames(self.norm2, hidden, num_frames)))
+        return out
+
+
+class TemporalBlock(nn.Module):
+    """Upscale-A-Video's module behind a whole down, mid or up block, with the release's names.
+
+    shift_conv(R2(R3(x))): R3 a residual block of (5,1,1) and (3,1,1) convolutions, R2 one of 3x3
+    convolutions, both with clip-wide norms and time embedding; the 1x1 `shift_conv` starts as zero.
+    """
+
+    def __init__(self, channels: int, time_embedding: int) -> None:
+        super().__init__()
+        self.resblocks_3d_temporal = TemporalConv(channels, time_embedding, sizes=(5, 3))
+        self.resblocks_3d_spatial = ClipResBlock(channels, time_embedding)
+        self.shift_conv = nn.Conv2d(channels, channels, 1)
+        zero_(self.shift_conv)
+
+    def forward(
+        self, x: Float[Tensor, "BT C H W"], num_frames: int, temb: Float[Tensor, "BT E"]
+    ) -> Float[Tensor, "BT C H W"]:
+        """Return what is added to x."""
+        hidden = x + self.resblocks_3d_temporal(x, num_frames, temb)
+        out: Tensor = self.shift_conv(self.resblocks_3d_spatial(hidden, num_frames, temb))
+        return out
+
+
+def norm_clip(norm: nn.GroupNorm, clip: Float[Tensor, "B C T P"]) -> Float[Tensor, "B C T P"]:
+    """Normalise a clip.
+
+    Behind frozen layers the input needs no gradient but the norm's weights do; the backward pass of
+    torch 2.13 on channels-last memory then crashes, so the gradient is asked for.
+    """
+    if torch.is_grad_enabled() and not clip.requires_grad:
+        clip = clip.detach().requires_grad_()
+    return nn.GroupNorm.forward(norm, clip)
+
+
+def norm_frames(
+    norm: nn.GroupNorm, x: Float[Tensor, "BT C H W"], num_frames: int
+) -> Float[Tensor, "BT C H W"]:
+    """Normalise frames with statistics over their clip."""
+    return as_frames(norm_clip(norm, as_clip(x, num_frames)), x.shape[-2], x.shape[-1])
+
+
+def num_groups(channels: int, most: int = 32) -> int:
+    """Return the largest number of groups, at most `most`, that divides the channels."""
+    return next(groups for groups in range(min(most, channels), 0, -1) if channels % groups == 0)
