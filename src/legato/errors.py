@@ -39,5 +39,5 @@ class ResourceError(LegatoError):
     """The machine lacks the memory, disk or device that this needs."""
 
 
-class Interrupted(LegatoError):
+class Interrupted(LegatoError):  # noqa: N818 - a request, not a fault
     """The user or the system asked to stop; finished segments were kept."""

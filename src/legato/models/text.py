@@ -1,0 +1,139 @@
+"""Words to embeddings for the embedded model: a closed vocabulary, no download."""
+
+import re
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from legato.errors import InputError
+
+MAX_WORDS = 8
+"""Tokens per prompt; shorter prompts are padded with the empty token."""
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "face": ("man", "woman", "selfie", "beard", "redhead", "speech", "talk"),
+    "person": ("people", "children", "kids", "dancers", "runner", "dancing", "hands", "body"),
+    "hair": (),
+    "fabric": ("knitted", "robe", "dress", "coat", "curtain", "kimono"),
+    "animal": (
+        "dog",
+        "cat",
+        "wolf",
+        "rabbit",
+        "shiba",
+        "puppy",
+        "fox",
+        "gorilla",
+        "frog",
+        "otters",
+        "insect",
+        "bee",
+        "butterfly",
+    ),
+    "bird": ("duck", "swan", "osprey", "wren", "falcon", "toucan", "birdie", "mallard", "hato"),
+    "fur": (),
+    "foliage": (
+        "grass",
+        "trees",
+        "tree",
+        "plants",
+        "meadow",
+        "woods",
+        "flower",
+        "flowers",
+        "garden",
+        "gardens",
+        "vineyard",
+    ),
+    "water": ("sea", "ocean", "waves", "lake", "ripples", "liquid", "spray", "beach"),
+    "sky": ("clouds", "sunset"),
+    "snow": ("ski", "skiing"),
+    "rock": ("stone", "mountain", "desert", "canyon", "gravel"),
+    "building": (
+        "facade",
+        "roof",
+        "brick",
+        "wall",
+        "library",
+        "colosseum",
+        "casa",
+        "steps",
+        "steel",
+    ),
+    "street": ("road", "bus", "traffic", "shop", "highway", "motorway", "train"),
+    "city": ("cityscape", "piazza"),
+    "vehicle": ("car", "cars", "truck"),
+    "food": ("coffee", "spices", "beer", "groceries"),
+    "text": ("slide", "banner", "notes", "handwritten", "screen", "book"),
+    "animation": ("cartoon", "render", "generated", "vfx"),
+    "film": ("movie", "old"),
+    "night": ("dark",),
+    "indoor": ("bedroom", "office", "indoors", "room"),
+    "sport": ("judo", "tennis", "running", "surf", "breakdance", "jumping"),
+    "texture": ("dense", "repeated", "lines", "mural"),
+    "smooth": ("soft", "gradients"),
+    "motion": ("fast",),
+}
+"""The vocabulary, and other words that mean the same; the order is part of the weights."""
+
+MEANING = {word: entry for entry, others in SYNONYMS.items() for word in (entry, *others)}
+
+
+def words_in(text: str) -> list[str]:
+    """Return the vocabulary's words that a free text mentions, each once, in its order."""
+    found = (MEANING.get(word) for word in re.findall(r"[a-z]+", text.lower()))
+    return list(dict.fromkeys(word for word in found if word))
+
+
+class WordEncoder(nn.Module):
+    """One learned embedding per word; the empty prompt is a learned token of its own.
+
+    Args:
+        width: features per token, the U-Net's `cross_attention_dim`.
+        vocabulary: the words, in the order of the weights.
+    """
+
+    def __init__(self, width: int, vocabulary: list[str] | None = None) -> None:
+        super().__init__()
+        self.vocabulary = list(SYNONYMS) if vocabulary is None else list(vocabulary)
+        self.embedding = nn.Embedding(len(self.vocabulary) + 1, width)
+        self.norm = nn.LayerNorm(width)
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> "WordEncoder":
+        """Build from the dictionary that `to_config` returned."""
+        return cls(values["width"], values["vocabulary"])
+
+    def to_config(self) -> dict[str, Any]:
+        """Return a JSON-ready description of the topology."""
+        width = self.embedding.embedding_dim
+        return {"_class_name": "WordEncoder", "width": width, "vocabulary": self.vocabulary}
+
+    def tokens(self, words: list[str]) -> Int[Tensor, "N"]:
+        """Return `MAX_WORDS` token numbers; 0 is the empty token."""
+        known = [self.vocabulary.index(word) + 1 for word in words][:MAX_WORDS]
+        return torch.tensor(known + [0] * (MAX_WORDS - len(known)))
+
+    def forward(self, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+        """Return the embeddings of token numbers."""
+        embedded: Tensor = self.norm(self.embedding(tokens))
+        return embedded
+
+    def encode(self, prompt: str) -> Float[Tensor, "1 N D"]:
+        """Return the embeddings of a prompt.
+
+        Raises:
+            InputError: a word is not in the vocabulary.
+        """
+        asked = re.findall(r"[a-z]+", prompt.lower())
+        unknown = [w for w in asked if MEANING.get(w, w) not in self.vocabulary]
+        if unknown:
+            raise InputError(
+                f"prompt word {unknown[0]!r}",
+                why="the embedded model knows a closed vocabulary",
+                fix=f"use some of: {', '.join(self.vocabulary)}",
+            )
+        words = list(dict.fromkeys(MEANING.get(word, word) for word in asked))
+        return self(self.tokens(words)[None].to(self.embedding.weight.device))

@@ -1,0 +1,176 @@
+"""The embedded model's autoencoder: four latent channels at a quarter of the size.
+
+The decoder sees the low-resolution clip too, so the latents only carry what the clip lacks.
+Everything but two pixel-shuffles runs at the low resolution: that is what a CPU can afford.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FACTOR = 4
+"""Pixels per latent cell along one axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyAutoencoderConfig:
+    """Topology of a `TinyAutoencoder`; stored as `vae/config.json`."""
+
+    latent_channels: int = 4
+    """Channels of the latents."""
+    width: int = 64
+    """Channels of the decoder's body; a multiple of 32 runs fastest."""
+    num_blocks: int = 5
+    """Residual blocks of the decoder's body, each followed by a temporal convolution."""
+    tail_width: int = 32
+    """Channels at twice the low resolution, after the first pixel-shuffle."""
+    encoder_width: int = 64
+    """Channels of the encoder, which is used in training and for `strength` below 1."""
+    encoder_blocks: int = 3
+    """Residual blocks of the encoder."""
+    scaling_factor: float = 1.0
+    """Latents leave the encoder multiplied by this, so that their variance is about 1."""
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(SiLU(conv(SiLU(x)))), without normalisation: the same at any size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
+        """Return x plus its residual."""
+        return cast(Tensor, x + self.conv2(F.silu(self.conv1(F.silu(x)))))
+
+
+class TemporalResidual(nn.Module):
+    """x plus a (3, 1, 1) convolution over frames that starts at zero.
+
+    Written as a (3, 1) image convolution over `T x (h w)`: with channels-last memory that is a
+    view of the frames, and two-dimensional convolutions are the ones that CPUs run fast.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, (3, 1), padding=(1, 0))
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
+
+    def forward(self, x: Float[Tensor, "N C h w"], num_frames: int) -> Float[Tensor, "N C h w"]:
+        """Return x plus the residual; N counts whole clips of `num_frames`."""
+        rows = x.shape[-2]
+        clip = rearrange(F.silu(x), "(b t) c h w -> b c t (h w)", t=num_frames)
+        return x + rearrange(self.conv(clip), "b c t (h w) -> (b t) c h w", h=rows)
+
+
+class TinyEncoder(nn.Module):
+    """Pixels to unscaled latents, frame by frame."""
+
+    def __init__(self, config: TinyAutoencoderConfig) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(3 * FACTOR**2, config.encoder_width, 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(config.encoder_width) for _ in range(config.encoder_blocks))
+        )
+        self.conv_out = nn.Conv2d(config.encoder_width, config.latent_channels, 3, padding=1)
+
+    def forward(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N C h w"]:
+        """Return latents before scaling."""
+        x = self.conv_in(F.pixel_unshuffle(frames, FACTOR))
+        return cast(Tensor, self.conv_out(F.silu(self.blocks(x))))
+
+
+class ConditionalTinyDecoder(nn.Module):
+    """Latents and the low-resolution clip to pixels.
+
+    SFT conditioning (Wang et al. 2018, arXiv:1804.02815, eq. 3): h * (1 + scale) + shift with
+    scale and shift computed from the low-resolution clip; a bicubic skip carries its colours.
+    """
+
+    def __init__(self, config: TinyAutoencoderConfig) -> None:
+        super().__init__()
+        width, tail = config.width, config.tail_width
+        self.conv_in = nn.Conv2d(config.latent_channels, width, 3, padding=1)
+        self.condition_in = nn.Conv2d(3, width, 3, padding=1)
+        self.condition_block = ResidualBlock(width)
+        self.condition_out = nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(config.num_blocks))
+        self.temporal = nn.ModuleList(TemporalResidual(width) for _ in range(config.num_blocks))
+        self.grow = nn.Conv2d(width, 4 * tail, 3, padding=1)
+        self.tail = nn.Conv2d(tail, tail, 3, padding=1)
+        self.conv_out = nn.Conv2d(tail, 12, 3, padding=1)
+        nn.init.zeros_(self.condition_out.weight)
+        nn.init.zeros_(cast(Tensor, self.condition_out.bias))
+
+    @property
+    def receptive_frames(self) -> int:
+        """Frames on either side that reach a decoded frame."""
+        return len(self.temporal)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "N C h w"],
+        low_res: Float[Tensor, "N 3 h w"],
+        *,
+        num_frames: int | None,
+    ) -> Float[Tensor, "N 3 H W"]:
+        """Return pixels; `num_frames` None switches the temporal convolutions off."""
+        condition = self.condition_block(self.condition_in(low_res))
+        scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
+        x = (self.conv_in(latents) + condition) * (1 + scale) + shift
+        for block, temporal in zip(self.blocks, self.temporal, strict=True):
+            x = block(x)
+            if num_frames is not None:
+                x = temporal(x, num_frames)
+        x = F.pixel_shuffle(self.grow(F.silu(x)), 2)
+        x = F.pixel_shuffle(self.conv_out(F.silu(self.tail(F.silu(x)))), 2)
+        skip = F.interpolate(low_res.float(), scale_factor=FACTOR, mode="bicubic")
+        return skip + x.float()
+
+
+class TinyAutoencoder(nn.Module):
+    """Encoder and conditional temporal decoder of the embedded model."""
+
+    def __init__(self, config: TinyAutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = TinyEncoder(config)
+        self.decoder = ConditionalTinyDecoder(config)
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> "TinyAutoencoder":
+        """Build from the dictionary that `to_config` returned."""
+        known = {k: v for k, v in values.items() if not k.startswith("_")}
+        return cls(TinyAutoencoderConfig(**known))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return a JSON-ready description of the topology."""
+        return {"_class_name": "TinyAutoencoder", **asdict(self.config)}
+
+    def encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
+        """Return scaled latents of frames in [-1, 1]; H and W multiples of 4."""
+        latents = self.encoder(rearrange(frames, "b t c h w -> (b t) c h w"))
+        latents = latents * self.config.scaling_factor
+        return rearrange(latents, "(b t) c h w -> b t c h w", b=frames.shape[0])
+
+    def decode(
+        self,
+        latents: Float[Tensor, "B T C h w"],
+        low_res: Float[Tensor, "B T 3 h w"],
+        *,
+        temporal: bool = True,
+    ) -> Float[Tensor, "B T 3 H W"]:
+        """Return frames, about [-1, 1], float32, of scaled latents and the clean small clip."""
+        batch, num_frames = latents.shape[:2]
+        frames = self.decoder(
+            rearrange(latents, "b t c h w -> (b t) c h w"),
+            rearrange(low_res, "b t c h w -> (b t) c h w"),
+            num_frames=num_frames if temporal else None,
+        )
+        return rearrange(frames, "(b t) c h w -> b t c h w", b=batch)

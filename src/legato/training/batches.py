@@ -1,0 +1,93 @@
+"""Batches of clean clips, their damaged small copies, words and flow, each sample by its number."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from legato.flow.dis import DisFlow
+from legato.flow.occlusion import consistency
+from legato.models.text import WordEncoder
+from legato.training.data import PackedClips, random_view
+from legato.training.degradation import mixed
+from legato.training.trainer import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """What a batch holds."""
+
+    batch_size: int = 8
+    """Clips per batch."""
+    frames: int = 1
+    """Frames per clip, 1 to 8."""
+    size: int = 128
+    """Rows and columns of the clean crops, at most 192."""
+    second_order_share: float = 0.25
+    """Share of clips with the full RealBasicVSR degradation; the others get the fast one."""
+    word_dropout: float = 0.15
+    """Share of clips whose words are dropped, for guidance."""
+    flow: bool = False
+    """Whether the flow of the clean clip is computed too, for the warping loss."""
+    seed: int = 0
+    """Seed of everything random in a sample, together with its number."""
+
+
+class Samples(IterableDataset[Batch]):
+    """An endless row of samples; sample n depends on (seed, n) only, so a run resumes exactly."""
+
+    def __init__(self, path: Path, clips: list[int], options: BatchOptions, first: int) -> None:
+        self.path, self.clips, self.options, self.first = path, clips, options, first
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        packed, words = PackedClips(self.path), WordEncoder(1)
+        number = self.first
+        while True:
+            yield sample(packed, self.clips, words, number, self.options)
+            number += 1
+
+
+def sample(
+    packed: PackedClips, clips: list[int], words: WordEncoder, number: int, options: BatchOptions
+) -> Batch:
+    """Return sample `number`: `frames` T 3 H W and `low_res` T 3 h w as uint8, `words`, `flow`."""
+    rng = np.random.default_rng((options.seed, number))
+    which = clips[int(rng.integers(len(clips)))]
+    clip = random_view(packed, which, rng, frames=options.frames, size=options.size)
+    low_res = mixed(clip, rng, second_order_share=options.second_order_share)
+    named = packed.words(which) if rng.random() >= options.word_dropout else []
+    batch = {
+        "frames": _channels_first(clip),
+        "low_res": _channels_first(low_res),
+        "words": words.tokens(named),
+    }
+    if options.flow:
+        forward, backward = DisFlow("ultrafast")(batch["frames"].float() / 127.5 - 1)
+        batch["flow"] = forward
+        batch["visible"] = consistency(forward, backward, alpha1=0.01, alpha2=0.5)
+    return batch
+
+
+def batches(
+    path: Path, clips: list[int], options: BatchOptions, first_step: int
+) -> Iterable[Batch]:
+    """Return the batches from `first_step` on, made by one process beside the training."""
+    samples = Samples(path, clips, options, first_step * options.batch_size)
+    return DataLoader(samples, batch_size=options.batch_size, num_workers=1, prefetch_factor=4)
+
+
+def unit_range(frames: Tensor) -> Tensor:
+    """Return uint8 frames as floats in [-1, 1]."""
+    return frames.float() / 127.5 - 1
+
+
+def _channels_first(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[Tensor, "T 3 H W"]:
+    return torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2)))

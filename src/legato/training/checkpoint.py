@@ -1,0 +1,53 @@
+"""Everything a training run needs to go on exactly, in one safetensors file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from legato.training.ema import Ema
+
+
+def save_checkpoint(
+    path: Path, *, step: int, module: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write weights, averages and optimizer state; the old file stays until the new is whole."""
+    tensors: dict[str, Tensor] = {f"module/{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"ema/{k}": v for k, v in ema.average.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in state.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(
+        tensors, partial, metadata={"run": json.dumps({"step": step, "updates": ema.updates})}
+    )
+    partial.replace(path)
+
+
+def load_checkpoint(
+    path: Path, *, module: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
+) -> int:
+    """Restore what `save_checkpoint` wrote in place; return the step to go on from."""
+    states: dict[int, dict[str, Any]] = {}
+    weights: dict[str, Tensor] = {}
+    with safe_open(path, "pt") as file:
+        run = json.loads(file.metadata()["run"])
+        for key in file.keys():  # noqa: SIM118 - not a mapping
+            room, _, name = key.partition("/")
+            if room == "module":
+                weights[name] = file.get_tensor(key)
+            elif room == "ema":
+                ema.average[name].copy_(file.get_tensor(key))
+            else:
+                index, _, field = name.partition("/")
+                states.setdefault(int(index), {})[field] = file.get_tensor(key)
+    module.load_state_dict(weights)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    ema.updates = run["updates"]
+    return int(run["step"])

@@ -1,0 +1,232 @@
+"""Training data: folders of videos and photographs packed into one file of small sharp clips.
+
+A packed file holds crops of `CLIP_FRAMES` frames as JPEG pictures (4:4:4) behind an index, so that
+a random clip costs one short read. Photographs become clips by a slow random pan and zoom.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from legato.errors import InputError
+from legato.models.text import words_in
+from legato.video.read import read_frames
+
+CLIP_FRAMES = 8
+CROP = 192
+MAGIC = b"LEGATOPK"
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".ts"}
+
+Clip = UInt8[ndarray, "T H W 3"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """How a folder becomes a packed file."""
+
+    max_mb: float = 1500.0
+    """Size of the packed file, megabytes; the clips that fit are spread over all sources."""
+    clips_per_source: int = 40
+    """Crops taken from each video or photograph at most."""
+    quality: int = 97
+    """JPEG quality of the stored frames."""
+    seed: int = 0
+    """Seed of the choice of crops."""
+    exclude: tuple[str, ...] = ()
+    """Sources whose file names start with one of these are left out."""
+
+
+def pack(folders: list[Path], target: Path, options: PackOptions) -> int:
+    """Pack the videos and photographs of `folders` into `target`; return the number of clips.
+
+    A `MANIFEST.csv` or a text file beside a source names what it shows; its words are stored.
+
+    Raises:
+        InputError: the folders hold neither videos nor photographs.
+    """
+    sources = sorted(p for folder in folders for p in folder.rglob("*") if _is_source(p, options))
+    if not sources:
+        names = ", ".join(map(str, folders))
+        raise InputError(
+            f"no training data in {names}",
+            why="no videos or photographs there",
+            fix="name a folder that holds some",
+        )
+    words = _words_of(folders)
+    rng = np.random.default_rng(options.seed)
+    budget = options.max_mb * 1e6 / len(sources)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    index: list[dict[str, object]] = []
+    with target.open("wb") as file:
+        file.write(MAGIC + struct.pack("<Q", 0))
+        for source in sources:
+            spent = file.tell()
+            for clip in _crops(source, options.clips_per_source, rng):
+                entry = {"source": source.stem, "words": words.get(source.name, []), "frames": []}
+                entry["frames"] = [_write_jpeg(file, frame, options.quality) for frame in clip]
+                index.append(entry)
+                if file.tell() - spent > budget:
+                    break
+        start = file.tell()
+        file.write(json.dumps(index).encode())
+        file.seek(len(MAGIC))
+        file.write(struct.pack("<Q", start))
+    return len(index)
+
+
+class PackedClips:
+    """Random access to a packed file.
+
+    Raises:
+        InputError: the file is not a packed file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.data = np.memmap(path, dtype=np.uint8, mode="r")
+        if bytes(self.data[:8]) != MAGIC:
+            raise InputError(
+                f"{path} is no packed data",
+                why="it does not start with the mark",
+                fix="make it with `legato train`",
+            )
+        (start,) = struct.unpack("<Q", bytes(self.data[8:16]))
+        self.index = json.loads(bytes(self.data[start:]))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def clip(self, number: int, first: int = 0, frames: int = CLIP_FRAMES) -> Clip:
+        """Decode `frames` frames of clip `number`, from frame `first` on."""
+        spans = self.index[number]["frames"][first : first + frames]
+        pictures = [cv2.imdecode(self.data[at : at + size], cv2.IMREAD_COLOR) for at, size in spans]
+        return np.stack([cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in pictures])
+
+    def words(self, number: int) -> list[str]:
+        """Return the words that describe clip `number`."""
+        return list(self.index[number]["words"])
+
+    def sources(self) -> list[str]:
+        """Return the source of every clip."""
+        return [entry["source"] for entry in self.index]
+
+
+def random_view(
+    packed: PackedClips, number: int, rng: np.random.Generator, *, frames: int, size: int
+) -> Clip:
+    """Return a random crop in space and time of a clip, mirrored, turned or reversed at random."""
+    first = int(rng.integers(0, CLIP_FRAMES - frames + 1))
+    clip = packed.clip(number, first, frames)
+    top, left = (int(rng.integers(0, CROP - size + 1)) for _ in range(2))
+    clip = clip[:, top : top + size, left : left + size]
+    if rng.random() < 0.5:
+        clip = clip[:, :, ::-1]
+    if rng.random() < 0.2:
+        clip = clip[:, ::-1]
+    if rng.random() < 0.3:
+        clip = clip.swapaxes(1, 2)
+    if rng.random() < 0.5:
+        clip = clip[::-1]
+    return np.ascontiguousarray(clip)
+
+
+def _is_source(path: Path, options: PackOptions) -> bool:
+    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return path.suffix.lower() in suffixes and not path.name.startswith(options.exclude or ("\0",))
+
+
+def _words_of(folders: list[Path]) -> dict[str, list[str]]:
+    words: dict[str, list[str]] = {}
+    for folder in folders:
+        for manifest in folder.rglob("MANIFEST.csv"):
+            _, *rows = manifest.read_text().splitlines()
+            for row in rows:
+                words[row.split(",", 1)[0]] = words_in(row.split(",", 1)[1].replace("_", " "))
+        for text in folder.rglob("*.txt"):
+            for source in text.parent.glob(f"{text.stem}.*"):
+                words[source.name] = words_in(text.read_text())
+    return words
+
+
+def _crops(source: Path, count: int, rng: np.random.Generator) -> Iterator[Clip]:
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        picture = cv2.imread(str(source), cv2.IMREAD_COLOR)
+        if picture is not None and min(picture.shape[:2]) >= CROP:
+            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            for _ in range(max(1, count // 3)):
+                yield _pan_and_zoom(picture, rng)
+        return
+    frames = [frame.pixels for frame in read_frames(source)]
+    for _ in range(count if len(frames) >= CLIP_FRAMES else 0):
+        first = int(rng.integers(0, len(frames) - CLIP_FRAMES + 1))
+        yield _detailed_crop(frames[first : first + CLIP_FRAMES], rng)
+
+
+def _detailed_crop(frames: list[ndarray], rng: np.random.Generator) -> Clip:
+    """Crop where there is detail: the best of three places, at a random reduction up to 2."""
+    rows, cols = frames[0].shape[:2]
+    shrink = (
+        float(rng.uniform(1.0, min(2.0, min(rows, cols) / CROP))) if rng.random() < 0.6 else 1.0
+    )
+    side = int(CROP * shrink)
+    places = [
+        (int(rng.integers(0, rows - side + 1)), int(rng.integers(0, cols - side + 1)))
+        for _ in range(3)
+    ]
+    top, left = max(places, key=lambda place: _detail(frames[0], *place, side))
+    clip = [frame[top : top + side, left : left + side] for frame in frames]
+    return np.stack([cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_AREA) for f in clip])
+
+
+def _detail(frame: ndarray, top: int, left: int, side: int) -> float:
+    gray = cv2.cvtColor(frame[top : top + side, left : left + side], cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(gray, cv2.CV_32F).var() ** 0.5)
+
+
+def _pan_and_zoom(picture: ndarray, rng: np.random.Generator) -> Clip:
+    """Move a window over a photograph by sub-pixel steps; it is always reduced, never enlarged."""
+    rows, cols = picture.shape[:2]
+    largest = min(rows, cols) / CROP
+    shrink = float(rng.uniform(1.0, max(1.0, min(3.0, largest / 1.1))))
+    speed, zoom = rng.normal(0, 1.5, 2) * shrink, 1 + rng.normal(0, 0.004)
+    half = shrink * CROP / 2
+    x, y = (
+        rng.uniform(half, max(cols - half, half + 1e-3)),
+        rng.uniform(half, max(rows - half, half + 1e-3)),
+    )
+    clip = []
+    for _ in range(CLIP_FRAMES):
+        matrix = np.array([[shrink, 0, x - half], [0, shrink, y - half]])
+        big = int(np.ceil(shrink))  # sample finely, then reduce by area: no aliasing
+        matrix[:, :2] /= big
+        view = cv2.warpAffine(
+            picture,
+            matrix,
+            (CROP * big, CROP * big),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        clip.append(cv2.resize(view, (CROP, CROP), interpolation=cv2.INTER_AREA))
+        x, y, shrink = x + speed[0], y + speed[1], max(1.0, shrink * zoom)
+        half = shrink * CROP / 2
+    return np.stack(clip)
+
+
+def _write_jpeg(file: object, frame: ndarray, quality: int) -> tuple[int, int]:
+    flags = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), flags)
+    at = file.tell()  # type: ignore[attr-defined]
+    file.write(data.tobytes())  # type: ignore[attr-defined]
+    return at, data.size

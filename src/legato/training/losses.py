@@ -1,0 +1,124 @@
+"""What makes a restored picture look right: colours, texture, no lattice, and no flicker."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.evaluation.lpips import PerceptualDistance
+from legato.flow.warp import warp
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelLossWeights:
+    """Weights of `PixelLoss`; the perceptual term is measured where the lattice cannot hide."""
+
+    perceptual: float = 0.5
+    """LPIPS of copies that are shifted by 0 to 7 pixels and reduced to 0.45 to 0.8."""
+    spectral: float = 0.05
+    """L1 distance of log(|FFT| + 0.01)."""
+    lattice: float = 0.02
+    """Excess over the truth of log power at 1/4 and 1/2 cycle per pixel over its neighbours."""
+
+
+class PixelLoss:
+    """L1 + perceptual + spectral + lattice loss of frames in [-1, 1].
+
+    LPIPS at a fixed phase rewards a 4-pixel lattice that the eye sees at once; hence the random
+    shift and reduction, and two terms that look at the spectrum. Without `distance` the
+    perceptual term is left out.
+    """
+
+    def __init__(self, weights: PixelLossWeights, distance: PerceptualDistance | None) -> None:
+        self.weights, self.distance = weights, distance
+
+    def __call__(
+        self,
+        frames: Float[Tensor, "N 3 H W"],
+        truth: Float[Tensor, "N 3 H W"],
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        """Return the weighted sum and its parts."""
+        parts = {
+            "l1": (frames - truth).abs().mean(),
+            "spectral": self.weights.spectral * spectral_distance(frames, truth),
+            "lattice": self.weights.lattice * lattice_excess(frames, truth),
+        }
+        if self.distance is not None:
+            seen = shifted_and_reduced(torch.cat((frames, truth)), generator)
+            parts["lpips"] = self.weights.perceptual * self.distance(*seen.chunk(2)).mean()
+        total = torch.stack(list(parts.values())).sum()
+        return total, {name: float(part.detach()) for name, part in parts.items()}
+
+
+def shifted_and_reduced(
+    frames: Float[Tensor, "N 3 H W"], generator: torch.Generator
+) -> Float[Tensor, "N 3 H2 W2"]:
+    """Cut 0 to 7 pixels off the top and left, then reduce to 0.45 to 0.8 with antialiasing."""
+    top, left = torch.randint(0, 8, (2,), generator=generator).tolist()
+    scale = 0.45 + 0.35 * torch.rand((), generator=generator).item()
+    return F.interpolate(
+        frames[..., top:, left:], scale_factor=scale, mode="bilinear", antialias=True
+    )
+
+
+def spectral_distance(
+    frames: Float[Tensor, "N 3 H W"], truth: Float[Tensor, "N 3 H W"]
+) -> Float[Tensor, ""]:
+    """L1 distance of log amplitude spectra: the right amount of texture, wherever it lies."""
+    spectra = [(torch.fft.rfft2(x, norm="ortho").abs() + 0.01).log() for x in (frames, truth)]
+    return (spectra[0] - spectra[1]).abs().mean()
+
+
+def lattice_excess(
+    frames: Float[Tensor, "N 3 H W"], truth: Float[Tensor, "N 3 H W"]
+) -> Float[Tensor, ""]:
+    """Sum over axes and lines of max(0, log line ratio of frames - that of the truth)."""
+    excess = [
+        F.relu(a - b)
+        for axis in (-1, -2)
+        for a, b in zip(line_ratios(frames, axis), line_ratios(truth, axis), strict=True)
+    ]
+    return torch.stack(excess).sum()
+
+
+def line_ratios(frames: Float[Tensor, "N 3 H W"], axis: int) -> list[Float[Tensor, ""]]:
+    """Return log(power at 1/4 and 1/2 cycle per pixel / mean power nearby) along an axis.
+
+    Of circular first differences of luma; nearby: within 1/24 of the sampling rate, without the
+    line and its two neighbours.
+    """
+    luma = sum(w * frames[:, c] for c, w in enumerate(LUMA))
+    assert isinstance(luma, Tensor)
+    difference = luma - luma.roll(1, axis)
+    power = torch.fft.rfft(difference, dim=axis).abs().square().movedim(axis, -1)
+    power = power.reshape(-1, power.shape[-1]).mean(dim=0) + 1e-8
+    size, reach = frames.shape[axis], max(2, frames.shape[axis] // 24)
+    ratios = []
+    for line in (size // 4, size // 2):
+        near = [k for k in range(line - reach, line + reach + 1) if abs(k - line) > 1]
+        near = [k for k in near if k < len(power)]
+        ratios.append(power[line].log() - power[near].mean().log())
+    return ratios
+
+
+def warping_loss(
+    frames: Float[Tensor, "B T 3 H W"],
+    flow: Float[Tensor, "B T-1 2 H W"],
+    visible: Float[Tensor, "B T-1 1 H W"],
+) -> Float[Tensor, ""]:
+    """Mean squared difference of each frame and the next one warped onto it, where visible.
+
+    The training form of the warping error (Lai et al. 2018, arXiv:1808.00449, section 4.2); the
+    flow is that of the truth, forward.
+    """
+    now = rearrange(frames[:, :-1], "b t c h w -> (b t) c h w")
+    following = rearrange(frames[:, 1:], "b t c h w -> (b t) c h w")
+    moved = warp(following, rearrange(flow, "b t c h w -> (b t) c h w"), padding="border")
+    mask = rearrange(visible, "b t c h w -> (b t) c h w")
+    return ((moved - now).square() * mask).sum() / (3 * mask.sum() + 1)

@@ -1,0 +1,198 @@
+"""Recipes: complete options of what is trained and shipped, and the commands that repeat it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from legato.device import keep_freed_memory
+from legato.diffusion.schedule import Schedule
+from legato.evaluation.lpips import PerceptualDistance, load_lpips
+from legato.models.inflate import inflate
+from legato.models.text import WordEncoder
+from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from legato.training.batches import BatchOptions, batches, sample
+from legato.training.data import PackedClips, PackOptions, pack
+from legato.training.export import export_embedded, warm_start_
+from legato.training.losses import PixelLoss, PixelLossWeights
+from legato.training.stages import (
+    AutoencoderTask,
+    EmbeddedUpscaler,
+    StageName,
+    StageOptions,
+    UpscaleTask,
+    latent_scale,
+)
+from legato.training.trainer import Batch, Task, TrainerOptions, train
+
+TEXT_WIDTH = 64
+UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "in_channels": 7,
+    "out_channels": 4,
+    "block_out_channels": (32, 64, 128, 160),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": TEXT_WIDTH,
+    "attention_head_dim": (1, 2, 2, 2),
+    "num_class_embeds": 1000,
+    "norm_num_groups": 16,
+}
+TEMPORAL: dict[str, Any] = {
+    "positions": "rope",
+    "ff_in": False,
+    "cross_attention": False,
+    "ff_multiple": 2,
+    "initial_mix": 0.0,
+}
+SCHEDULE = Schedule(timestep_spacing="trailing", prediction_type="v_prediction")
+HELD_BACK_EVERY = 12
+"""Every twelfth source is kept for validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecipe:
+    """One stage: how long, on what, with which weights."""
+
+    trainer: TrainerOptions
+    batch: BatchOptions
+    weights: PixelLossWeights = field(default_factory=PixelLossWeights)
+    options: StageOptions = field(default_factory=StageOptions)
+
+
+def embedded() -> dict[StageName, StageRecipe]:
+    """Return the stages of `embedded-x4`, in order."""
+    image = BatchOptions(batch_size=8, frames=1, size=128)
+    clips = BatchOptions(batch_size=2, frames=6, size=128, flow=True)
+    return {
+        "autoencoder": StageRecipe(
+            trainer=TrainerOptions(steps=1600, learning_rate=6e-4), batch=image
+        ),
+        "image": StageRecipe(trainer=TrainerOptions(steps=12000, learning_rate=4e-4), batch=image),
+        "temporal": StageRecipe(
+            trainer=TrainerOptions(steps=6000, learning_rate=3e-4, batch_size=2), batch=clips
+        ),
+        "decoder": StageRecipe(
+            trainer=TrainerOptions(steps=2000, learning_rate=1e-4, batch_size=2), batch=clips
+        ),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """`legato train embedded`: repeat the shipped recipe, or go on from shipped weights."""
+
+    data: tuple[Path, ...]
+    """Folders of videos and photographs."""
+    out: Path = Path("runs/embedded")
+    """Folder of checkpoints, logs, picture grids and the exported model."""
+    stages: tuple[StageName, ...] = ("autoencoder", "image", "temporal", "decoder")
+    """Stages to run, in order; a finished stage found in `out` is not run again."""
+    steps: int | None = None
+    """Steps of every stage instead of the recipe's."""
+    warm_start: Path | None = None
+    """Model folder to start from instead of random numbers."""
+    max_minutes: float | None = None
+    """Stop after this long, with a checkpoint; the same command goes on."""
+    max_mb: float = 1500.0
+    """Largest size of the packed training data."""
+    lpips_weights: Path | None = None
+    """LPIPS weights (SqueezeNet, safetensors); without: L1, spectral and lattice losses only."""
+    exclude: tuple[str, ...] = ()
+    """Sources left out: beginnings of file names."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+
+
+def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:
+    """Return the embedded upscaler with fresh weights from torch's current seed."""
+    unet = UNet2DConditionModel(**UNET)
+    autoencoder = TinyAutoencoder(TinyAutoencoderConfig())
+    for image_model in (unet, autoencoder):
+        image_model.to(memory_format=torch.channels_last)
+    unet_in_time = inflate(unet, "video_ldm", **TEMPORAL)
+    return EmbeddedUpscaler(unet_in_time, autoencoder, WordEncoder(TEXT_WIDTH), schedule)
+
+
+def train_embedded(
+    options: TrainOptions, *, log: Callable[[str], None] = lambda line: None
+) -> Path:
+    """Train the stages in order and export a model folder; return it.
+
+    Raises:
+        InputError: the data folders hold nothing to learn from.
+    """
+    keep_freed_memory()
+    torch.manual_seed(0)
+    packed = options.out / "data.pack"
+    if not packed.exists():
+        log(f"packing {', '.join(map(str, options.data))}")
+        pack(
+            list(options.data), packed, PackOptions(max_mb=options.max_mb, exclude=options.exclude)
+        )
+    system = build_embedded()
+    if options.warm_start is not None:
+        warm_start_(system, options.warm_start)
+    distance = load_lpips(options.lpips_weights) if options.lpips_weights else None
+    for name in options.stages:
+        log(f"stage {name}")
+        recipe = embedded()[name]
+        if options.steps is not None:
+            recipe = replace(recipe, trainer=replace(recipe.trainer, steps=options.steps))
+        if not _run_stage(system, name, recipe, options, distance, log):
+            log("time is up; the same command goes on")
+            break
+    return export_embedded(system, options.out / "model")
+
+
+def _run_stage(
+    system: EmbeddedUpscaler,
+    name: StageName,
+    recipe: StageRecipe,
+    options: TrainOptions,
+    distance: PerceptualDistance | None,
+    log: Callable[[str], None],
+) -> bool:
+    packed = options.out / "data.pack"
+    learning, held_back = split(PackedClips(packed))
+    fixed = [_fixed_batch(packed, held_back, recipe.batch, k) for k in range(8)]
+    loss = PixelLoss(recipe.weights, distance)
+    task: Task = (
+        AutoencoderTask(system, loss, fixed)
+        if name == "autoencoder"
+        else UpscaleTask(system, name, loss, fixed, recipe.options)
+    )
+    folder = options.out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = train(
+        task,
+        lambda step: batches(packed, learning, recipe.batch, step),
+        recipe.trainer,
+        folder=folder,
+        max_minutes=options.max_minutes,
+        log=log,
+    )
+    if name == "autoencoder":
+        scale = latent_scale(system, fixed)
+        system.autoencoder.config = replace(system.autoencoder.config, scaling_factor=scale)
+    return finished
+
+
+def split(packed: PackedClips) -> tuple[list[int], list[int]]:
+    """Return the numbers of the clips to learn from and of those held back, by source."""
+    sources = packed.sources()
+    names = sorted(set(sources))
+    kept = set(names[::HELD_BACK_EVERY]) if len(names) >= HELD_BACK_EVERY else set()
+    learning = [k for k, name in enumerate(sources) if name not in kept]
+    held_back = [k for k, name in enumerate(sources) if name in kept]
+    return learning, held_back or learning
+
+
+def _fixed_batch(packed: Path, clips: list[int], options: BatchOptions, number: int) -> Batch:
+    fixed = replace(options, seed=12345, second_order_share=0.0, size=192, word_dropout=0.0)
+    one = sample(PackedClips(packed), clips, WordEncoder(1), number, fixed)
+    return {name: value[None] for name, value in one.items()}

@@ -1,0 +1,253 @@
+"""The stages of the embedded upscaler: autoencoder, image U-Net, temporal layers, decoder."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from legato.diffusion.schedule import Schedule
+from legato.evaluation.fidelity import psnr
+from legato.evaluation.lattice import lattice_energy
+from legato.models.inflate import VideoModel
+from legato.models.text import WordEncoder
+from legato.models.tiny_autoencoder import TinyAutoencoder
+from legato.training.batches import unit_range
+from legato.training.losses import PixelLoss, warping_loss
+from legato.training.trainer import Batch
+
+StageName = Literal["autoencoder", "image", "temporal", "decoder"]
+
+
+class EmbeddedUpscaler(nn.Module):
+    """Everything that is trained: U-Net with temporal layers, autoencoder and words."""
+
+    def __init__(
+        self, unet: VideoModel, autoencoder: TinyAutoencoder, words: WordEncoder, schedule: Schedule
+    ) -> None:
+        super().__init__()
+        self.unet, self.autoencoder, self.words, self.schedule = unet, autoencoder, words, schedule
+
+    def predict(
+        self,
+        noisy: Float[Tensor, "B T 4 h w"],
+        low_res: Float[Tensor, "B T 3 h w"],
+        timestep: int,
+        level: Int[Tensor, "B"],
+        words: Int[Tensor, "B N"],
+    ) -> Float[Tensor, "B T 4 h w"]:
+        """Return the predicted v of noisy latents, given the noised small clip."""
+        sample = torch.cat((noisy, low_res), dim=2)
+        batch = sample.shape[0]
+        times = torch.full((batch,), timestep, device=sample.device)
+        v: Tensor = self.unet(sample, times, self.words(words), class_labels=level)
+        return v
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """What a stage of the upscaler weighs."""
+
+    first_step_share: float = 0.5
+    """Share of steps at the timestep of the 1-step schedule."""
+    v_share: float = 0.12
+    """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
+    latent_weight: float = 0.1
+    """Weight of the L1 distance of x_0 to the encoder's latents."""
+    warping_weight: float = 20.0
+    """Weight of the squared warping error; clips only."""
+    clean_level_share: float = 0.4
+    """Share of clips whose small copy gets the least noise; others up to `max_level`."""
+    max_level: int = 250
+    """Largest noise level of the small copy."""
+
+
+class AutoencoderTask:
+    """Stage 1: frames to latents and back, the decoder seeing the damaged small copy.
+
+    A little noise on the latents and a pull of their variance to 1 keep them easy to predict.
+    """
+
+    def __init__(
+        self, system: EmbeddedUpscaler, pixel_loss: PixelLoss, held_back: list[Batch]
+    ) -> None:
+        self.module, self.pixel_loss, self.held_back = system, pixel_loss, held_back
+        system.requires_grad_(requires_grad=False)
+        system.autoencoder.requires_grad_(requires_grad=True)
+        system.autoencoder.decoder.temporal.requires_grad_(requires_grad=False)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Pixel loss of the reconstruction plus the pull on the latents' variance."""
+        frames, low_res = unit_range(batch["frames"]), unit_range(batch["low_res"])
+        autoencoder = self.module.autoencoder
+        latents = autoencoder.encode(frames)
+        noise = _normal(latents.shape, generator, latents.device)
+        decoded = autoencoder.decode(latents + 0.1 * noise, low_res, temporal=False)
+        loss, parts = self.pixel_loss(_flat(decoded), _flat(frames), generator)
+        pull = 0.02 * (latents.float().square().mean() - 1).square()
+        return loss + pull, {**parts, "pull": pull.item()}
+
+    def validate(self) -> tuple[dict[str, float], Tensor]:
+        """Figures of plain reconstructions."""
+        autoencoder = self.module.autoencoder
+
+        def reconstruct(batch: Batch) -> Tensor:
+            latents = autoencoder.encode(unit_range(batch["frames"]))
+            return autoencoder.decode(latents, unit_range(batch["low_res"]), temporal=False)
+
+        return _measured(reconstruct, self.held_back, self.pixel_loss)
+
+
+class UpscaleTask:
+    """Stages 2 to 4: predict x_0 so that its decoded picture looks right.
+
+    At the timesteps of short schedules the loss is on decoded pixels (design: pure v-prediction
+    needs a hundred times more steps), elsewhere on v.
+    """
+
+    def __init__(
+        self,
+        system: EmbeddedUpscaler,
+        stage: StageName,
+        pixel_loss: PixelLoss,
+        held_back: list[Batch],
+        options: StageOptions,
+    ) -> None:
+        self.module, self.stage, self.pixel_loss = system, stage, pixel_loss
+        self.held_back, self.options = held_back, options
+        self.temporal = stage != "image"
+        system.unet.enabled = self.temporal
+        schedule = system.schedule
+        self.short = sorted({t for n in (2, 4, 8) for t in schedule.timesteps(n)})
+        self.first = schedule.timesteps(1)[0]
+        system.requires_grad_(requires_grad=False)
+        decoder = system.autoencoder.decoder
+        trained: dict[StageName, list[nn.Module]] = {
+            "autoencoder": [],
+            "image": [system.unet.spatial, system.words, decoder],
+            "temporal": [system.unet.temporal, decoder],
+            "decoder": [decoder],
+        }
+        for part in trained[stage]:
+            part.requires_grad_(requires_grad=True)
+        decoder.temporal.requires_grad_(requires_grad=self.temporal)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Pixel, latent and warping loss, or the v loss, at a random timestep."""
+        frames, low_res = unit_range(batch["frames"]), unit_range(batch["low_res"])
+        with torch.no_grad():
+            latents = self.module.autoencoder.encode(frames).float()
+        kind = torch.rand((), generator=generator).item()
+        timestep = self._timestep(kind, generator)
+        levels = self._levels(len(frames), generator).to(frames.device)
+        noise = _normal(latents.shape, generator, latents.device)
+        alpha, sigma = self.module.schedule.scales(timestep)
+        noisy = alpha * latents + sigma * noise
+        v = self.module.predict(
+            noisy, self.noised(low_res, levels, generator), timestep, levels, batch["words"]
+        ).float()
+        nothing = dict.fromkeys(("l1", "spectral", "lattice", "lpips", "warping"), float("nan"))
+        x_0 = alpha * noisy - sigma * v
+        latent = self.options.latent_weight * (x_0 - latents).abs().mean()
+        if kind < self.options.v_share and self.stage != "decoder":
+            loss = 0.25 * (v - (alpha * noise - sigma * latents)).square().mean()
+            return loss, {"t": timestep, "latent": latent.item(), **nothing}
+        decoded = self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
+        loss, parts = self.pixel_loss(_flat(decoded), _flat(frames), generator)
+        loss = loss + latent
+        figures = {"t": timestep, "latent": latent.item(), **nothing, **parts}
+        if "flow" in batch:
+            moved = warping_loss(decoded, batch["flow"], batch["visible"])
+            loss = loss + self.options.warping_weight * moved
+            figures["warping"] = 1000 * moved.item() / 4  # as measured: pictures in [0, 1]
+        return loss, figures
+
+    def validate(self) -> tuple[dict[str, float], Tensor]:
+        """Figures of one step from pure noise."""
+        return _measured(self.upscale_once, self.held_back, self.pixel_loss)
+
+    @torch.no_grad()
+    def upscale_once(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
+        """Return one-step results at the lowest noise level, from fixed noise."""
+        low_res = unit_range(batch["low_res"])
+        generator = torch.Generator().manual_seed(0)
+        batch_size, frames, _, rows, cols = low_res.shape
+        shape = torch.Size((batch_size, frames, 4, rows, cols))
+        noise = _normal(shape, generator, low_res.device)
+        levels = torch.zeros(batch_size, dtype=torch.long, device=low_res.device)
+        given = self.noised(low_res, levels, generator)
+        alpha, sigma = self.module.schedule.scales(self.first)
+        v = self.module.predict(noise, given, self.first, levels, batch["words"]).float()
+        x_0 = alpha * noise - sigma * v
+        return self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
+
+    def noised(
+        self,
+        low_res: Float[Tensor, "B T 3 h w"],
+        levels: Int[Tensor, "B"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "B T 3 h w"]:
+        """Noise the small copy to its level, variance-preserving."""
+        ab = self.module.schedule.alphas_cumprod.to(low_res.device)[levels]
+        ab = repeat(ab, "b -> b 1 1 1 1")
+        noise = _normal(low_res.shape, generator, low_res.device)
+        return ab.sqrt() * low_res + (1 - ab).sqrt() * noise
+
+    def _timestep(self, kind: float, generator: torch.Generator) -> int:
+        if self.stage == "decoder" or kind > 1 - self.options.first_step_share:
+            return self.first
+        choice = torch.randint(0, 1 << 20, (), generator=generator).item()
+        if kind < self.options.v_share:
+            return int(choice) % self.module.schedule.num_train_timesteps
+        return self.short[int(choice) % len(self.short)]
+
+    def _levels(self, count: int, generator: torch.Generator) -> Int[Tensor, "B"]:
+        levels = torch.randint(0, self.options.max_level + 1, (count,), generator=generator)
+        clean = torch.rand(count, generator=generator) < self.options.clean_level_share
+        return levels.masked_fill(clean, 0)
+
+
+def latent_scale(system: EmbeddedUpscaler, batches: list[Batch]) -> float:
+    """Return 1 / standard deviation of the encoder's latents: the `scaling_factor` to ship."""
+    with torch.no_grad():
+        latents = [system.autoencoder.encode(unit_range(b["frames"])) for b in batches]
+    return 1 / torch.cat([x.flatten() for x in latents]).std().item()
+
+
+def _measured(
+    upscale: object, held_back: list[Batch], pixel_loss: PixelLoss
+) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
+    """Compare results with the truth and with bicubic; the grid shows input, result, truth."""
+    assert callable(upscale)
+    rows: list[Tensor] = []
+    values: dict[str, list[float]] = {
+        k: [] for k in ("psnr", "gain", "lpips", "lattice", "warping")
+    }
+    for batch in held_back:
+        truth, low_res = _flat(unit_range(batch["frames"])), _flat(unit_range(batch["low_res"]))
+        clip = upscale(batch).float().cpu().clamp(-1, 1)
+        result = _flat(clip)
+        bicubic = nn.functional.interpolate(low_res, scale_factor=4, mode="bicubic").clamp(-1, 1)
+        values["psnr"].append(psnr(result, truth))
+        values["gain"].append(values["psnr"][-1] - psnr(bicubic, truth))
+        values["lattice"].append(lattice_energy(result) / max(1.0, lattice_energy(truth)))
+        if pixel_loss.distance is not None:
+            values["lpips"].append(pixel_loss.distance(result, truth).mean().item())
+        if "flow" in batch:
+            error = warping_loss(clip, batch["flow"], batch["visible"])
+            small = rearrange(bicubic, "(b t) c h w -> b t c h w", b=clip.shape[0])
+            base = warping_loss(small, batch["flow"], batch["visible"])
+            values["warping"].append((error / base).item())
+        rows.append(torch.cat([bicubic[0], result[0], truth[0]], dim=2))
+    figures = {k: sum(v) / len(v) for k, v in values.items() if v}
+    return figures, torch.cat(rows[:8], dim=1)
+
+
+def _flat(clip: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B*T C H W"]:
+    return rearrange(clip, "b t c h w -> (b t) c h w")
+
+
+def _normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.randn(shape, generator=generator).to(device)

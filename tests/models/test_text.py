@@ -1,0 +1,35 @@
+"""The closed vocabulary: synonyms, order, refusal."""
+
+import pytest
+import torch
+
+from legato.errors import InputError
+from legato.models.text import MAX_WORDS, SYNONYMS, WordEncoder, words_in
+
+
+def test_free_text_gives_each_known_word_once_in_order():
+    assert words_in("A dog and a cat on grass, fast motion") == ["animal", "foliage", "motion"]
+
+
+def test_no_synonym_belongs_to_two_words():
+    everything = [w for entry, others in SYNONYMS.items() for w in (entry, *others)]
+    assert len(everything) == len(set(everything))
+
+
+def test_unknown_words_are_refused_with_the_list():
+    with pytest.raises(InputError, match=r"'dragon'.*closed vocabulary.*face"):
+        WordEncoder(8).encode("face dragon")
+
+
+def test_the_empty_prompt_is_the_empty_token_and_words_change_the_embedding():
+    encoder = WordEncoder(8)
+    empty, named = encoder.encode(""), encoder.encode("face water")
+    assert empty.shape == named.shape == (1, MAX_WORDS, 8)
+    assert torch.equal(empty[0, 0], empty[0, -1])
+    assert not torch.equal(empty[0, :2], named[0, :2])
+    assert torch.equal(empty[0, 2:], named[0, 2:])
+
+
+def test_synonyms_mean_the_same():
+    encoder = WordEncoder(8)
+    assert torch.equal(encoder.encode("woman"), encoder.encode("face"))

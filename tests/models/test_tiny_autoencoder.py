@@ -1,0 +1,57 @@
+"""The embedded autoencoder: exact sizes, temporal layers that start as nothing, local in time."""
+
+import torch
+
+from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+
+CONFIG = TinyAutoencoderConfig(width=32, num_blocks=2, encoder_width=32, encoder_blocks=1)
+
+
+def clip(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_sizes_are_four_times_the_latents():
+    model = TinyAutoencoder(CONFIG)
+    latents = model.encode(clip(2, 3, 3, 20, 28))
+    assert latents.shape == (2, 3, 4, 5, 7)
+    assert model.decode(latents, clip(2, 3, 3, 5, 7)).shape == (2, 3, 3, 20, 28)
+
+
+def test_fresh_temporal_convolutions_change_nothing():
+    model = TinyAutoencoder(CONFIG)
+    latents, low_res = clip(1, 4, 4, 6, 6), clip(1, 4, 3, 6, 6, seed=1)
+    on = model.decode(latents, low_res, temporal=True)
+    assert torch.equal(on, model.decode(latents, low_res, temporal=False))
+
+
+def test_trained_temporal_convolutions_reach_as_far_as_they_say():
+    model = TinyAutoencoder(CONFIG)
+    for temporal in model.decoder.temporal:
+        torch.nn.init.normal_(temporal.conv.weight, std=0.2)
+    latents, low_res = clip(1, 7, 4, 6, 6), clip(1, 7, 3, 6, 6, seed=1)
+    changed = latents.clone()
+    changed[:, 0] += 1
+    difference = model.decode(changed, low_res) - model.decode(latents, low_res)
+    reached = difference.abs().amax(dim=(0, 2, 3, 4)) > 0
+    assert reached.tolist() == [True] * (1 + model.decoder.receptive_frames) + [False] * 4
+
+
+def test_the_temporal_convolution_equals_a_conv3d():
+    model = TinyAutoencoder(CONFIG)
+    layer = model.decoder.temporal[0]
+    torch.nn.init.normal_(layer.conv.weight)
+    x = clip(6, 32, 5, 4)
+    expected = torch.nn.functional.conv3d(
+        torch.nn.functional.silu(x).view(2, 3, 32, 5, 4).transpose(1, 2),
+        layer.conv.weight[..., None],
+        layer.conv.bias,
+        padding=(1, 0, 0),
+    )
+    expected = x + expected.transpose(1, 2).reshape(6, 32, 5, 4)
+    torch.testing.assert_close(layer(x, 3), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_config_round_trip():
+    model = TinyAutoencoder(CONFIG)
+    assert TinyAutoencoder.from_config(model.to_config()).config == CONFIG

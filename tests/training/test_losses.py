@@ -1,0 +1,75 @@
+"""The losses see what they are for, and nothing else."""
+
+import pytest
+import torch
+
+from legato.training.losses import (
+    PixelLoss,
+    PixelLossWeights,
+    lattice_excess,
+    line_ratios,
+    shifted_and_reduced,
+    spectral_distance,
+    warping_loss,
+)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.3
+
+
+def lattice(size, period):
+    x = torch.arange(size)
+    return 0.1 * ((x % period) == 0).float().expand(1, 3, size, size)
+
+
+def test_equal_pictures_cost_nothing():
+    frames = noise(2, 3, 96, 96)
+    total, parts = PixelLoss(PixelLossWeights(), None)(frames, frames, torch.Generator())
+    assert total.item() == 0
+    assert set(parts) == {"l1", "spectral", "lattice"}
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_a_lattice_shows_in_the_line_ratio_and_in_the_excess(period):
+    clean = noise(1, 3, 96, 96)
+    marked = clean + lattice(96, period)
+    lines = {4: 0, 2: 1}
+    rise = line_ratios(marked, -1)[lines[period]] - line_ratios(clean, -1)[lines[period]]
+    assert rise > 0.5
+    assert lattice_excess(marked, clean) > 0.5
+    assert lattice_excess(clean, marked) == 0
+
+
+def test_spectral_distance_ignores_where_texture_lies_but_not_how_much_there_is():
+    texture = noise(1, 3, 64, 64)
+    moved = texture.roll((5, 9), dims=(-2, -1))
+    assert spectral_distance(moved, texture) < 1e-4
+    assert spectral_distance(0.5 * texture, texture) > 0.3
+
+
+def test_shifted_copies_depend_on_the_generator_only():
+    frames = noise(1, 3, 64, 64)
+    first = shifted_and_reduced(frames, torch.Generator().manual_seed(3))
+    again = shifted_and_reduced(frames, torch.Generator().manual_seed(3))
+    assert torch.equal(first, again)
+    assert 0.4 * 57 <= first.shape[-1] <= 0.8 * 64
+
+
+def test_a_clip_that_follows_its_flow_has_no_warping_loss_and_flicker_has():
+    still = noise(1, 1, 3, 16, 16).expand(1, 4, 3, 16, 16).clone()
+    flow, visible = torch.zeros(1, 3, 2, 16, 16), torch.ones(1, 3, 1, 16, 16)
+    assert warping_loss(still, flow, visible) < 1e-8
+    flickering = still + torch.tensor([0.0, 0.2, 0.0, 0.2]).view(1, 4, 1, 1, 1)
+    assert warping_loss(flickering, flow, visible).item() == pytest.approx(0.04, rel=0.01)
+
+
+def test_moving_content_follows_its_flow():
+    base = noise(3, 16, 20)
+    clip = torch.stack([base.roll(k, dims=-1) for k in range(3)])[None]
+    flow = torch.zeros(1, 2, 2, 16, 20)
+    flow[:, :, 0] = 1.0
+    visible = torch.zeros(1, 2, 1, 16, 20)
+    visible[..., 2:-3] = 1
+    assert warping_loss(clip, flow, visible) < 1e-8
+    assert warping_loss(clip, -flow, visible) > 1e-2
