@@ -8,7 +8,7 @@ a clip, the hooks do nothing.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from legato.errors import ModelError
-from legato.models.families import FAMILIES, FamilyOptions, options_from
+from legato.models.families import FAMILIES, NormStats, options_from
 from legato.models.sites import (
     CheckpointInContext,
     ClipContext,
@@ -30,6 +30,18 @@ from legato.models.sites import (
 FORMAT_VERSION = 1
 
 
+@runtime_checkable
+class LayerOptions(Protocol):
+    """Frozen options that build the layer of each site."""
+
+    @property
+    def norm_stats(self) -> NormStats:
+        """What the spatial norms see."""
+
+    def build(self, site: Site) -> nn.Module | None:
+        """Return the fresh layer of a site; None: none there."""
+
+
 class Inflated(nn.Module):
     """An untouched image model, its temporal layers, and the hooks between them.
 
@@ -41,7 +53,7 @@ class Inflated(nn.Module):
     """
 
     def __init__(
-        self, spatial: nn.Module, family: str, options: FamilyOptions, sites: list[Site]
+        self, spatial: nn.Module, family: str, options: LayerOptions, sites: list[Site]
     ) -> None:
         super().__init__()
         self.spatial, self.family, self.options = spatial, family, options
@@ -62,7 +74,11 @@ class Inflated(nn.Module):
         modules = dict(self.spatial.named_modules())
         self._removers = [attach(self, site, modules[site.path]) for site in self.sites]
         if self.options.norm_stats == "clip":
-            self._removers += attach_clip_norms(self, self.spatial)
+            self._removers += attach_clip_norms(self, self.norms_of())
+
+    def norms_of(self) -> nn.Module:
+        """Return the part of the image model whose norms may see the whole clip."""
+        return self.spatial
 
     def detach(self) -> nn.Module:
         """Take every hook off and return the image model; this object is of no use afterwards."""
@@ -115,7 +131,7 @@ class Inflated(nn.Module):
         return {
             "format_version": FORMAT_VERSION,
             "family": self.family,
-            "options": asdict(self.options),
+            "options": asdict(self.options),  # type: ignore[call-overload]
             "fingerprint": fingerprint(self.sites),
             "sites": [[site.kind, site.path, site.channels] for site in self.sites],
         }

@@ -7,6 +7,8 @@
 | `tblock.pre_ff`| its tokens between cross-attention and feed-forward                 |
 | `attn.pre`     | input of a `Transformer2DModel`                                     |
 | `block.post`   | output of a down, mid or up block, but not its skip tensors         |
+| `cond.sft`     | output of a decoder's `conv_in`, where low-resolution frames join   |
+| `conv.out`     | output of a decoder's `conv_out`                                    |
 
 Hooks are objects that hold the owner and the key of their layer, never closures: a deep copy or a
 pickle of the owner then carries hooks that are bound to the copy.
@@ -36,10 +38,20 @@ BLOCK_ARGUMENTS = (
 )
 """Arguments of a `BasicTransformerBlock` after its tokens; checkpointing omits the names."""
 
+DECODER_CONVS: dict[str, str] = {"cond.sft": "decoder.conv_in", "conv.out": "decoder.conv_out"}
+
 Trunk = Tensor | tuple[Any, ...]
 """What a block returns: the trunk, alone or with the skip tensors behind it."""
 
-SiteKind = Literal["resnet.post", "tblock.post", "tblock.pre_ff", "attn.pre", "block.post"]
+SiteKind = Literal[
+    "resnet.post",
+    "tblock.post",
+    "tblock.pre_ff",
+    "attn.pre",
+    "block.post",
+    "cond.sft",
+    "conv.out",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +83,10 @@ class ClipContext:
     num_frames: int
     text: Tensor | None = None
     """`B N D`: the text that temporal layers read; may differ from the spatial layers' text."""
-    temb: Tensor | None = None
-    """`BT E`: the time embedding, where a site's own arguments do not hold it."""
+    low_res: Tensor | None = None
+    """`BT 3 h w`: the low-resolution frames that condition a decoder."""
+    condition_weight: float = 1.0
+    """How much of what they say is added."""
 
 
 @runtime_checkable
@@ -98,6 +112,8 @@ def find_sites(spatial: nn.Module, kind: SiteKind) -> Iterator[Site]:
             yield _token_site(kind, path, module)
         elif kind == "attn.pre" and isinstance(module, Transformer2DModel):
             yield Site(kind=kind, path=path, channels=module.in_channels)
+        elif isinstance(module, nn.Conv2d) and path.endswith(DECODER_CONVS.get(kind, " ")):
+            yield Site(kind=kind, path=path, channels=module.out_channels)
 
 
 def _token_site(kind: SiteKind, path: str, block: BasicTransformerBlock) -> Site:
@@ -172,6 +188,19 @@ class TokensPost(SiteHook):
         """Return the tokens with the temporal residual."""
         context = self.active()
         return None if context is None else self.added(output, context, context.text)
+
+
+class ConvPost(SiteHook):
+    """Forward hook on a decoder's first or last convolution."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """Return the output with what the low-resolution frames or neighbouring frames add."""
+        context = self.active()
+        if context is None:
+            return None
+        layer = self.owner.temporal[self.key]
+        delta: Tensor = layer(output, context.num_frames, context.low_res)
+        return output + delta * context.condition_weight
 
 
 class AttentionPre(SiteHook):
@@ -286,6 +315,8 @@ def attach(owner: Owner, site: Site, module: nn.Module) -> Callable[[], None]:
         return module.register_forward_pre_hook(pre, with_kwargs=True).remove
     if site.kind == "tblock.post":
         return module.register_forward_hook(TokensPost(owner, site.key)).remove
+    if site.kind in DECODER_CONVS:
+        return module.register_forward_hook(ConvPost(owner, site.key)).remove
     hook = ResnetPost if site.kind == "resnet.post" else BlockPost
     return module.register_forward_hook(hook(owner, site.key), with_kwargs=True).remove
 

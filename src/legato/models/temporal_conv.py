@@ -136,25 +136,62 @@ class TemporalConv(nn.Module):
 
 
 class ClipResBlock(nn.Module):
-    """A residual block of 3x3 convolutions whose norms span the clip, with time embedding."""
+    """A residual block of 3x3 convolutions whose norms span the clip.
 
-    def __init__(self, channels: int, time_embedding: int) -> None:
+    Args:
+        channels: width going in.
+        out_channels: width coming out; where it differs, a 1x1 convolution carries the input over.
+        time_embedding: width of the time embedding; None: the block has none.
+    """
+
+    def __init__(self, channels: int, out_channels: int, time_embedding: int | None = None) -> None:
         super().__init__()
-        groups = num_groups(channels)
-        self.norm1 = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.time_emb_proj = nn.Linear(time_embedding, channels)
-        self.norm2 = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1 = nn.GroupNorm(num_groups(channels), channels, eps=1e-6)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_embedding, out_channels) if time_embedding else None
+        self.norm2 = nn.GroupNorm(num_groups(out_channels), out_channels, eps=1e-6)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        widens = channels != out_channels
+        self.conv_shortcut = nn.Conv2d(channels, out_channels, 1) if widens else None
 
     def forward(
-        self, x: Float[Tensor, "BT C H W"], num_frames: int, temb: Float[Tensor, "BT E"]
-    ) -> Float[Tensor, "BT C H W"]:
+        self,
+        x: Float[Tensor, "BT C H W"],
+        num_frames: int,
+        temb: Float[Tensor, "BT E"] | None = None,
+    ) -> Float[Tensor, "BT D H W"]:
         """Return x plus its residual."""
         hidden = self.conv1(F.silu(norm_frames(self.norm1, x, num_frames)))
-        hidden = hidden + self.time_emb_proj(F.silu(temb))[:, :, None, None]
-        out: Tensor = x + self.conv2(F.silu(norm_frames(self.norm2, hidden, num_frames)))
+        if self.time_emb_proj is not None and temb is not None:
+            hidden = hidden + self.time_emb_proj(F.silu(temb))[:, :, None, None]
+        hidden = self.conv2(F.silu(norm_frames(self.norm2, hidden, num_frames)))
+        out: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + hidden
         return out
+
+
+class VolumeConv(nn.Module):
+    """A 3x3x3 convolution behind a clip-wide norm, which starts as zero (names of the release)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_3d = nn.GroupNorm(num_groups(channels), channels, eps=1e-6)
+        self.conv_3d = nn.Conv3d(channels, channels, 3, padding=1)
+        zero_(self.conv_3d)
+
+    def forward(
+        self, x: Float[Tensor, "BT C H W"], num_frames: int, second: object = None
+    ) -> Float[Tensor, "BT C H W"]:
+        """Return what is added to x: Conv(SiLU(GN(x))), zeros beyond the clip and the picture."""
+        return convolve_volume(self.norm_3d, self.conv_3d, x, num_frames)
+
+
+def convolve_volume(
+    norm: nn.GroupNorm, conv: nn.Conv3d, x: Float[Tensor, "BT C H W"], num_frames: int
+) -> Float[Tensor, "BT D H W"]:
+    """Return Conv(SiLU(GN(x))) of clips."""
+    clip = F.silu(norm_clip(norm, as_clip(x, num_frames)))
+    out: Tensor = conv(rearrange(clip, "b c t (h w) -> b c t h w", h=x.shape[-2]))
+    return rearrange(out, "b c t h w -> (b t) c h w")
 
 
 class TemporalBlock(nn.Module):
@@ -167,7 +204,7 @@ class TemporalBlock(nn.Module):
     def __init__(self, channels: int, time_embedding: int) -> None:
         super().__init__()
         self.resblocks_3d_temporal = TemporalConv(channels, time_embedding, sizes=(5, 3))
-        self.resblocks_3d_spatial = ClipResBlock(channels, time_embedding)
+        self.resblocks_3d_spatial = ClipResBlock(channels, channels, time_embedding)
         self.shift_conv = nn.Conv2d(channels, channels, 1)
         zero_(self.shift_conv)
 

@@ -1,0 +1,1 @@
+"""Foreign weights into model folders: one file per source, never its code."""
