@@ -26,7 +26,7 @@ _INTERPOLATION: dict[Reduction, int] = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
 }
-_MIN_CODED_SIZE_PX = 16  # x264 refuses smaller pictures
+_MACROBLOCK_PX = 16  # part-filled ones make x264 read memory that nothing has written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ def _jpeg(picture: ndarray, quality: int) -> ndarray:
 def _x264(frames: ndarray, crf: int) -> ndarray:
     """Encode and decode with x264 in memory, 4:2:0; with one thread, so the bits repeat."""
     _, rows, cols, _ = frames.shape
-    coded_rows, coded_cols = (max(_MIN_CODED_SIZE_PX, n + n % 2) for n in (rows, cols))
+    coded_rows, coded_cols = (-(-n // _MACROBLOCK_PX) * _MACROBLOCK_PX for n in (rows, cols))
     padding = ((0, 0), (0, coded_rows - rows), (0, coded_cols - cols), (0, 0))
     padded = (
         np.pad(frames, padding, mode="edge") if (coded_rows, coded_cols) != (rows, cols) else frames
