@@ -20,11 +20,14 @@ class LatentPropagation:
     """
 
     flow_forward: Float[Tensor, "K 2 H W"]
-    """Flow of the whole clip, K = T - 1."""
+    """Flow between the clip's frames, from pair `first_pair` on."""
 
     flow_backward: Float[Tensor, "K 2 H W"]
     steps: Collection[int]
     """Indices of the loop at which it acts, from 0."""
+
+    first_pair: int = 0
+    """Index in the clip of the first pair that has a flow; earlier pairs are not needed."""
 
     num_anchors: int = 0
     """Leading frames of an earlier segment."""
@@ -42,13 +45,13 @@ class LatentPropagation:
             return x0
         seed = self.seeds.get(step.index)
         first = self.num_anchors
-        first_pair = first if seed is None else first - 1
+        pair = (first if seed is None else first - 1) - self.first_pair
         batch = x0.shape[0]
         edited = x0.clone()
         edited[:, first:] = propagate(
             x0[:, first:],
-            self.flow_forward[first_pair:].to(x0.device).expand(batch, -1, -1, -1, -1),
-            self.flow_backward[first_pair:].to(x0.device).expand(batch, -1, -1, -1, -1),
+            self.flow_forward[pair:].to(x0.device).expand(batch, -1, -1, -1, -1),
+            self.flow_backward[pair:].to(x0.device).expand(batch, -1, -1, -1, -1),
             beta=self.beta,
             mode=self.mode,
             thresholds=self.thresholds,

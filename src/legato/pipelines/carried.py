@@ -18,7 +18,7 @@ class Carried:
 
     Attributes:
         position: index in the shot of the next frame to emit.
-        tensors: on the CPU, by name. `latents`: the last clean latents, for the decoder's look back;
+        tensors: on the CPU, by name. `latents`: the last clean latents, for the decoder;
             `step/I`: latents after step I of the last emitted frames (anchors), where later steps
             need them; `seed/I`: propagated x_0 of the last emitted frame at step I;
             `kept/START/STOP/BRANCH`: first-step predictions of windows that reach past `position`,
@@ -51,7 +51,9 @@ class Carried:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"state {path}", why=f"it cannot be read ({error})", fix="start again with --restart"
+                f"state {path}",
+                why=f"it cannot be read ({error})",
+                fix="start again with --restart",
             ) from error
         if facts.get("format") != FORMAT:
             raise InputError(

@@ -28,7 +28,7 @@ def fix_colours(
     """
     if method == "none":
         return frames
-    pairs = zip(frames.split(1), low_res.split(1), strict=True)
+    pairs = [(frames[k : k + 1], low_res[k : k + 1]) for k in range(frames.shape[0])]
     if method == "wavelet" and frames.shape[-1] == REDUCTION * low_res.shape[-1]:
         return torch.cat([_wavelet_reduced(frame, small) for frame, small in pairs])
     fix = wavelet if method == "wavelet" else adain
@@ -68,9 +68,9 @@ def adain(
 def _wavelet_reduced(
     content: Float[Tensor, "1 C sH sW"], low_res: Float[Tensor, "1 C H W"]
 ) -> Float[Tensor, "1 C sH sW"]:
-    """Return what `wavelet` gives against the enlarged input, within two grey levels, 15 times faster.
+    """Return what `wavelet` gives against the enlarged input, within two grey levels, faster.
 
-    The three widest blurs are done at the input's size, where they are dilated 1, 2, 4; reducing by
+    The three widest blurs are done at the input's size, dilated 1, 2, 4 there; reducing by
     area and enlarging linearly stands in for the two narrowest: variances 3.9 and 2.5 square pixels
     of 170 in all.
     """

@@ -1,7 +1,8 @@
-"""From latents to finished frames: in overlapping pieces of time and space, a few frames at a time."""
+"""From latents to finished frames: in overlapping pieces of time and space, a few at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -64,7 +65,7 @@ class Decoder:
         most = max(CELLS_PER_CHUNK // cells - 2 * self.context, self.context, 1)
         count = -(-(stop - start) // most)
         edges = [start + (stop - start) * k // count for k in range(count + 1)]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     @torch.no_grad()
     def __call__(

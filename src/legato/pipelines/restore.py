@@ -1,29 +1,62 @@
-"""The tensor core of upscaling: low-resolution frames of one segment in, high-resolution frames out.
+"""The tensor core of upscaling: low-resolution frames of a segment in, high-resolution frames out.
 
 A shot is restored segment by segment. What a segment must know of the one before travels in a
-`Carried` state (see `carried.py`), so that any way of cutting a shot gives the same frames up to
-rounding and to what lies more than `context_after` frames ahead.
+`Carried` state, so that any way of cutting a shot gives the same frames, up to rounding and to what
+lies more than `context_after` frames ahead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
-from legato.errors import ResourceError
+from legato.diffusion.anchors import Recorder
+from legato.diffusion.augmentation import augment
+from legato.diffusion.denoiser import Conditions, Denoiser, Edit, denoise
+from legato.diffusion.guidance import needs_unconditional
+from legato.diffusion.latent_propagation import LatentPropagation
+from legato.diffusion.noise import frame_noise
+from legato.diffusion.schedule import Schedule, started_part_way
+from legato.diffusion.spans import Span, Tile
+from legato.errors import InputError
 from legato.flow.estimate import FlowEstimator
 from legato.pipelines.carried import Carried
-from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.decode import (
+    BrokenOutputError,
+    Decoder,
+    Finishing,
+    finished_chunks,
+    is_broken,
+)
+from legato.pipelines.restore_options import (
+    RestoreOptions,
+    Settings,
+    propagation_steps,
+    resolve,
+)
+from legato.pipelines.segment import (
+    Layout,
+    anchors_of,
+    carry,
+    kept_predictions,
+    num_anchors_after,
+    seeds_of,
+)
+from legato.pipelines.tiles import plan_tiles
+from legato.pipelines.upscaler import Upscaler
+from legato.pipelines.windows import Grid, plan_segment_windows
 
 __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_broken"]
 
 OnStep = Callable[[int, int], None]
-
-
-class BrokenOutputError(ResourceError):
-    """The model gave NaN, infinity or black frames; the caller may try again in float32."""
+LOOK_AHEAD = 12
+"""Frames beyond the segment where the backward propagation starts; 0.5^12 of them is left."""
+LATENT_CHANNELS = 4
+MULTIPLE = 8
+"""Rows and columns of latents are padded to multiples of it; the U-Nets halve three times."""
 
 
 class Restorer:
@@ -34,22 +67,61 @@ class Restorer:
         options: what the user chose; None in a field means the model's own default.
         device: where to compute. Frames and results live on the CPU.
         dtype: precision of the networks; everything between them is float32.
-        estimator: optical flow, needed only where propagation is on.
+        estimator: optical flow; called only where propagation is on.
 
     Attributes:
-        context_before: how many frames before a segment's first one the caller should hand over
-            (fewer at the start of a shot).
-        context_after: how many frames after its last one (fewer at the end of a shot: fewer than
-            this many look-ahead frames tell the restorer that the shot ends with them).
+        settings: the options after the model's defaults.
+        context_before: frames before a segment's first one that the caller should hand over (fewer
+            at the start of a shot).
+        context_after: frames after its last one. Fewer tell the restorer that the shot ends with
+            them.
         scale: output pixels per input pixel, each way.
 
     Raises:
         InputError: an option that this model cannot honour, e.g. strength below 1 without encoder.
     """
 
-    context_before: int
-    context_after: int
-    scale: int
+    def __init__(
+        self,
+        model: Upscaler,
+        options: RestoreOptions,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        estimator: FlowEstimator,
+    ) -> None:
+        self.settings: Settings = resolve(options, model.defaults)
+        self._model, self._options, self._estimator = model, options, estimator
+        self._device, self._dtype = device, dtype
+        self._schedule = Schedule.from_config(model.schedule)
+        self._low_res_schedule = Schedule.from_config(model.low_res_schedule)
+        self._timesteps = started_part_way(
+            self._schedule.timesteps(self.settings.num_inference_steps), options.strength
+        )
+        self._propagation = propagation_steps(
+            self.settings.propagate, num_inference_steps=len(self._timesteps)
+        )
+        if options.strength < 1 and model.encode is None:
+            raise InputError(
+                f"strength={options.strength}",
+                why="this model carries no encoder, so it cannot start from the input",
+                fix="leave strength at 1, and use the noise level to stay close to the input",
+            )
+        self._prompt = model.encode_prompt(options.prompt)
+        self._negative_prompt = (
+            model.encode_prompt(options.negative_prompt)
+            if needs_unconditional(self.settings.guidance_scale)
+            else None
+        )
+        window, context = self.settings.window, self.settings.decoder_context
+        self._grid = Grid(size=window, overlap=self.settings.overlap)
+        self.scale: int = model.scale
+        self.context_before = max(window - 1, context, 1)
+        self.context_after = (
+            context
+            + (LOOK_AHEAD if self._propagation else 0)
+            + (window if self.settings.is_temporal else 0)
+        )
 
     def __call__(
         self,
@@ -69,10 +141,11 @@ class Restorer:
                 seed of its noise.
             num_anchors: leading frames that the previous segment emitted. At the start of a shot 0,
                 else `min(context_before, frames emitted so far)`.
-            num_lookahead: trailing frames that belong to the next segment.
+            num_lookahead: trailing frames that belong to later segments: `context_after`, or as
+                many as the shot still has.
             state: what the previous segment returned; None at the start of a shot.
-            on_step: called with (passes done, passes in all) after each window of each step and each
-                decoded chunk; what it raises stops the work.
+            on_step: called with (passes done, passes in all) after each window of each step and
+                each decoded chunk; what it raises stops the work.
 
         Raises:
             BrokenOutputError: the result is NaN, or black where the input is not.
@@ -100,15 +173,187 @@ class Restorer:
         """Like calling the restorer, but decode lazily: a few frames at a time, in order.
 
         Prefer it: the whole segment at full size is then never in memory at once. The state is
-        complete when this returns; the iterator must be exhausted before the next call.
+        complete when this returns.
         """
-        raise NotImplementedError
+        position = num_anchors if state is None else state.position
+        first = position - num_anchors
+        layout = Layout(
+            first=first,
+            position=position,
+            emit_stop=first + frames.shape[0] - num_lookahead,
+            stop=first + frames.shape[0],
+            ends=num_lookahead < self.context_after,
+        )
+        windows = self._windows(layout, has_state=state is not None)
+        used = max(windows[-1].stop, layout.emit_stop - first)
+        clip = _padded(frames[:used].float().to(self._device))[None]
+        decoder = self._decoder(clip, (frames.shape[-2], frames.shape[-1]))
+        emitted = (num_anchors, layout.emit_stop - first)
+        branches = 1 if self._negative_prompt is None else 2
+        progress = _Progress(
+            len(windows) * len(self._timesteps) * branches + len(decoder.chunks(*emitted)), on_step
+        )
+        denoiser = self._denoiser(windows, clip, ticks[:used], progress)
+        denoiser.kept.update(kept_predictions(state, layout))
+        recorder = Recorder(
+            stop=emitted[1],
+            num_anchors=num_anchors_after(layout, self._grid) if self.settings.is_temporal else 0,
+            seed_steps=self._propagation,
+        )
+        latents = denoise(
+            denoiser,
+            self._start(clip, ticks[:used]),
+            schedule=self._schedule,
+            timesteps=self._timesteps,
+            guidance_scale=self.settings.guidance_scale,
+            hooks=(
+                self._edits(frames[:used], clip, layout, state),
+                (anchors_of(state, layout, num_steps=len(self._timesteps)), recorder),
+            ),
+        )
+        context = min(self.settings.decoder_context, emitted[1])
+        carried = carry(
+            layout,
+            latents=latents[:, emitted[1] - context : emitted[1]] if context else None,
+            recorder=recorder,
+            kept=denoiser.kept,
+        )
+        finish = Finishing(color=self._options.color, fidelity=self._options.fidelity)
+        chunks = finished_chunks(
+            decoder, (latents, clip), emitted, finish=finish, on_chunk=progress.advance
+        )
+        return chunks, carried
+
+    def _windows(self, layout: Layout, *, has_state: bool) -> list[Span]:
+        beyond = self.settings.decoder_context + (LOOK_AHEAD if self._propagation else 0)
+        start = layout.position if has_state else layout.first
+        return plan_segment_windows(
+            layout.first,
+            layout.stop,
+            self._grid,
+            needed=(start, min(layout.emit_stop + beyond, layout.stop)),
+            ends=layout.ends,
+        )
+
+    def _denoiser(
+        self,
+        windows: Sequence[Span],
+        clip: Float[Tensor, "1 T 3 h w"],
+        ticks: Sequence[int],
+        progress: "_Progress",
+    ) -> Denoiser:
+        level = self.settings.noise_level
+        noise = self._noise("low_res", 3, clip, ticks)
+        return Denoiser(
+            network=self._network,
+            conditions=Conditions(
+                prompt=self._prompt,
+                negative_prompt=self._negative_prompt,
+                low_res=augment(clip, noise, level=level, schedule=self._low_res_schedule),
+                noise_level=level,
+            ),
+            windows=windows,
+            tiles=self._tiles(clip),
+            dtype=self._dtype,
+            on_window=progress.advance,
+        )
+
+    def _network(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        class_labels: Tensor | None,
+    ) -> Tensor:
+        unet = self._model.unet
+        with nullcontext() if self.settings.is_temporal else unet.disabled():
+            return unet(sample, timestep, encoder_hidden_states, class_labels)
+
+    def _decoder(self, clip: Float[Tensor, "1 T 3 h w"], size: tuple[int, int]) -> Decoder:
+        model, dtype, temporal = self._model, self._dtype, self.settings.is_temporal
+
+        def decode(latents: Tensor, low_res: Tensor) -> Tensor:
+            return model.decode(latents.to(dtype), low_res.to(dtype), temporal=temporal)
+
+        return Decoder(
+            decode=decode,
+            tiles=self._tiles(clip),
+            context=self.settings.decoder_context,
+            scale=self.scale,
+            size=size,
+        )
+
+    def _tiles(self, clip: Float[Tensor, "1 T 3 h w"]) -> list[Tile]:
+        rows, cols = clip.shape[-2:]
+        return plan_tiles(rows, cols, tile=self.settings.tile, multiple=MULTIPLE)
+
+    def _noise(
+        self, purpose: str, channels: int, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
+    ) -> Float[Tensor, "1 T C h w"]:
+        shape = (channels, *clip.shape[-2:])
+        noise = frame_noise(shape, seed=self._options.seed, purpose=purpose, ticks=ticks)
+        return noise[None].to(self._device)
+
+    @torch.no_grad()
+    def _start(
+        self, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
+    ) -> Float[Tensor, "1 T 4 h w"]:
+        """Noise, or with strength below 1 the encoded input with that step's share of noise."""
+        noise = self._noise("latents", LATENT_CHANNELS, clip, ticks)
+        encode = self._model.encode
+        if self._options.strength == 1 or encode is None:
+            return noise
+        alpha, sigma = self._schedule.scales(self._timesteps[0])
+        guesses = []
+        for frame in clip[0]:  # one at a time: full-size pixels
+            large = F.interpolate(frame[None], scale_factor=self.scale, mode="bicubic")
+            guesses.append(encode(large[None].to(self._dtype)).float())
+        return alpha * torch.cat(guesses, dim=1) + sigma * noise
+
+    def _edits(
+        self,
+        frames: Float[Tensor, "T 3 H W"],
+        clip: Float[Tensor, "1 T 3 h w"],
+        layout: Layout,
+        state: Carried | None,
+    ) -> list[Edit]:
+        if not self._propagation or frames.shape[0] < 2:
+            return []
+        seeds = seeds_of(state)
+        num_anchors = layout.num_anchors if state is not None else 0
+        first = max(num_anchors - 1, 0)  # no flow is needed among frames that are finished
+        forward, backward = self._estimator(frames[first:])
+        rows, cols = clip.shape[-2:]
+        return [
+            LatentPropagation(
+                flow_forward=_padded(forward.to(self._device), rows, cols),
+                flow_backward=_padded(backward.to(self._device), rows, cols),
+                first_pair=first,
+                steps=self._propagation,
+                num_anchors=num_anchors,
+                seeds=seeds if num_anchors else {},
+            )
+        ]
 
 
-def is_broken(frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]) -> bool:
-    """Tell whether any frame is NaN or infinite, or black while the input's frame is not.
+class _Progress:
+    """Counts passes and tells a listener."""
 
-    Black means that no value reaches 2% of the range; an input counts as not black when its
-    brightest value reaches 10%.
-    """
-    raise NotImplementedError
+    def __init__(self, total: int, listener: OnStep | None) -> None:
+        self._done, self._total, self._listener = 0, total, listener
+
+    def advance(self) -> None:
+        self._done += 1
+        if self._listener is not None:
+            self._listener(self._done, self._total)
+
+
+def _padded(
+    x: Float[Tensor, "T C H W"], rows: int | None = None, cols: int | None = None
+) -> Float[Tensor, "T C h w"]:
+    """Repeat the last row and column up to a size, by default the next multiples of `MULTIPLE`."""
+    below = (rows - x.shape[-2]) if rows is not None else -x.shape[-2] % MULTIPLE
+    right = (cols - x.shape[-1]) if cols is not None else -x.shape[-1] % MULTIPLE
+    if x.shape[0] == 0 or (below == 0 and right == 0):
+        return x
+    return F.pad(x, (0, right, 0, below), mode="replicate")

@@ -30,7 +30,7 @@ class RestoreOptions:
     """What the picture must not look like; counts only with a guidance scale above 1."""
 
     guidance_scale: float | None = None
-    """How strongly the prompt is followed; 1 switches guidance off and is twice as fast. Default: the
+    """How strongly the prompt is followed; 1 is twice as fast and without guidance. Default: the
     model's own."""
 
     consistency: str | None = None
@@ -193,9 +193,7 @@ def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
             why=f"this model has learned levels up to {defaults.max_noise_level}",
             fix=f"use 0 to {defaults.max_noise_level}",
         )
-    guidance = (
-        defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
-    )
+    guidance = defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale
     if options.negative_prompt and guidance <= 1:
         raise InputError(
             f"negative_prompt={options.negative_prompt!r}",

@@ -1,0 +1,83 @@
+"""A tiny real upscaler and a moving clip, for tests of the tensor core."""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from tiny import TEXT_WIDTH, tiny_unet
+from torch.nn import functional as F
+
+from legato.models.inflate import VideoModel, inflate
+from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+
+SCHEDULE = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "steps_offset": 0,
+    "set_alpha_to_one": True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyDefaults:
+    steps: int = 1
+    noise_level: int = 20
+    max_noise_level: int = 350
+    guidance_scale: float = 1.0
+    window: int = 8
+    overlap: int = 2
+    decoder_context: int = 2
+
+
+@dataclass(kw_only=True)
+class TinyUpscaler:
+    unet: VideoModel
+    autoencoder: TinyAutoencoder
+    scale: int = 4
+    has_encoder: bool = True
+    schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
+    low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
+    defaults: TinyDefaults = TinyDefaults()
+
+    @property
+    def encode(self):
+        return self.autoencoder.encode if self.has_encoder else None
+
+    def encode_prompt(self, prompt):
+        generator = torch.Generator().manual_seed(len(prompt))
+        return torch.randn(1, 5, TEXT_WIDTH, generator=generator)
+
+    def decode(self, latents, low_res, *, temporal=True):
+        return self.autoencoder.decode(latents, low_res, temporal=temporal)
+
+
+@cache
+def tiny_upscaler() -> TinyUpscaler:
+    """Random weights everywhere, the temporal layers included: they mix frames strongly."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        unet = inflate(tiny_unet(), "video_ldm").eval()
+        config = TinyAutoencoderConfig(
+            width=32, num_blocks=2, tail_width=8, encoder_width=8, encoder_blocks=1
+        )
+        autoencoder = TinyAutoencoder(config).eval()
+        for name, parameter in [*unet.temporal.named_parameters()]:
+            if "mix_factor" in name:
+                parameter.data.fill_(0.0)
+            elif parameter.dim() > 1 and not parameter.any():
+                parameter.data.normal_(std=0.3 / parameter[0].numel() ** 0.5)
+        for temporal in autoencoder.decoder.temporal:
+            temporal.conv.weight.data.normal_(std=0.05)
+        return TinyUpscaler(unet=unet.requires_grad_(False), autoencoder=autoencoder)
+
+
+def moving_clip(num_frames: int, rows: int, cols: int, *, seed: int = 3) -> torch.Tensor:
+    """A smooth texture that slides by (2, 1) pixels a frame, in [-1, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = rows + num_frames, cols + 2 * num_frames
+    coarse = torch.rand(1, 3, height // 4 + 2, width // 4 + 2, generator=generator)
+    canvas = F.interpolate(coarse, size=(height, width), mode="bicubic")[0].clamp(0, 1) * 2 - 1
+    return torch.stack([canvas[:, t : t + rows, 2 * t : 2 * t + cols] for t in range(num_frames)])
