@@ -1,0 +1,89 @@
+"""Files that appear at their path complete or not at all."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av.error
+
+from legato.errors import InputError, LegatoError, ResourceError
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a hidden name in the same folder, of the same suffix, for this process alone.
+
+    Raises:
+        InputError: the folder does not exist or may not be written.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{path}", why=f"no folder {folder}", fix="make the folder first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"{path}", why=f"the folder {folder} may not be written", fix="choose another folder"
+        )
+    digest = f"{abs(hash(path.name)) % 16**8:08x}" if len(os.fsencode(path.name)) > 200 else ""
+    stem = digest or path.stem
+    return folder / f".{stem}.{os.getpid()}.part{path.suffix}"
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a finished file or folder to disk and rename it to its path, replacing what is there.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the path may not be written.
+    """
+    with writing(path):
+        if temporary.is_dir():
+            for file in temporary.iterdir():
+                _flush(file)
+            if path.is_dir():
+                shutil.rmtree(path)
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.absolute().parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Translate a failure to write into an error of ours that says what can be done.
+
+    Raises:
+        ResourceError: the disk or quota is full.
+        InputError: the path may not be written, or the encoder refuses.
+    """
+    try:
+        yield
+    except LegatoError:
+        raise
+    except (OSError, av.error.FFmpegError) as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(path.absolute().parent).free / 1e6
+            raise ResourceError(
+                f"{path}", why=f"the disk is full ({free:.0f} MB free)", fix="free some space"
+            ) from error
+        raise InputError(
+            f"{path}", why=f"it cannot be written ({error.strerror})", fix="choose another path"
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no handle on a folder
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

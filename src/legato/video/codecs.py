@@ -1,0 +1,219 @@
+"""The codecs and containers that can be written: which fits which, with what settings."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from legato.errors import InputError
+from legato.video.probe import VideoFacts
+
+CodecName = Literal["auto", "x264", "x265", "av1", "vp9", "prores", "ffv1", "png", "gif"]
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecOptions:
+    """How the output is coded."""
+
+    codec: CodecName = "auto"
+    """Video codec of the output; `auto` takes the container's usual one."""
+
+    crf: int | None = None
+    """Constant rate factor: lower is better and larger. Unset: near-transparent for the codec."""
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS and self.codec != "auto":
+            names = ", ".join(CODECS)
+            raise InputError(f"codec={self.codec!r}", why="unknown", fix=f"use auto, {names}")
+        if self.crf is None:
+            return
+        if self.codec != "auto" and CODECS[self.codec].crf is None:
+            why = f"{self.codec} has no rate factor"
+            raise InputError(f"crf={self.crf}", why=why, fix="leave crf out")
+        largest = 63 if self.codec == "auto" else CODECS[self.codec].largest_crf
+        if not 0 <= self.crf <= largest:
+            raise InputError(
+                f"crf={self.crf}", why="out of range", fix=f"use a number from 0 to {largest}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """What an encoder is called, can hold and needs."""
+
+    encoder: str
+    formats: tuple[str, str]
+    """Pixel formats for 8 and for 10 bits; the deeper one may hold more."""
+    alpha_formats: tuple[str, str] | None = None
+    """The same with opacity; None: it cannot be kept."""
+    odd_formats: tuple[str, str] | None = None
+    """For odd widths or heights, where the usual ones need even ones; None: no such need."""
+    crf: int | None = None
+    """Default rate factor; None where there is none."""
+    largest_crf: int = 51
+    smallest_side: int = 1
+    smallest_odd_side: int = 1
+    """The same where `odd_formats` are used."""
+    options: tuple[tuple[str, str], ...] = ()
+    segment_suffix: str = ".mp4"
+    full_range: bool = True
+    """Whether full-range YUV is understood."""
+
+
+YUV, YUV444 = ("yuv420p", "yuv420p10le"), ("yuv444p", "yuv444p10le")
+CODECS: dict[CodecName, Codec] = {
+    # No B-frames: packets are in presentation order, so that segments join without any shift.
+    "x264": Codec(
+        encoder="libx264",
+        formats=YUV,
+        odd_formats=YUV444,
+        crf=16,
+        options=(("preset", "medium"), ("bf", "0")),
+    ),
+    "x265": Codec(
+        encoder="libx265",
+        formats=YUV,
+        odd_formats=YUV444,
+        crf=18,
+        smallest_side=16,
+        smallest_odd_side=64,  # below one coding tree block its 4:4:4 writes past its buffers
+        options=(
+            ("preset", "medium"),
+            ("x265-params", "bframes=0:open-gop=0:log-level=none"),
+            ("tag", "hvc1"),
+        ),
+    ),
+    "av1": Codec(
+        encoder="libsvtav1",
+        formats=YUV,
+        crf=20,
+        largest_crf=63,
+        smallest_side=4,
+        options=(("preset", "7"),),
+    ),
+    "vp9": Codec(
+        encoder="libvpx-vp9",
+        formats=("yuv420p", "yuv420p"),
+        alpha_formats=("yuva420p", "yuva420p"),
+        crf=20,
+        largest_crf=63,
+        options=(("b", "0"), ("deadline", "good"), ("cpu-used", "3"), ("auto-alt-ref", "0")),
+    ),
+    "prores": Codec(
+        encoder="prores_ks",
+        formats=("yuv422p10le", "yuv422p10le"),
+        alpha_formats=("yuva444p10le", "yuva444p10le"),
+        options=(("vendor", "apl0"),),
+        segment_suffix=".mov",
+        full_range=False,
+    ),
+    "ffv1": Codec(
+        encoder="ffv1",
+        formats=("bgr0", "gbrp10le"),
+        alpha_formats=("bgra", "gbrap10le"),
+        options=(("level", "3"), ("g", "1"), ("slicecrc", "1")),
+    ),
+    "png": Codec(
+        encoder="png",
+        formats=("rgb24", "rgb48le"),
+        alpha_formats=("rgba", "rgba64le"),
+        segment_suffix="",
+    ),
+    "gif": Codec(encoder="ffv1", formats=("bgr0", "bgr0"), alpha_formats=("bgra", "bgra")),
+}
+FORMATS = {  # suffix: muxer and the codecs it holds, the usual one first
+    ".mp4": ("mp4", ("x264", "x265", "av1", "vp9", "ffv1")),
+    ".m4v": ("mp4", ("x264", "x265")),
+    ".mov": ("mov", ("x264", "x265", "prores")),
+    ".mkv": ("matroska", ("x264", "x265", "av1", "vp9", "prores", "ffv1")),
+    ".webm": ("webm", ("vp9", "av1")),
+    ".avi": ("avi", ("x264", "ffv1")),
+    ".ts": ("mpegts", ("x264", "x265")),
+    ".gif": ("gif", ("gif",)),
+}
+
+
+def choose_codec(target: Path, options: CodecOptions, facts: VideoFacts) -> CodecOptions:
+    """Return the options with `auto` replaced by the usual codec for the target's name.
+
+    A name without suffix is a folder of PNG; so is `.png`, unless the source is a single image.
+
+    Raises:
+        InputError: the container cannot hold the codec, or the name tells no container.
+    """
+    suffix = target.suffix.lower()
+    is_still = suffix in STILL_SUFFIXES and facts.kind == "image"
+    if is_still or suffix in ("", ".png") or target.is_dir():
+        usual: tuple[str, ...] = ("png",)
+    elif suffix in FORMATS:
+        usual = FORMATS[suffix][1]
+    elif suffix in STILL_SUFFIXES:
+        why = f"{suffix} holds one picture, the input has several"
+        raise InputError(f"{target}", why=why, fix="name a video, or a folder (no suffix) for PNG")
+    else:
+        known = ", ".join([*FORMATS, *STILL_SUFFIXES])
+        raise InputError(
+            f"{target}", why=f"{suffix} is no container that can be written", fix=f"use {known}"
+        )
+    if options.codec == "auto":
+        return replace(options, codec=usual[0])  # type: ignore[arg-type]  # names of CODECS
+    if options.codec not in usual:
+        raise InputError(
+            f"codec={options.codec!r} in {target.name}",
+            why=f"this kind of file holds only {', '.join(usual)}",
+            fix="use .mkv, which holds every video codec"
+            if options.codec != "png"
+            else "name a folder (no suffix)",
+        )
+    return options
+
+
+def segment_suffix(options: CodecOptions, facts: VideoFacts) -> str:
+    """Return the suffix for a segment's file, whose container keeps exact times; "": a folder."""
+    if options.codec == "vp9" and facts.has_alpha:
+        return ".mkv"  # the only container that holds VP9's opacity
+    return CODECS[options.codec].segment_suffix
+
+
+def pixel_format(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, int]) -> str:
+    """Return the pixel format to encode in; `losses` says what it cannot keep."""
+    codec = CODECS[options.codec]
+    formats = codec.formats
+    if facts.has_alpha and codec.alpha_formats:
+        formats = codec.alpha_formats
+    elif codec.odd_formats and (size[0] % 2 or size[1] % 2):
+        formats = codec.odd_formats
+    chosen = formats[facts.bit_depth > 8]
+    if options.codec == "ffv1" and facts.bit_depth > 10:
+        chosen = chosen.replace("10", str(facts.bit_depth))
+    return chosen
+
+
+def check_size(options: CodecOptions, size: tuple[int, int]) -> None:
+    """Refuse frames that the codec cannot hold at their exact size.
+
+    Raises:
+        InputError: they are too small.
+    """
+    codec = CODECS[options.codec]
+    odd = codec.odd_formats and (size[0] % 2 or size[1] % 2)
+    smallest = codec.smallest_odd_side if odd else codec.smallest_side
+    if min(size) < smallest:
+        raise InputError(
+            f"{size[0]}x{size[1]} frames",
+            why=f"{options.codec} needs at least {smallest} rows and columns here",
+            fix="use the codec x264 or ffv1",
+        )
+
+
+def losses(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, int]) -> list[str]:
+    """Return one sentence for each thing that the codec cannot keep of such frames."""
+    codec, name = CODECS[options.codec], options.codec
+    found = []
+    if facts.has_alpha and not codec.alpha_formats:
+        found.append(f"{name} cannot hold opacity: use ffv1, prores, vp9 or a folder of PNG")
+    if facts.bit_depth > 8 and codec.formats[1] in ("yuv420p", "bgr0"):
+        found.append(f"{name} holds 8 of the {facts.bit_depth} bits here")
+    if codec.odd_formats and (size[0] % 2 or size[1] % 2):
+        found.append(f"odd size {size[0]}x{size[1]}: {name} written as 4:4:4, which keeps it exact")
+    return found
