@@ -1,9 +1,19 @@
 """Tiny real models for the tests of every room: the real classes, few channels, random weights."""
 
+import json
 from functools import cache
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
+from legato.models.folder import Manifest, UpscalerDefaults
+from legato.models.inflate import VideoModel, inflate
+from legato.models.save import UpscalerParts, save_upscaler
+from legato.models.text import WordEncoder
+from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 
 TEXT_WIDTH = 16
 
@@ -56,3 +66,119 @@ def tiny_clip(frames: int = 3, clips: int = 2, height: int = 10, width: int = 12
         "encoder_hidden_states": draw(clips, 5, TEXT_WIDTH),
         "class_labels": torch.tensor([20, 120, 0])[:clips],
     }
+
+
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "steps_offset": 0,
+    "set_alpha_to_one": True,
+}
+
+
+def randomise_(module: torch.nn.Module, seed: int = 7, scale: float = 0.1) -> torch.nn.Module:
+    """Move every parameter a little: fresh temporal layers then act."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def tiny_video_unet(family: str = "video_ldm", **options) -> VideoModel:
+    """The tiny U-Net with temporal layers that act."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = inflate(tiny_unet(), family, **options).eval()
+    randomise_(model.temporal)
+    return model
+
+
+def tiny_embedded_autoencoder(seed: int = 0) -> TinyAutoencoder:
+    """The embedded model's autoencoder, small, with temporal layers that act."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = TinyAutoencoder(
+            TinyAutoencoderConfig(
+                width=16, num_blocks=1, tail_width=8, encoder_width=8, encoder_blocks=1
+            )
+        )
+    randomise_(model, scale=0.02)
+    return model.eval()
+
+
+def tiny_temporal_decoder(**options) -> TemporalDecoder:
+    """The tiny autoencoder with a temporal decoder whose layers act."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        decoder = TemporalDecoder(tiny_autoencoder_kl(), TemporalDecoderOptions(**options))
+    randomise_(decoder.temporal)
+    return decoder.eval()
+
+
+def tiny_upscaler_folder(target: Path, **manifest) -> Path:
+    """A model folder laid out like the embedded model's: words and a tiny autoencoder."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        words = WordEncoder(TEXT_WIDTH)
+    parts = UpscalerParts(
+        unet=tiny_video_unet(),
+        autoencoder=tiny_embedded_autoencoder(),
+        text=words,
+        schedule=SCHEDULER,
+        low_res_schedule=SCHEDULER,
+    )
+    facts = {
+        "name": "tiny-x4",
+        "family": "video_ldm",
+        "licence": "Apache-2.0",
+        "defaults": UpscalerDefaults(steps=1, decoder_context=1),
+    }
+    save_upscaler(target, parts, Manifest(**(facts | manifest)), dtype=torch.float32)
+    return target
+
+
+def tiny_clip_text(target: Path) -> Path:
+    """A folder with `text_encoder/` and `tokenizer/` as in Stable Diffusion, tiny."""
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    tokens = letters + [f"{letter}</w>" for letter in letters]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    source = target / "vocabulary"
+    source.mkdir(parents=True)
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    (source / "vocab.json").write_text(json.dumps(vocabulary))
+    (source / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(
+        str(source / "vocab.json"), str(source / "merges.txt"), model_max_length=7
+    )
+    tokenizer.save_pretrained(target / "tokenizer")
+    config = CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=7,
+        bos_token_id=len(tokens) - 2,
+        eos_token_id=len(tokens) - 1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        CLIPTextModel(config).save_pretrained(target / "text_encoder")
+    return target
+
+
+def tiny_diffusers_upscaler(target: Path) -> Path:
+    """A folder of diffusers' own layout, as an SD x4 upscaler's; no `legato.json`."""
+    tiny_unet().save_pretrained(target / "unet")
+    tiny_autoencoder_kl().save_pretrained(target / "vae")
+    tiny_clip_text(target)
+    for part in ("scheduler", "low_res_scheduler"):
+        (target / part).mkdir()
+        (target / part / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
+    return target

@@ -93,7 +93,19 @@ class UpscaleAVideoOptions:
         return TemporalBlock(site.channels, site.time_embedding)
 
 
-FamilyOptions = VideoLdmOptions | UpscaleAVideoOptions
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """No temporal layers: frames are independent."""
+
+    norm_stats: NormStats = "frame"
+    """What the spatial norms see."""
+
+    def build(self, site: Site) -> nn.Module | None:
+        """Return no layer."""
+        return None
+
+
+FamilyOptions = VideoLdmOptions | UpscaleAVideoOptions | ImageOptions
 
 
 @dataclass(frozen=True)
@@ -101,10 +113,11 @@ class Family:
     """Which kinds of sites a family uses, and the options that build their layers."""
 
     kinds: tuple[SiteKind, ...]
-    options: type[VideoLdmOptions] | type[UpscaleAVideoOptions]
+    options: type[VideoLdmOptions] | type[UpscaleAVideoOptions] | type[ImageOptions]
 
 
 FAMILIES: dict[str, Family] = {
+    "image": Family((), ImageOptions),
     "video_ldm": Family(("resnet.post", "tblock.post"), VideoLdmOptions),
     "upscale_a_video": Family(("attn.pre", "tblock.pre_ff", "block.post"), UpscaleAVideoOptions),
 }

@@ -154,7 +154,8 @@ class Inflated(nn.Module):
         if config.get("fingerprint") != ours["fingerprint"]:
             raise _misfit(config, ours)
         check_state(state, self.temporal.state_dict(), what="temporal weights")
-        self.temporal.load_state_dict(state)
+        is_meta = any(p.is_meta for p in self.temporal.parameters())
+        self.temporal.load_state_dict(state, assign=is_meta)
 
 
 class VideoModel(Inflated):
@@ -216,7 +217,7 @@ def inflate(spatial: nn.Module, family: str, **options: object) -> VideoModel:
     """
     chosen = options_from(family, options)
     sites = [site for kind in FAMILIES[family].kinds for site in find_sites(spatial, kind)]
-    if not sites:
+    if FAMILIES[family].kinds and not sites:
         raise ModelError(
             f"{type(spatial).__name__} cannot be inflated as {family}",
             why=f"it has none of the sites {', '.join(FAMILIES[family].kinds)}",

@@ -1,14 +1,16 @@
 """Upscale-A-Video's released files into a model folder.
 
 The reference keeps image and temporal layers in one network of its own; here the image layers
-become a plain `UNet2DConditionModel` and `AutoencoderKL`, the rest the temporal layers of the family
-`upscale_a_video` and of a `TemporalDecoder`. Only names are mapped; no number is changed.
+become a plain `UNet2DConditionModel` and `AutoencoderKL`, the rest the temporal layers of the
+family `upscale_a_video` and of a `TemporalDecoder`. Only names are mapped; no number is changed.
 """
 
 import re
 from typing import Any
 
 from torch import Tensor
+
+from legato.models.load import with_new_attention_names
 
 UNET_CONFIG: dict[str, Any] = {
     "sample_size": 128,
@@ -49,8 +51,6 @@ TEMPORAL_RULES = (
     (re.compile(r"decoder\.(condition_(?:in|fuse)\..+)"), r"decoder.conv_in|\1"),
 )
 """Reference name -> site | parameter; the first that matches counts."""
-ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""Of the autoencoder's attention: old diffusers name -> new."""
 
 
 def place(key: str) -> tuple[str, str] | None:
@@ -67,8 +67,6 @@ def place(key: str) -> tuple[str, str] | None:
         if match:
             site, parameter = match.expand(template).split("|")
             return TEMPORAL, f"{site.replace('.', '/')}.{parameter}"
-    for old, new in ATTENTION_NAMES.items():
-        key = re.sub(rf"(mid_block\.attentions\.0)\.{old}\.", rf"\1.{new}.", key)
     return SPATIAL, key
 
 
@@ -79,4 +77,4 @@ def split(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor
         target = place(key)
         if target is not None:
             parts[target[0]][target[1]] = value
-    return parts[SPATIAL], parts[TEMPORAL]
+    return with_new_attention_names(parts[SPATIAL]), parts[TEMPORAL]

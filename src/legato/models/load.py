@@ -1,0 +1,222 @@
+"""Upscaling models from folders: every part built from its configuration and filled strictly."""
+
+from typing import Any, TypeVar
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+
+from legato.errors import InputError, ModelError
+from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
+from legato.models.folder import REFILL, Manifest, ModelFolder, UpscalerDefaults
+from legato.models.inflate import VideoModel, check_state, inflate
+from legato.models.spec import find_folder
+from legato.models.text import WordEncoder
+from legato.models.text_encoder import ClipText
+from legato.models.tiny_autoencoder import FACTOR, TinyAutoencoder
+from legato.models.upscaler import UpscalerModel
+
+Part = TypeVar("Part", bound=nn.Module)
+
+PER_FRAME = UpscalerDefaults(guidance_scale=9.0, overlap=0)
+"""Of a plain image upscaler: diffusers' defaults; its frames are independent."""
+BUILDERS: dict[str, Any] = {
+    "UNet2DConditionModel": UNet2DConditionModel.from_config,
+    "AutoencoderKL": AutoencoderKL.from_config,
+    "TinyAutoencoder": TinyAutoencoder.from_config,
+    "WordEncoder": WordEncoder.from_config,
+}
+OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Of an autoencoder's attention: old diffusers name -> new."""
+
+
+def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -> UpscalerModel:
+    """Load an upscaling model, frozen and in evaluation mode.
+
+    Args:
+        name_or_path: name in `SPECS`, or path of a folder; one of diffusers without `legato.json`
+            works frame by frame.
+        device: where to put it.
+        dtype: precision of the weights.
+
+    Raises:
+        ModelError: it is missing, damaged, or not an upscaling model.
+    """
+    root = find_folder(name_or_path)
+    folder = ModelFolder(root)
+    manifest = folder.manifest or Manifest(
+        name=root.name, family="image", licence="unknown", defaults=PER_FRAME
+    )
+    if manifest.job != "upscale":
+        raise ModelError(
+            f"model {name_or_path!r}", why=f"it is made to {manifest.job}", fix="use an upscaler"
+        )
+    unet, autoencoder = load_unet(folder), load_autoencoder(folder)
+    words = load_words(folder) if folder.has("words") else None
+    schedule = folder.config("scheduler", "scheduler_config.json")
+    low_res_schedule = folder.config("low_res_scheduler", "scheduler_config.json")
+    _check(manifest, unet, autoencoder, schedule)
+    ready_(unet, device, dtype)
+    ready_(autoencoder, device, _decoder_dtype(autoencoder, dtype))
+    return UpscalerModel(
+        name=manifest.name,
+        licence=manifest.licence,
+        sha256=manifest.fingerprint if folder.manifest else "",
+        scale=manifest.scale,
+        defaults=manifest.defaults,
+        unet=unet,
+        autoencoder=autoencoder,
+        text=ready_(words, device, dtype) if words else ClipText(root, device, dtype),
+        schedule=schedule,
+        low_res_schedule=low_res_schedule,
+    )
+
+
+def load_unet(folder: ModelFolder) -> VideoModel:
+    """Return the U-Net of a folder with its temporal layers, if it has any, on the CPU.
+
+    Raises:
+        ModelError: a part is missing, damaged or does not fit.
+    """
+    unet = _build(folder, "unet", {"UNet2DConditionModel"})
+    _fill(unet, folder.weights("unet"), "unet")
+    if not folder.has("temporal"):
+        return inflate(unet, "image")
+    config = folder.config("temporal")
+    try:
+        with torch.device("meta"):
+            model = inflate(unet, config["family"], **config["options"])
+    except (InputError, KeyError, TypeError) as error:
+        raise _misunderstood(folder, "temporal", error) from error
+    model.load_temporal_(folder.weights("temporal"), config)
+    return model
+
+
+def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
+    """Return the autoencoder of a folder, on the CPU; one of diffusers with its temporal layers.
+
+    Raises:
+        ModelError: a part is missing, damaged or does not fit.
+    """
+    model = _build(folder, "vae", {"AutoencoderKL", "TinyAutoencoder"})
+    state = folder.weights("vae")
+    if isinstance(model, TinyAutoencoder):
+        if not any(key.startswith("encoder.") for key in state):
+            model.encoder = None  # type: ignore[assignment]
+        _fill(model, state, "vae")
+        return model
+    assert isinstance(model, AutoencoderKL)
+    _fill(model, with_new_attention_names(state), "vae")
+    if not folder.has("temporal_decoder"):
+        return TemporalDecoder(model, TemporalDecoderOptions(conv="none"))
+    config = folder.config("temporal_decoder")
+    try:
+        with torch.device("meta"):
+            decoder = TemporalDecoder(model, TemporalDecoderOptions(**config["options"]))
+    except (KeyError, TypeError) as error:
+        raise _misunderstood(folder, "temporal_decoder", error) from error
+    decoder.load_temporal_(folder.weights("temporal_decoder"), config)
+    return decoder
+
+
+def load_words(folder: ModelFolder) -> WordEncoder:
+    """Return the closed vocabulary of a folder, on the CPU.
+
+    Raises:
+        ModelError: it is missing, damaged or does not fit.
+    """
+    model = _build(folder, "words", {"WordEncoder"})
+    assert isinstance(model, WordEncoder)
+    _fill(model, folder.weights("words"), "words")
+    return model
+
+
+def with_new_attention_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the parameters of an autoencoder's attention as diffusers does since 0.17."""
+    renamed = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        if "attentions" in parts:
+            key = ".".join(OLD_ATTENTION_NAMES.get(part, part) for part in parts)
+        renamed[key] = value
+    return renamed
+
+
+def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
+    """Move a network, freeze it, and lay its convolutions out channels-last, in place."""
+    part.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    for parameter in part.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return part
+
+
+def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
+    config = folder.config(part)
+    name = config.get("_class_name")
+    if name not in wanted:
+        raise ModelError(
+            f"{folder.root / part} is a {name}",
+            why=f"an upscaler needs {' or '.join(sorted(wanted))} there",
+            fix="use a model folder for upscaling",
+        )
+    try:
+        with torch.device("meta"):
+            model: nn.Module = BUILDERS[name](config)
+    except (AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as e:
+        raise _misunderstood(folder, part, e) from e
+    return model
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], part: str) -> None:
+    check_state(state, model.state_dict(), what=f"weights of {part}")
+    model.load_state_dict(state, assign=True)
+
+
+def _check(
+    manifest: Manifest,
+    unet: VideoModel,
+    autoencoder: TinyAutoencoder | TemporalDecoder,
+    schedule: dict[str, Any],
+) -> None:
+    if isinstance(autoencoder, TinyAutoencoder):
+        latent, scale = autoencoder.config.latent_channels, FACTOR
+    else:
+        config = autoencoder.spatial.config
+        latent, scale = config.latent_channels, 2 ** (len(config.block_out_channels) - 1)
+    shape: Any = unet.spatial.config
+    predicts = schedule.get("prediction_type", "epsilon")
+    facts = (
+        ("the U-Net's input channels", shape.in_channels, latent + 3),
+        ("the U-Net's output channels", shape.out_channels, latent),
+        ("the decoder's scale", scale, manifest.scale),
+        ("what the scheduler predicts", predicts, manifest.prediction_type),
+    )
+    for name, value, needed in facts:
+        if value != needed:
+            raise ModelError(
+                f"model {manifest.name!r}: {name} is {value}",
+                why=f"the other parts need {needed}",
+                fix="use parts that belong together",
+            )
+    if manifest.defaults.max_noise_level >= (shape.num_class_embeds or 0):
+        raise ModelError(
+            f"model {manifest.name!r}: num_class_embeds is {shape.num_class_embeds}",
+            why=f"noise levels go up to {manifest.defaults.max_noise_level}",
+            fix="use a U-Net that was trained with noise levels as class labels",
+        )
+
+
+def _decoder_dtype(
+    autoencoder: TinyAutoencoder | TemporalDecoder, dtype: torch.dtype
+) -> torch.dtype:
+    if isinstance(autoencoder, TinyAutoencoder) or dtype != torch.float16:
+        return dtype
+    return torch.float32 if autoencoder.spatial.config.get("force_upcast", True) else dtype
+
+
+def _misunderstood(folder: ModelFolder, part: str, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ModelError(
+        f"{folder.root / part / 'config.json'} is not understood", why=reason[:200], fix=REFILL
+    )

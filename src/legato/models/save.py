@@ -1,0 +1,80 @@
+"""Upscaling models into folders that `load_upscaler` reads."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
+from legato.models.folder import FolderWriter, Manifest
+from legato.models.inflate import VideoModel
+from legato.models.text import WordEncoder
+from legato.models.tiny_autoencoder import TinyAutoencoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscalerParts:
+    """Everything that an upscaling model is made of."""
+
+    unet: VideoModel
+    autoencoder: TinyAutoencoder | TemporalDecoder
+    text: WordEncoder | Path
+    """A vocabulary, or a folder that holds `text_encoder/` and `tokenizer/`."""
+    schedule: Mapping[str, Any]
+    """Fields of the sampler's diffusers configuration."""
+    low_res_schedule: Mapping[str, Any]
+    """Those of the noise on the low-resolution clip."""
+
+
+def save_upscaler(
+    target: Path,
+    parts: UpscalerParts,
+    manifest: Manifest,
+    *,
+    dtype: torch.dtype | None = torch.float16,
+) -> Manifest:
+    """Write a model folder; nothing stands at the target until all of it is written.
+
+    Args:
+        target: folder to write; a model that is there is replaced.
+        parts: what to write.
+        manifest: its `legato.json`; the hashes are filled in.
+        dtype: precision of the stored weights (mixing weights stay float32); None: as they are.
+
+    Raises:
+        InputError: the target is a folder of something else.
+    """
+    writer = FolderWriter(target)
+    unet, autoencoder = parts.unet, parts.autoencoder
+    spatial: Any = unet.spatial
+    config = json.loads(spatial.to_json_string())
+    writer.write_part("unet", config, unet.spatial.state_dict(), dtype=dtype)
+    if unet.sites:
+        state = unet.temporal_state()
+        writer.write_part("temporal", unet.temporal_config(), state, dtype=dtype)
+    if isinstance(autoencoder, TinyAutoencoder):
+        writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
+    else:
+        _write_decoder(writer, autoencoder, dtype)
+    if isinstance(parts.text, WordEncoder):
+        words = parts.text
+        writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
+    else:
+        for part in ("text_encoder", "tokenizer"):
+            writer.copy(parts.text / part, part)
+    writer.write_json("scheduler/scheduler_config.json", parts.schedule)
+    writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)
+    return writer.finish(manifest)
+
+
+def _write_decoder(
+    writer: FolderWriter, decoder: TemporalDecoder, dtype: torch.dtype | None
+) -> None:
+    config = json.loads(decoder.spatial.to_json_string())
+    writer.write_part("vae", config, decoder.spatial.state_dict(), dtype=dtype)
+    if decoder.options != TemporalDecoderOptions(conv="none"):
+        state = decoder.temporal_state()
+        writer.write_part("temporal_decoder", decoder.temporal_config(), state, dtype=dtype)

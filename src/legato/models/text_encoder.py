@@ -1,0 +1,79 @@
+"""Prompts to embeddings with the CLIP text encoder of a diffusers folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
+
+from legato.errors import ModelError
+from legato.models.folder import REFILL
+
+
+class ClipText:
+    """CLIP's tokenizer and text transformer; prompts are cut and padded to its length.
+
+    Args:
+        root: model folder with `text_encoder/` and `tokenizer/`.
+        device: where to embed.
+        dtype: precision of the weights.
+
+    Raises:
+        ModelError: a file is missing, damaged or does not fit.
+    """
+
+    def __init__(self, root: Path, device: torch.device, dtype: torch.dtype) -> None:
+        try:
+            self.tokenizer = CLIPTokenizer.from_pretrained(
+                root / "tokenizer", local_files_only=True
+            )
+            with _without_progress_bars():
+                self.encoder, report = CLIPTextModel.from_pretrained(
+                    root / "text_encoder",
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=dtype,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise ModelError(
+                f"text encoder of {root} cannot be read", why=first, fix=REFILL
+            ) from error
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])[:10]
+            raise ModelError(
+                f"text encoder of {root} is not whole",
+                why=f"it lacks {', '.join(missing)}",
+                fix=REFILL,
+            )
+        self.encoder.to(device).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Float[Tensor, "1 N D"]:
+        """Return the last hidden state, after the final norm, of the padded prompt."""
+        tokens = self.tokenizer(
+            prompt,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        embedded: Tensor = self.encoder(tokens.input_ids.to(self.encoder.device))[0]
+        return embedded
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Within the block, transformers draws none: only the command line draws."""
+    drew = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if drew:
+            logging.enable_progress_bar()

@@ -1,0 +1,78 @@
+"""An upscaling model as the pipelines use it: latents from a U-Net, frames from a decoder."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.models.decoder import TemporalDecoder
+from legato.models.folder import UpscalerDefaults
+from legato.models.inflate import VideoModel
+from legato.models.text import WordEncoder
+from legato.models.text_encoder import ClipText
+from legato.models.tiny_autoencoder import TinyAutoencoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscalerModel:
+    """An upscaling model, ready to use; made by `load_upscaler`."""
+
+    name: str
+    licence: str
+    sha256: str
+    """Of all its files together; of a folder without hashes, empty."""
+    scale: int
+    """Output pixels per latent cell, each way."""
+    defaults: UpscalerDefaults
+    unet: VideoModel
+    autoencoder: TinyAutoencoder | TemporalDecoder
+    text: WordEncoder | ClipText
+    schedule: Mapping[str, object]
+    """Fields of the sampler's diffusers configuration."""
+    low_res_schedule: Mapping[str, object]
+    """Those of the noise on the low-resolution clip."""
+
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor] | None:
+        """Frames `B T 3 H W` in [-1, 1] to scaled latents; None: the model has no encoder."""
+        if isinstance(self.autoencoder, TinyAutoencoder) and not self.autoencoder.encoder:
+            return None
+        return self._encode
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: str) -> Float[Tensor, "1 N D"]:
+        """Return the embedded prompt.
+
+        Raises:
+            InputError: the model knows a closed vocabulary, and the prompt has another word.
+        """
+        return self.text.encode(prompt)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Float[Tensor, "B T C h w"],
+        low_res: Float[Tensor, "B T 3 h w"],
+        *,
+        temporal: bool = True,
+    ) -> Float[Tensor, "B T 3 H W"]:
+        """Return frames, about [-1, 1], of scaled latents.
+
+        Args:
+            latents: as the U-Net predicts them.
+            low_res: the clean frames that they belong to, in [-1, 1].
+            temporal: False decodes every frame on its own.
+        """
+        if isinstance(self.autoencoder, TinyAutoencoder):
+            return self.autoencoder.decode(latents, low_res, temporal=temporal)
+        dtype = self.autoencoder.dtype
+        with nullcontext() if temporal else self.autoencoder.disabled():
+            return self.autoencoder.decode(latents.to(dtype), low_res.to(dtype))
+
+    @torch.no_grad()
+    def _encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
+        dtype = next(self.autoencoder.parameters()).dtype
+        return self.autoencoder.encode(frames.to(dtype))
