@@ -1,1 +1,45 @@
-"""Temporally consistent video tools built on image diffusion models."""
+"""Temporally consistent video tools built on image diffusion models.
+
+The public names are loaded when they are first used: `import legato` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from legato.pipelines.batch import upscale_folder as upscale_folder
+    from legato.pipelines.forecast import plan as plan
+    from legato.pipelines.prepare import RunOptions as RunOptions
+    from legato.pipelines.preview import preview as preview
+    from legato.pipelines.restore_options import RestoreOptions as RestoreOptions
+    from legato.pipelines.upscale import upscale as upscale
+    from legato.pipelines.upscale_options import UpscaleOptions as UpscaleOptions
+    from legato.video.codecs import CodecOptions as CodecOptions
+    from legato.video.conservation import verify as verify
+    from legato.video.probe import probe as probe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CodecOptions": "legato.video.codecs",
+    "RestoreOptions": "legato.pipelines.restore_options",
+    "RunOptions": "legato.pipelines.prepare",
+    "UpscaleOptions": "legato.pipelines.upscale_options",
+    "plan": "legato.pipelines.forecast",
+    "preview": "legato.pipelines.preview",
+    "probe": "legato.video.probe",
+    "upscale": "legato.pipelines.upscale",
+    "upscale_folder": "legato.pipelines.batch",
+    "verify": "legato.video.conservation",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (any public name)
+    if name not in _HOMES:
+        raise AttributeError(f"module 'legato' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,70 @@
+"""Flags from frozen options: one parser for every command."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import tyro
+
+from legato.errors import InputError
+
+T = TypeVar("T")
+
+ALIASES: Mapping[str, str] = {
+    "--steps": "--num-inference-steps",
+    "--guidance": "--guidance-scale",
+}
+CONFIG = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.FlagCreatePairsOff,
+)
+
+
+def parse(command: type[T], arguments: Sequence[str], *, name: str) -> T:
+    """Return a command's dataclass filled from flags; its fields' docstrings are the help.
+
+    Args:
+        command: a frozen dataclass; nested options are flattened.
+        arguments: without the command's name.
+        name: of the command.
+
+    Raises:
+        InputError: an unknown flag or a value that does not fit, in one line.
+        SystemExit: with 0, after `--help` was printed.
+    """
+    expanded = [_expand(argument) for argument in arguments]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return tyro.cli(command, args=expanded, prog=f"legato {name}", config=CONFIG)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            sys.stdout.write(said.getvalue())
+            raise
+        raise InputError(
+            " ".join(["legato", name, *arguments]),
+            why=_reason(said.getvalue()),
+            fix=f"see legato {name} --help",
+        ) from None
+
+
+def _expand(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return f"{ALIASES.get(flag, flag)}{equals}{value}"
+
+
+def _reason(said: str) -> str:
+    """Return the first paragraph of what the parser said, behind its title, on one line."""
+    lines = [re.sub(r"^[\s│]+|[\s│]+$", "", line) for line in said.splitlines()]
+    body: list[str] = []
+    for line in lines[1:]:
+        is_rule = not line.strip("-─╭╮╰╯ ")
+        if is_rule and body:
+            break
+        if not is_rule:
+            body.append(line)
+    return " ".join(body) or "the flags cannot be understood"

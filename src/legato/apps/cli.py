@@ -1,0 +1,105 @@
+"""The command line: one subcommand per task, errors as one line and an exit code.
+
+Exit codes: 0 done, 1 a bug of ours or a difference found, 2 bad input, 3 bad model, 4 not enough
+memory or disk, 130 interrupted.
+"""
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from legato import __version__
+from legato.errors import InputError, Interrupted, LegatoError, ModelError, ResourceError
+
+COMMANDS = {
+    "upscale": "restore and enlarge a video, a folder of images or of videos, or an image",
+    "plan": "say what upscaling would need: frames, shots, memory, disk and time",
+    "verify": "check that everything of the input is in the output",
+    "compare": "show two videos side by side, and one row of their pixels over time",
+    "doctor": "say what is installed, what is missing, and how to mend it",
+    "models": "list installed models, or convert one that you have",
+    "train": "train a model on a folder of videos and images",
+}
+EXIT_CODES: tuple[tuple[type[LegatoError], int], ...] = (
+    (InputError, 2),
+    (ModelError, 3),
+    (ResourceError, 4),
+    (Interrupted, 130),
+)
+BUG, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; results go to stdout, all else to stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    logging.basicConfig(level=logging.DEBUG if debug else logging.CRITICAL, stream=sys.stderr)
+    try:
+        return _run(given)
+    except LegatoError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error))
+        return exit_code(error)
+    except KeyboardInterrupt:
+        _complain("interrupted: what is finished was kept; repeat the command to continue")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:  # the last line of defence: a bug, said in one line
+        if debug:
+            traceback.print_exc()
+        _complain(f"a bug in legato: {type(error).__name__}: {error} (--debug shows where)")
+        return BUG
+
+
+def exit_code(error: LegatoError) -> int:
+    """Return the exit code of an error's kind."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), BUG)
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0 if given else 2
+    if given[0] in ("--version", "-V", "version"):
+        sys.stdout.write(f"legato {__version__}\n")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in COMMANDS:
+        raise InputError(
+            f"command {name!r}",
+            why="there is no such command",
+            fix=f"use one of {', '.join(COMMANDS)}",
+        )
+    module = importlib.import_module(f"legato.apps.{name}")
+    code: int = module.run(rest)
+    return code
+
+
+def overview() -> str:
+    """Return the help of the program as a whole."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return (
+        f"legato {__version__}: temporally consistent video upscaling\n\n"
+        "usage: legato COMMAND ...    (legato COMMAND --help tells its flags)\n\n"
+        + "\n".join(lines)
+        + "\n\n  --debug  shows where an error came from\n"
+    )
+
+
+def _complain(text: str) -> None:
+    line = " ".join(text.split())
+    encoding = sys.stderr.encoding or "ascii"
+    safe = line.encode(encoding, "backslashreplace").decode(encoding)
+    sys.stderr.write(f"error: {safe}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

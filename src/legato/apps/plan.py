@@ -1,0 +1,73 @@
+"""`legato plan IN`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from legato.apps.arguments import parse
+from legato.apps.progress import Reporter
+from legato.device import keep_freed_memory
+from legato.pipelines.forecast import Forecast, plan
+from legato.pipelines.prepare import RunOptions, use_all_cores
+from legato.pipelines.timecode import format_time
+from legato.pipelines.upscale_options import UpscaleOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCommand:
+    """Say what `upscale` with the same flags would need, measured on a few frames of the video."""
+
+    source: tyro.conf.Positional[Path]
+    """What would be read."""
+
+    target: tyro.conf.Positional[Path | None] = None
+    """Where the output would go. Default: an MP4 beside the input."""
+
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+
+    run: RunOptions = field(default_factory=RunOptions)
+
+    json: bool = False
+    """Print the numbers as JSON."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    command = parse(PlanCommand, arguments, name="plan")
+    use_all_cores()
+    keep_freed_memory()
+    with Reporter(quiet=command.quiet) as reporter:
+        found = plan(
+            command.source, command.target, command.options, run=command.run, on_event=reporter
+        )
+    text = json.dumps(found.to_json(), indent=1) if command.json else describe(found)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def describe(found: Forecast) -> str:
+    """Return the forecast as lines for people."""
+    tile = "whole frames" if not found.tile else f"tiles of {found.tile}"
+    rows = {
+        "frames": f"{found.frames} in {found.shots} shots, {found.segments} segments, "
+        f"{found.duration:.2f} s",
+        "size": f"{found.size_in[0]}x{found.size_in[1]} -> {found.size_out[0]}x{found.size_out[1]}",
+        "codec": found.codec,
+        "device": f"{found.device}, {found.dtype}, {tile}",
+        "memory": f"{found.memory_bytes / 1e9:.2f} GB of "
+        f"{found.memory_available_bytes / 1e9:.1f} GB available",
+        "disk": f"{found.disk_bytes / 1e6:.1f} MB of {found.disk_free_bytes / 1e6:.0f} MB free",
+        "time": f"{format_time(found.seconds)} ({1 / found.seconds_per_frame:.3g} frames/s, "
+        f"measured on {found.frames_measured} frames)",
+    }
+    if found.frames_repeated:
+        rows["damaged"] = f"{found.frames_repeated} frames would repeat the one before"
+    lines = [f"{name:<8} {text}" for name, text in rows.items()]
+    return "\n".join([*lines, *(f"note     {sentence}" for sentence in found.notices)])

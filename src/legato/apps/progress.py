@@ -1,0 +1,134 @@
+"""Progress for people: a bar where there is a terminal, plain lines where there is none."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from legato.pipelines.events import Event
+from legato.pipelines.timecode import format_time
+
+TITLES = {
+    "load": "loading",
+    "survey": "reading",
+    "restore": "upscaling",
+    "join": "joining",
+    "verify": "checking",
+}
+PLAIN_SECONDS = 10.0  # between two lines of the same stage
+SMOOTHING_SECONDS = 30.0  # over which the speed is averaged
+
+
+class Speed:
+    """Frames per second and time left, averaged over the last half minute."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, float]] = []
+
+    def update(self, done: float, now: float) -> None:
+        """Note that `done` frames are finished at time `now`."""
+        if self._marks and done < self._marks[-1][1]:
+            self._marks.clear()  # a segment is repeated with a fallback
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > SMOOTHING_SECONDS:
+            self._marks.pop(0)
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """None until it can be told."""
+        (first, before), (last, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (last - first) if after > before and last > first else None
+
+    def seconds_left(self, remaining: float) -> float | None:
+        """Return the time that the remaining frames will take; None until it can be told."""
+        speed = self.frames_per_second
+        return None if speed is None else remaining / speed
+
+
+class Reporter:
+    """Shows events on standard error; a context manager, and what `on_event` wants.
+
+    Args:
+        stream: where to write.
+        quiet: show notices only.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        stream = sys.stderr if stream is None else stream
+        self._console = Console(file=stream, highlight=False, emoji=False, markup=False)
+        self._is_live = self._console.is_terminal and not quiet
+        self._quiet = quiet
+        self._bar = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._is_live,
+        )
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._speed = Speed()
+        self._last_line = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if event.stage == "notice":
+            self._line(f"note: {event.message}")
+            return
+        now = time.monotonic()
+        begins = event.stage != self._stage or event.done == 0
+        if begins:
+            self._stage, self._speed, self._last_line = event.stage, Speed(), now
+        self._speed.update(event.done, now)
+        numbers = self._numbers(event)
+        if self._is_live:
+            self._show(event, numbers, begins=begins)
+        elif not self._quiet and (begins or now - self._last_line >= PLAIN_SECONDS):
+            self._last_line = now
+            self._line(f"{TITLES[event.stage]} {numbers or event.message}".rstrip())
+
+    def _show(self, event: Event, numbers: str, *, begins: bool) -> None:
+        if begins and self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+        if self._task is None:
+            self._task = self._bar.add_task(TITLES[event.stage], total=None, numbers="")
+        self._bar.update(
+            self._task,
+            total=event.total,
+            completed=event.done,
+            numbers=numbers or event.message,
+        )
+
+    def _numbers(self, event: Event) -> str:
+        if not event.done:
+            return ""
+        total = "" if event.total is None else f"/{event.total}"
+        text = f"{int(event.done)}{total} frames"
+        speed = self._speed.frames_per_second
+        if speed is None:
+            return text
+        text += f", {speed:.3g} frames/s"
+        left = None if event.total is None else self._speed.seconds_left(event.total - event.done)
+        return text if left is None else f"{text}, {format_time(left)} left"
+
+    def _line(self, text: str) -> None:
+        encoding = self._console.encoding or "ascii"
+        safe = text.encode(encoding, "backslashreplace").decode(encoding)
+        self._console.print(safe, soft_wrap=True)

@@ -1,0 +1,117 @@
+"""`legato upscale IN OUT`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from legato.apps.arguments import parse
+from legato.apps.cli import exit_code
+from legato.apps.interrupt import StopOnSignal
+from legato.apps.progress import Reporter
+from legato.device import keep_freed_memory
+from legato.pipelines.batch import is_folder_of_videos, upscale_folder
+from legato.pipelines.prepare import RunOptions, use_all_cores
+from legato.pipelines.preview import picture_path, preview
+from legato.pipelines.report import Report
+from legato.pipelines.timecode import format_time
+from legato.pipelines.upscale import upscale
+from legato.pipelines.upscale_options import UpscaleOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleCommand:
+    """Restore and enlarge a video, a folder of images (frames of one video), a folder of videos, or
+    an image. The same command again continues after an interruption.
+    Short flags: --steps for --num-inference-steps, --guidance for --guidance-scale."""
+
+    source: tyro.conf.Positional[Path]
+    """What to read."""
+
+    target: tyro.conf.Positional[Path]
+    """What to write: a video by its suffix, an image, or (no suffix) a folder of PNG."""
+
+    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+
+    run: RunOptions = field(default_factory=RunOptions)
+
+    preview: bool = False
+    """Render about two seconds only, and a picture that shows them beside the input."""
+
+    json: bool = False
+    """Print the report on standard output."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    command = parse(UpscaleCommand, arguments, name="upscale")
+    use_all_cores()
+    keep_freed_memory()
+    if is_folder_of_videos(command.source) and not command.preview:
+        return _run_folder(command)
+    work = preview if command.preview else upscale
+    with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
+        report = work(
+            command.source,
+            command.target,
+            command.options,
+            run=command.run,
+            on_event=reporter,
+            stop=stop,
+        )
+    if command.json:
+        _print_json(report.to_json())
+    else:
+        sys.stdout.write(f"{summary(report)}\n")
+        if command.preview:
+            sys.stdout.write(f"{picture_path(command.target)}\n")
+    return 0
+
+
+def _run_folder(command: UpscaleCommand) -> int:
+    """Upscale a folder of videos; the exit code is that of the first failure."""
+    with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
+        found = upscale_folder(
+            command.source,
+            command.target,
+            command.options,
+            run=command.run,
+            on_event=reporter,
+            stop=stop,
+        )
+    if command.json:
+        failed = {name: str(error) for name, error in found.failed.items()}
+        _print_json({"done": [r.to_json() for r in found.done], "failed": failed})
+    else:
+        for report in found.done:
+            sys.stdout.write(f"{summary(report)}\n")
+    for name, error in found.failed.items():
+        sys.stderr.write(f"error: {name}: {' '.join(str(error).split())}\n")
+    return next((exit_code(error) for error in found.failed.values()), 0)
+
+
+def summary(report: Report) -> str:
+    """Return one line that says what was done."""
+    (width, height), (new_width, new_height) = report.size_in, report.size_out
+    parts = [
+        f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
+        f"{width}x{height} -> {new_width}x{new_height}",
+        f"{format_time(report.seconds)} min ({report.frames_per_second:.3g} frames/s)",
+    ]
+    if report.frames_repeated:
+        parts.append(f"{report.frames_repeated} damaged frames repeat the one before")
+    if report.streams["dropped"]:
+        parts.append(f"dropped: {', '.join(report.streams['dropped'])}")
+    if report.differences:
+        parts.append(f"differs: {'; '.join(report.differences)}")
+    return ", ".join(parts)
+
+
+def _print_json(data: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")

@@ -1,0 +1,51 @@
+"""`legato verify IN OUT`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import tyro
+
+from legato.apps.arguments import parse
+from legato.pipelines.report import read_range, report_path
+from legato.video.conservation import verify
+
+DIFFERS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyCommand:
+    """Check that frames, times, size and streams of the input are all in the output.
+
+    Exit code 0: all is there; 1: the differences are printed.
+    """
+
+    source: tyro.conf.Positional[Path]
+    """The input of `upscale`."""
+
+    target: tyro.conf.Positional[Path]
+    """Its output."""
+
+    report: Path | None = None
+    """The report of the job, for its range. Default: beside the output, if there is one."""
+
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    command = parse(VerifyCommand, arguments, name="verify")
+    chosen = read_range(command.report or report_path(command.target)) or {}
+    ends = {name: Fraction(chosen[name]) if name in chosen else None for name in ("start", "end")}
+    found = verify(command.source, command.target, start=ends["start"], end=ends["end"])
+    if command.json:
+        sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n")
+    elif found.kept:
+        sys.stdout.write(f"all of the input is in the output: {found.num_frames_target} frames\n")
+    else:
+        sys.stdout.write("\n".join(found.differences) + "\n")
+    return 0 if found.kept else DIFFERS

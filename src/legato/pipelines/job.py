@@ -1,0 +1,220 @@
+"""Pass 1: segment after segment, each saved whole before the next begins."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.errors import Interrupted, ResourceError
+from legato.pipelines.background import Prefetch, WriteBehind
+from legato.pipelines.carried import Carried
+from legato.pipelines.events import Event, OnEvent, notice
+from legato.pipelines.frame_buffer import FrameBuffer
+from legato.pipelines.memory import Shape, is_out_of_memory, smaller_tiles
+from legato.pipelines.pictures import to_model, to_size, write_picture
+from legato.pipelines.restore import BrokenOutputError, Restorer
+from legato.pipelines.saved_plan import Execution, Fallback, SavedPlan
+from legato.pipelines.segments import Segment
+from legato.pipelines.workfolder import WorkFolder
+from legato.video.codecs import CodecOptions
+from legato.video.frame import Frame
+from legato.video.probe import VideoFacts
+from legato.video.read import read_frames
+from legato.video.write import VideoWriter
+
+QUEUED_BYTES = 1 << 26  # decoded or finished frames that wait for the other side
+MIN_WINDOW = 2
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One source on its way to one output."""
+
+    facts: VideoFacts
+    plan: SavedPlan
+    folder: WorkFolder
+    segments: Sequence[Segment]
+    """All of the range; `run` may be asked for some of them."""
+    size: tuple[int, int]
+    """Width and height of the output's stored frames."""
+    codec: CodecOptions
+    make_restorer: Callable[[Execution], Restorer]
+    model_window: int
+    """Frames that the model denoises together unless told otherwise."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a run of segments did."""
+
+    num_restored: int = 0
+    """Frames computed by this run."""
+    num_resumed: int = 0
+    """Segments that were finished before it."""
+    seconds: float = 0.0
+
+
+def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -> Outcome:
+    """Compute the chosen segments that are not finished yet, in order.
+
+    Raises:
+        Interrupted: `stop` said so; finished segments are kept.
+        ResourceError: memory or disk ran out, and no smaller setting is left.
+        DecodeError: the source changed.
+    """
+    outcome = Outcome()
+    waiting = [segment for segment in chosen if not job.folder.is_finished(segment.index)]
+    outcome.num_resumed = len(chosen) - len(waiting)
+    if not waiting:
+        return outcome
+    total = sum(len(segment) for segment in chosen)
+    done = total - sum(len(segment) for segment in waiting)
+    began = time.perf_counter()
+    restorer = job.make_restorer(job.plan.execution)
+    first = waiting[0].first - waiting[0].num_before(restorer.context_before)
+    reader = _read_ahead(job, first)
+    try:
+        buffer = FrameBuffer(iter(reader), job.plan.survey.pts, first=first)
+        for segment in waiting:
+            if stop():
+                raise _interrupted(job)
+            report = _Progress(on_event, done=done, total=total, frames=len(segment))
+            restorer = _with_fallbacks(job, restorer, segment, buffer, report)
+            _forget_state(job, segment)
+            done += len(segment)
+            outcome.num_restored += len(segment)
+            on_event(Event(stage="restore", done=done, total=total))
+    finally:
+        reader.close()
+    outcome.seconds = time.perf_counter() - began
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """Turns a restorer's passes into frames done."""
+
+    on_event: OnEvent
+    done: int
+    total: int
+    frames: int
+
+    def __call__(self, passes: int, num_passes: int) -> None:
+        share = min(passes / max(num_passes, 1), 1.0)
+        self.on_event(
+            Event(stage="restore", done=self.done + share * self.frames, total=self.total)
+        )
+
+
+def _with_fallbacks(
+    job: Job, restorer: Restorer, segment: Segment, buffer: FrameBuffer, report: _Progress
+) -> Restorer:
+    """Restore one segment, stepping back where memory or precision does not suffice."""
+    while True:
+        try:
+            _restore(job, restorer, segment, buffer, report)
+            return restorer
+        except BrokenOutputError as error:
+            if job.plan.execution.dtype == "float32":
+                raise
+            execution, why = replace(job.plan.execution, dtype="float32"), error.what
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            execution, why = _smaller(job, segment), "memory ran out"
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        fallback = Fallback(segment=segment.index, why=why, execution=execution)
+        job.plan.fallbacks.append(fallback)
+        job.plan.execution = execution
+        job.plan.save(job.folder.plan)
+        notice(report.on_event, fallback.sentence())
+        restorer = job.make_restorer(execution)
+
+
+def _smaller(job: Job, segment: Segment) -> Execution:
+    """Return execution that need less memory than those in force.
+
+    Raises:
+        ResourceError: there are none.
+    """
+    execution = job.plan.execution
+    shape = Shape(rows=job.facts.height, cols=job.facts.width, frames=len(segment), scale=1)
+    tiles = smaller_tiles(execution.tile, shape)
+    if tiles:
+        return replace(execution, tile=tiles[0])
+    window = execution.window or job.model_window
+    if window > MIN_WINDOW:
+        return replace(execution, window=max(MIN_WINDOW, window // 2))
+    raise ResourceError(
+        f"{job.facts.path}: memory ran out in segment {segment.index}",
+        why="even the smallest tile and window do not fit",
+        fix="free memory, or repeat with a smaller --segment and --restart",
+    )
+
+
+def _restore(
+    job: Job, restorer: Restorer, segment: Segment, buffer: FrameBuffer, report: _Progress
+) -> None:
+    """Compute one segment and put its frames and its state into the work folder."""
+    before = segment.num_before(restorer.context_before)
+    after = segment.num_after(restorer.context_after)
+    frames = buffer.take(segment.first - before, segment.stop + after)
+    previous = job.folder.state(segment.index - 1)
+    chunks, carried = restorer.stream(
+        to_model(frames),
+        [frame.pts for frame in frames],
+        num_anchors=before,
+        num_lookahead=after,
+        state=None if segment.starts_shot else Carried.load(previous),
+        on_step=report,
+    )
+    carried.save(job.folder.state(segment.index))
+    emitted = frames[before : before + len(segment)]
+    width, height = job.size
+    depth = max(2, QUEUED_BYTES // (width * height * 3 * emitted[0].pixels.itemsize))
+    with VideoWriter(
+        job.folder.segment(segment.index),
+        size=job.size,
+        time_base=job.facts.time_base,
+        options=job.codec,
+        facts=job.facts,
+    ) as writer:
+
+        def write(finished: tuple[Frame, Float[Tensor, "3 H W"]]) -> None:
+            write_picture(writer, *finished)
+
+        with WriteBehind(write, depth=depth) as behind:
+            pictures = (picture for chunk in chunks for picture in to_size(chunk, job.size))
+            for finished in zip(emitted, pictures, strict=True):
+                behind.put(finished)
+
+
+def _read_ahead(job: Job, first: int) -> Prefetch[Frame]:
+    """Start decoding at a frame of the range; the thread stops behind its last frame."""
+    pts = job.plan.survey.pts
+    whole = job.plan.survey.start is None and first == 0
+    frames: Iterator[Frame] = read_frames(
+        job.facts.path, facts=job.facts, start_pts=None if whole else pts[first]
+    )
+    bytes_per_frame = job.facts.width * job.facts.height * 3 * (1 + (job.facts.bit_depth > 8))
+    depth = max(2, min(32, QUEUED_BYTES // bytes_per_frame))
+    return Prefetch(islice(frames, len(pts) - first), depth=depth)
+
+
+def _forget_state(job: Job, segment: Segment) -> None:
+    """Remove the state that the finished segment began with: nobody reads it again."""
+    job.folder.state(segment.index - 1).unlink(missing_ok=True)
+
+
+def _interrupted(job: Job) -> Interrupted:
+    return Interrupted(
+        "stopped", why="finished segments were kept", fix="repeat the command to continue"
+    )

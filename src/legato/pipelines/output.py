@@ -1,0 +1,91 @@
+"""Whether an output path can be used, and what it will take on the disk; asked before any work."""
+
+import shutil
+from pathlib import Path
+
+from legato.errors import InputError, ResourceError
+from legato.video.codecs import CodecOptions
+from legato.video.probe import VideoFacts
+
+LOSSY_BYTES_PER_PIXEL = 0.06  # near-transparent H.264 of enlarged video; others need less
+INTERMEDIATE_BYTES_PER_PIXEL = 0.6  # ProRes HQ
+LOSSLESS_BYTES_PER_SAMPLE = 0.6  # of a byte per sample
+COPIES = 2  # finished segments, and the file that they are joined to
+
+
+def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
+    """Refuse an output path that would destroy something or cannot hold the output.
+
+    Args:
+        source: what is read.
+        target: what is to be written.
+        is_folder: whether the output is a folder of images.
+
+    Raises:
+        InputError: see the message.
+    """
+    if target.exists() and target.samefile(source):
+        raise InputError(
+            f"{target} is both input and output",
+            why="the input is never changed",
+            fix="choose another output",
+        )
+    if source.is_dir() and target.absolute().parent.resolve() == source.resolve():
+        raise InputError(
+            f"{target} lies in the input folder",
+            why="it would become part of the input",
+            fix="choose an output outside it",
+        )
+    if not target.exists():
+        return
+    if is_folder:
+        if not target.is_dir() or any(target.iterdir()):
+            what = "is not empty" if target.is_dir() else "is a file"
+            raise InputError(
+                f"{target} {what}",
+                why="the output is a folder of images and replaces nothing",
+                fix="name a new folder",
+            )
+    elif target.is_dir():
+        raise InputError(
+            f"{target} is a folder",
+            why="the output is a file",
+            fix=f"name the file, such as {target / source.name}",
+        )
+    elif not target.is_file():
+        raise InputError(
+            f"{target} is neither a file nor a folder",
+            why="the output is put in place by renaming, which would replace it",
+            fix="name a file",
+        )
+
+
+def bytes_on_disk(
+    facts: VideoFacts, codec: CodecOptions, *, size: tuple[int, int], num_frames: int
+) -> int:
+    """Estimate the free space that a job needs, finished segments and joined file together."""
+    pixels = size[0] * size[1] * num_frames
+    if codec.codec in ("png", "ffv1", "gif"):
+        samples = 3 + facts.has_alpha
+        per_pixel = LOSSLESS_BYTES_PER_SAMPLE * samples * (1 + (facts.bit_depth > 8))
+    elif codec.codec == "prores":
+        per_pixel = INTERMEDIATE_BYTES_PER_PIXEL
+    else:
+        per_pixel = LOSSY_BYTES_PER_PIXEL
+    other_streams = facts.path.stat().st_size if facts.path.is_file() else 0
+    return int(COPIES * pixels * per_pixel) + other_streams
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse a job that the disk cannot hold.
+
+    Raises:
+        ResourceError: fewer bytes than needed are free; says how many.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ResourceError(
+            f"{folder}: about {needed / 1e6:.0f} MB of disk space needed",
+            why=f"{free / 1e6:.0f} MB are free",
+            fix="free some space or choose another disk for the output",
+        )

@@ -1,0 +1,169 @@
+"""From a source and options to a job that can run; what must be refused is refused here."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from legato.device import choose_device, choose_dtype
+from legato.pipelines.events import Event, OnEvent, notice
+from legato.pipelines.job import Job
+from legato.pipelines.lock import Lock
+from legato.pipelines.output import bytes_on_disk, require_space, require_target
+from legato.pipelines.restorers import Restorers, fit_into_memory
+from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
+from legato.pipelines.segments import cut_segments
+from legato.pipelines.survey import survey
+from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
+from legato.pipelines.workfolder import WorkFolder
+from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.video.probe import VideoFacts, probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a job runs; none of it changes what the result should be."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps, ..."""
+
+    dtype: str = "auto"
+    """Precision of the networks: auto, float32, bfloat16 or float16."""
+
+    restart: bool = False
+    """Forget what an interrupted run of this output has finished, and begin anew."""
+
+    report: Path | None = None
+    """Where to write the report. Default: beside the output, as NAME.legato.json."""
+
+
+@dataclass(kw_only=True)
+class Request:
+    """What was asked for, after the first look at the source."""
+
+    facts: VideoFacts
+    target: Path
+    options: UpscaleOptions
+    run: RunOptions
+    codec: CodecOptions
+    size: tuple[int, int]
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """A job that can run, and what is known of it."""
+
+    request: Request
+    job: Job
+    restorers: Restorers
+    dtype: str
+    notices: list[str]
+
+
+def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions) -> Request:
+    """Look at source and target, and refuse what cannot work.
+
+    Raises:
+        DecodeError: the source holds no video or image.
+        InputError: an option does not fit the source, or the target cannot be used.
+    """
+    source, target = Path(source), Path(target)
+    facts = probe(source)
+    notices = list(facts.notices)
+    if facts.kind != "video" and (options.start is not None or options.end is not None):
+        notices.append("start and end are ignored: images have no time")
+        options = without_range(options)
+    codec = choose_codec(target, options.output, facts)
+    require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
+    size = output_size(facts, options)
+    notices += losses(codec, facts, size=size)
+    if facts.has_alpha:
+        notices.append("opacity is enlarged by itself, with a bicubic kernel")
+    if facts.colour.transfer in (16, 18):
+        notices.append("high dynamic range: restored as coded (PQ or HLG), its tags are kept")
+    return Request(
+        facts=facts,
+        target=target,
+        options=options,
+        run=run,
+        codec=codec,
+        size=size,
+        notices=notices,
+    )
+
+
+@contextmanager
+def prepared(request: Request, on_event: OnEvent) -> Iterator[Prepared]:
+    """Lock the work folder and make the job ready, new or resumed.
+
+    A run that fails before its first segment leaves no folder behind.
+
+    Raises:
+        InputError: an unfinished job that differs lies there; nothing in range.
+        ModelError: the model is missing or damaged.
+        ResourceError: another run works there; memory or disk do not suffice.
+    """
+    suffix = segment_suffix(request.codec, request.facts)
+    folder = WorkFolder(request.target, suffix=suffix)
+    folder.create()
+    with Lock(folder.lock):
+        try:
+            if request.run.restart:
+                folder.clear()
+            folder.drop_leftovers()
+            yield _prepare(request, folder, on_event)
+        finally:
+            folder.remove_if_unused()
+
+
+def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepared:
+    notices = [notice(on_event, sentence) for sentence in request.notices]
+    options, facts = request.options, request.facts
+    device = choose_device(request.run.device)
+    dtype = str(choose_dtype(request.run.dtype, device)).removeprefix("torch.")
+    saved = SavedPlan.load(folder.plan)
+    on_event(Event(stage="load", message=f"model {options.model}"))
+    restorers = Restorers(model_name=options.model, options=options.restore, device=device)
+    wanted = Execution(tile=options.restore.tile, window=options.restore.window, dtype=dtype)
+    restorer = restorers(wanted)
+    fingerprint = (
+        source_fingerprint(facts.path, facts.images)
+        | {"device": device.type, "dtype": dtype, "codec used": request.codec.codec}
+        | {f"model {name}": value for name, value in restorers.identity(dtype).items()}
+        | options.to_json()
+    )
+    if saved is not None:
+        saved.require_same(fingerprint, folder.path)
+    else:
+        wanted, _ = fit_into_memory(restorers, wanted, facts, segment=options.segment)
+        if wanted.tile != options.restore.tile:
+            notices.append(notice(on_event, f"computed in tiles of {wanted.tile}: memory is short"))
+        found = survey(
+            facts, start=options.start_seconds, end=options.end_seconds, on_event=on_event
+        )
+        needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
+        require_space(folder.path, needed)
+        saved = SavedPlan(fingerprint=fingerprint, survey=found, execution=wanted)
+        saved.save(folder.plan)
+    notices += [notice(on_event, sentence) for sentence in saved.survey.notices]
+    job = Job(
+        facts=facts,
+        plan=saved,
+        folder=folder,
+        segments=cut_segments(saved.survey.num_frames, saved.survey.shots, size=options.segment),
+        size=request.size,
+        codec=request.codec,
+        make_restorer=restorers,
+        model_window=restorer.settings.window,
+    )
+    return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
+
+
+def use_all_cores() -> None:
+    """Let torch compute on every core that this process may use, unless OMP_NUM_THREADS says."""
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))

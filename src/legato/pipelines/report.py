@@ -1,0 +1,77 @@
+"""What a finished job says about itself."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from legato.pipelines.workfolder import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a user may want to check or repeat. Times in seconds, sizes as width, height."""
+
+    source: str
+    target: str
+    frames_in: int
+    frames_out: int
+    frames_repeated: int
+    """Frames that could not be decoded and repeat the one before."""
+    size_in: tuple[int, int]
+    size_out: tuple[int, int]
+    duration: float
+    """From the first frame of the range to the last one."""
+    range: dict[str, str] | None
+    """`start` and `end` on the source's own clock, as fractions; None: the whole source."""
+    shots: int
+    segments: int
+    segments_resumed: int
+    """Segments that an earlier, interrupted run had finished."""
+    streams: dict[str, list[str]]
+    """What was `kept`, `transcoded` and `dropped`."""
+    notices: list[str]
+    fallbacks: list[str]
+    differences: list[str]
+    """What the conservation check found; empty: everything of the input is in the output."""
+    seconds: float
+    """Of this run."""
+    frames_per_second: float
+    """Frames restored by this run, over the time that restoring took."""
+    options: dict[str, Any]
+    model: dict[str, str]
+    device: str
+    dtype: str
+    tile: int | None
+    window: int | None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of plain values."""
+        return asdict(self)
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON, whole or not at all."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Report":
+        """Return the report that `to_json` described."""
+        sizes = {name: tuple(data[name]) for name in ("size_in", "size_out")}
+        return cls(**{**data, **sizes})
+
+
+def report_path(target: Path) -> Path:
+    """Return where a job leaves its report unless told otherwise: beside its output."""
+    return target.with_name(f"{target.name}.legato.json")
+
+
+def read_range(path: Path) -> dict[str, str] | None:
+    """Return the range that a report names; None where there is no report or no range."""
+    if not path.is_file():
+        return None
+    try:
+        chosen = json.loads(path.read_text(encoding="utf-8")).get("range")
+    except (ValueError, AttributeError):
+        return None
+    return chosen if isinstance(chosen, dict) else None

@@ -1,0 +1,142 @@
+"""The plan that a job writes before its first segment, and that a resumed run must agree with."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import legato
+from legato.errors import InputError
+from legato.pipelines.survey import Survey
+from legato.pipelines.workfolder import write_json
+
+FORMAT = 1
+HEAD_BYTES = 1 << 20
+SHOWN_DIFFERENCES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What a fallback may change: never what the result should be, only how it is computed."""
+
+    tile: int | None
+    """Side of tiles in input pixels; 0: whole frames; None: the model's own."""
+
+    window: int | None
+    """Frames denoised together; None: the model's own."""
+
+    dtype: str
+    """Precision of the networks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """One step back that was taken, and from which segment on."""
+
+    segment: int
+    why: str
+    execution: Execution
+
+    def sentence(self) -> str:
+        """Say it to the user."""
+        tile = f", tiles of {self.execution.tile}" if self.execution.tile else ""
+        window = f", windows of {self.execution.window}" if self.execution.window else ""
+        return f"from segment {self.segment} on {self.execution.dtype}{tile}{window}: {self.why}"
+
+
+@dataclass(kw_only=True)
+class SavedPlan:
+    """Everything that a resumed run takes over. Changed only by fallbacks, and then saved."""
+
+    fingerprint: dict[str, Any]
+    """Source, options, model and versions, as flat names and values."""
+    survey: Survey
+    execution: Execution
+    """In force for the next segment."""
+    fallbacks: list[Fallback] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write the plan, whole or not at all."""
+        data = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "survey": self.survey.to_json(),
+            "execution": asdict(self.execution),
+            "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
+        }
+        write_json(path, data)
+
+    @classmethod
+    def load(cls, path: Path) -> "SavedPlan | None":
+        """Return the plan at `path`; None where there is none.
+
+        Raises:
+            InputError: it is damaged or was written by another version.
+        """
+        if not path.exists():
+            return None
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']}")
+            return cls(
+                fingerprint=data["fingerprint"],
+                survey=Survey.from_json(data["survey"]),
+                execution=Execution(**data["execution"]),
+                fallbacks=[
+                    Fallback(**{**entry, "execution": Execution(**entry["execution"])})
+                    for entry in data["fallbacks"]
+                ],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: not a plan of this version ({error})",
+                why="an unfinished job of another version, or a damaged file, lies here",
+                fix="use --restart to begin anew",
+            ) from error
+
+    def require_same(self, fingerprint: dict[str, Any], folder: Path) -> None:
+        """Refuse to continue a job that was another one.
+
+        Raises:
+            InputError: source, options, model or version differ; says which.
+        """
+        wanted = json.loads(json.dumps(fingerprint))
+        names = sorted(name for name in wanted | self.fingerprint)
+        differences = [
+            f"{name} was {self.fingerprint.get(name)!r}, now {wanted.get(name)!r}"
+            for name in names
+            if self.fingerprint.get(name) != wanted.get(name)
+        ]
+        if differences:
+            raise InputError(
+                f"{folder} holds an unfinished job that differs",
+                why="; ".join(differences[:SHOWN_DIFFERENCES]),
+                fix="repeat its command to continue it, or use --restart to begin anew",
+            )
+
+
+def source_fingerprint(path: Path, images: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return what tells a source from another: sizes, times of change, and a hash of heads.
+
+    Args:
+        path: a file, or the folder of `images`.
+        images: the files of a folder.
+    """
+    digest = hashlib.sha256()
+    size, changed = 0, 0
+    for file in images or (path,):
+        facts = file.stat()
+        size += facts.st_size
+        changed = max(changed, facts.st_mtime_ns)
+        digest.update(file.name.encode() if images else b"")
+        with file.open("rb") as stream:
+            digest.update(stream.read(HEAD_BYTES if not images else 4096))
+    return {
+        "source": str(path.resolve()),
+        "source size": size,
+        "source changed": changed,
+        "source head": digest.hexdigest()[:32],
+        "legato": legato.__version__,
+    }

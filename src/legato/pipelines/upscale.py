@@ -1,0 +1,230 @@
+"""The main job: a small, damaged video in, a large, clean and steady one out."""
+
+import errno
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import torch
+
+import legato
+from legato.errors import InputError, ResourceError
+from legato.pipelines import job as jobs
+from legato.pipelines.events import Event, OnEvent, ignore, notice
+from legato.pipelines.prepare import Prepared, RunOptions, examine, prepared
+from legato.pipelines.report import Report, report_path
+from legato.pipelines.segments import Segment
+from legato.pipelines.upscale_options import UpscaleOptions
+from legato.video.atomic import put_in_place
+from legato.video.conservation import Conservation, verify
+from legato.video.streams import JoinReport, join
+
+__all__ = ["RunOptions", "UpscaleOptions", "upscale"]
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
+
+
+def upscale(
+    source: Path | str,
+    target: Path | str,
+    options: UpscaleOptions | None = None,
+    *,
+    run: RunOptions | None = None,
+    on_event: OnEvent = ignore,
+    stop: jobs.Stop = never,
+) -> Report:
+    """Restore and enlarge a video, a folder of images or an image.
+
+    Finished segments are kept beside the output until it is complete: the same call again continues
+    an interrupted one, and gives the same frames as if it had never been interrupted.
+
+    Args:
+        source: a video, an image, or a folder of images that are frames of one video.
+        target: the file to write; a name without suffix is a folder of PNG.
+        options: everything that changes the result.
+        run: where and how to compute.
+        on_event: told of progress and notices, in the calling thread.
+        stop: asked between segments; True ends the run, and what is finished is kept.
+
+    Returns:
+        What was done; also written beside the output, or where `run.report` says.
+
+    Raises:
+        InputError: the source, an option or the target cannot be used.
+        ModelError: the model is missing, damaged or of the wrong kind.
+        ResourceError: memory or disk do not suffice; finished segments are kept.
+        Interrupted: `stop` said so; finished segments are kept.
+    """
+    began = time.perf_counter()
+    options, run = options or UpscaleOptions(), run or RunOptions()
+    source, target = Path(source), Path(target)
+    refuse_folder_of_videos(source)
+    request = examine(source, target, options, run)
+    with disk_errors(target), prepared(request, on_event) as ready:
+        job = ready.job
+        outcome = jobs.run(job, job.segments, on_event=on_event, stop=stop)
+        survey = job.plan.survey
+        return finish(
+            ready,
+            job.segments,
+            outcome,
+            span=(survey.start, survey.end),
+            began=began,
+            on_event=on_event,
+        )
+
+
+def finish(
+    ready: Prepared,
+    segments: Sequence[Segment],
+    outcome: jobs.Outcome,
+    *,
+    span: tuple[Fraction | None, Fraction | None],
+    began: float,
+    on_event: OnEvent,
+) -> Report:
+    """Join finished segments with the source's other streams, check, and put all in place.
+
+    Args:
+        ready: the job.
+        segments: consecutive ones that make the output.
+        outcome: of the run that computed them.
+        span: seconds of the stream's own clock that they cover; None: to the source's end.
+        began: when the run began, by `time.perf_counter`.
+        on_event: told of progress and notices.
+    """
+    request, job = ready.request, ready.job
+    source, target = request.facts.path, request.target
+    joined = job.folder.path / f"joined{target.suffix}"
+    on_event(Event(stage="join", message=target.name))
+    streams = join(
+        [job.folder.segment(segment.index) for segment in segments],
+        joined,
+        source=source,
+        facts=request.facts,
+        start=span[0],
+        end=span[1],
+    )
+    on_event(Event(stage="verify", message=target.name))
+    scale = None
+    if request.options.height is None:
+        scale = Fraction(str(request.options.scale or 4))
+    kept = verify(source, joined, scale=scale, start=span[0], end=span[1])
+    for sentence in [*streams.notices, *kept.differences]:
+        ready.notices.append(notice(on_event, sentence))
+    put_in_place(joined, target)
+    report = _report(ready, segments, outcome, streams, kept)
+    report = replace(
+        report,
+        range=_range(span),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+    report.save(request.run.report or report_path(target))
+    job.folder.remove()
+    return report
+
+
+def _range(span: tuple[Fraction | None, Fraction | None]) -> dict[str, str] | None:
+    named = {"start": span[0], "end": span[1]}
+    chosen = {name: str(value) for name, value in named.items() if value is not None}
+    return chosen or None
+
+
+def _report(
+    ready: Prepared,
+    segments: Sequence[Segment],
+    outcome: jobs.Outcome,
+    streams: JoinReport,
+    kept: Conservation,
+) -> Report:
+    request, job = ready.request, ready.job
+    facts, plan = request.facts, job.plan
+    pts = plan.survey.pts[segments[0].first : segments[-1].stop]
+    duration = float((pts[-1] - pts[0]) * facts.time_base)
+    seconds = outcome.seconds
+    return Report(
+        source=str(facts.path),
+        target=str(request.target),
+        frames_in=kept.num_frames_source,
+        frames_out=kept.num_frames_target,
+        frames_repeated=plan.survey.num_repeated,
+        size_in=(facts.width, facts.height),
+        size_out=job.size,
+        duration=duration,
+        range=None,
+        shots=len({segment.shot_first for segment in segments}),
+        segments=len(segments),
+        segments_resumed=outcome.num_resumed,
+        streams={
+            "kept": streams.kept,
+            "transcoded": streams.transcoded,
+            "dropped": streams.dropped,
+        },
+        notices=list(dict.fromkeys(ready.notices)),
+        fallbacks=[fallback.sentence() for fallback in plan.fallbacks],
+        differences=list(kept.differences),
+        seconds=0.0,
+        frames_per_second=round(outcome.num_restored / seconds, 3) if seconds else 0.0,
+        options=request.options.to_json(),
+        model=ready.restorers.identity(plan.execution.dtype),
+        device=str(ready.restorers.device),
+        dtype=plan.execution.dtype,
+        tile=plan.execution.tile,
+        window=plan.execution.window,
+        versions={
+            "legato": legato.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "av": av.__version__,
+        },
+    )
+
+
+def refuse_folder_of_videos(source: Path) -> None:
+    """Tell the caller which function takes a folder of videos.
+
+    Raises:
+        InputError: the source is one.
+    """
+    from legato.pipelines.batch import is_folder_of_videos
+
+    if is_folder_of_videos(source):
+        raise InputError(
+            f"{source} is a folder of videos",
+            why="this makes one output from one video",
+            fix="use upscale_folder, or name one of them",
+        )
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Translate a full disk or a forbidden write into an error of ours.
+
+    Raises:
+        ResourceError: the disk or quota is full; finished segments are kept.
+        InputError: something may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"{target}: the disk is full",
+                why="no space is left for the next segment; finished ones are kept",
+                fix="free some space and repeat the command to continue",
+            ) from error
+        if isinstance(error, PermissionError):
+            raise InputError(
+                f"{error.filename or target}: cannot be written",
+                why=f"{error.strerror}",
+                fix="change its permissions or choose another output",
+            ) from error
+        raise

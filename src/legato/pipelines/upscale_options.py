@@ -1,0 +1,135 @@
+"""What changes the result of an upscaling job."""
+
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from legato.errors import InputError
+from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.timecode import parse_time
+from legato.video.codecs import CodecOptions
+from legato.video.probe import VideoFacts
+
+DEFAULT_SCALE = Fraction(4)
+MIN_SCALE, MAX_SCALE = Fraction(1, 4), Fraction(16)
+MAX_OUTPUT_PIXELS = 2**28  # 16384 x 16384: no codec here goes further
+MAX_SEGMENT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions:
+    """Everything that changes the result of `upscale`. Frozen, so it can be logged and replayed."""
+
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
+
+    output: CodecOptions = field(default_factory=CodecOptions)
+
+    scale: float | None = None
+    """Output rows per input row, any factor from 0.25 to 16. Default: 4."""
+
+    height: int | None = None
+    """Rows of the output as shown on the screen, instead of a scale; the width follows."""
+
+    start: str | None = None
+    """Begin at this time after the first frame: seconds or h:mm:ss."""
+
+    end: str | None = None
+    """Stop before this time after the first frame: seconds or h:mm:ss."""
+
+    segment: int = 32
+    """Frames that are computed and saved together; memory grows with it."""
+
+    model: str = "embedded-x4"
+    """Name of an installed model, or a model folder."""
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and self.height is not None:
+            raise InputError(
+                f"scale={self.scale:g} and height={self.height}",
+                why="each of them alone fixes the output's size",
+                fix="give one of them",
+            )
+        if self.scale is not None and not MIN_SCALE <= self.scale <= MAX_SCALE:
+            raise InputError(
+                f"scale={self.scale:g}",
+                why="the model enlarges four times; far from that there is nothing to gain",
+                fix=f"use a factor from {float(MIN_SCALE):g} to {MAX_SCALE}",
+            )
+        if self.height is not None and self.height < 1:
+            raise InputError(
+                f"height={self.height}", why="a picture has rows", fix="use 1 or more, such as 1080"
+            )
+        if not 1 <= self.segment <= MAX_SEGMENT:
+            raise InputError(
+                f"segment={self.segment}",
+                why="a segment is a bounded number of frames",
+                fix=f"use a number from 1 to {MAX_SEGMENT}",
+            )
+        start, end = self.start_seconds or Fraction(0), self.end_seconds
+        if end is not None and end <= start:
+            raise InputError(
+                f"start={self.start or 0} and end={self.end}",
+                why="the range ends before it begins",
+                fix="choose an end after the start",
+            )
+
+    @property
+    def start_seconds(self) -> Fraction | None:
+        """Seconds after the first frame where the range begins."""
+        return None if self.start is None else parse_time(str(self.start))
+
+    @property
+    def end_seconds(self) -> Fraction | None:
+        """Seconds after the first frame before which the range ends."""
+        return None if self.end is None else parse_time(str(self.end))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a flat dictionary, one entry per flag."""
+        nested: dict[str, Any] = asdict(self)
+        flat: dict[str, Any] = nested.pop("restore") | nested.pop("output") | nested
+        return flat
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "UpscaleOptions":
+        """Return the options that `to_json` described."""
+        rest = dict(data)
+        restore = RestoreOptions(
+            **{name: rest.pop(name) for name in asdict(RestoreOptions()) if name in rest}
+        )
+        output = CodecOptions(
+            **{name: rest.pop(name) for name in asdict(CodecOptions()) if name in rest}
+        )
+        return cls(restore=restore, output=output, **rest)
+
+
+def without_range(options: UpscaleOptions) -> UpscaleOptions:
+    """Return the options without start and end, which mean nothing for stills."""
+    return replace(options, start=None, end=None)
+
+
+def output_size(facts: VideoFacts, options: UpscaleOptions) -> tuple[int, int]:
+    """Return the width and height of the output's stored frames.
+
+    A height is that of the picture on the screen: with a quarter turn it is the stored width.
+
+    Raises:
+        InputError: the output would be absurdly large.
+    """
+    factor = output_scale(facts, options)
+    width, height = (max(1, round(side * factor)) for side in (facts.width, facts.height))
+    if width * height > MAX_OUTPUT_PIXELS:
+        raise InputError(
+            f"{facts.path}: the output would be {width}x{height}",
+            why=f"{width * height / 1e6:.0f} million pixels; at most "
+            f"{MAX_OUTPUT_PIXELS / 1e6:.0f} million are supported",
+            fix="use a smaller --scale or a --height",
+        )
+    return width, height
+
+
+def output_scale(facts: VideoFacts, options: UpscaleOptions) -> Fraction:
+    """Return output rows per input row, exactly."""
+    if options.height is not None:
+        shown_rows = facts.width if facts.rotation_deg % 180 else facts.height
+        return Fraction(options.height, shown_rows)
+    return DEFAULT_SCALE if options.scale is None else Fraction(str(options.scale))

@@ -1,0 +1,124 @@
+"""The folder beside the output that holds the plan, finished segments and carried state."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from legato.errors import InputError
+
+MAX_NAME_BYTES = 240  # file systems allow 255; room for our own prefix and suffix
+
+
+class WorkFolder:
+    """Where a job keeps what survives it; everything in it is written whole or not at all.
+
+    Args:
+        target: the job's output file or folder; the work folder lies beside it.
+        suffix: of segment files, such as `.mkv`; empty where segments are folders.
+    """
+
+    def __init__(self, target: Path, *, suffix: str = ".mkv") -> None:
+        name = target.name
+        if len(name.encode()) > MAX_NAME_BYTES - len("..legato"):
+            name = hashlib.sha256(name.encode()).hexdigest()[:32]
+        self.path = target.parent / f".{name}.legato"
+        self.suffix = suffix
+
+    @property
+    def plan(self) -> Path:
+        """The plan: range, segments, options and fallbacks."""
+        return self.path / "plan.json"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the run that works here."""
+        return self.path / "lock"
+
+    def segment(self, index: int) -> Path:
+        """The finished frames of a segment; it exists only when complete."""
+        return self.path / f"segment_{index:06}{self.suffix}"
+
+    def state(self, index: int) -> Path:
+        """What a segment hands to the next one; written before the segment's own file."""
+        return self.path / f"state_{index:06}.safetensors"
+
+    def is_finished(self, index: int) -> bool:
+        """Tell whether a segment's frames are complete."""
+        return self.segment(index).exists()
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: the parent does not exist or cannot be written.
+        """
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise InputError(
+                f"{parent}: no such folder", why="the output goes there", fix="make it first"
+            )
+        try:
+            self.path.mkdir(exist_ok=True)
+            probe = self.path / "writable"
+            probe.touch()
+            probe.unlink()
+        except PermissionError as error:
+            raise InputError(
+                f"{parent}: cannot be written",
+                why=f"the output and its work folder go there ({error.strerror})",
+                fix="choose another folder or change its permissions",
+            ) from error
+
+    def clear(self) -> None:
+        """Remove everything but the lock."""
+        for entry in self.path.iterdir():
+            if entry != self.lock:
+                _remove(entry)
+
+    def drop_leftovers(self) -> None:
+        """Remove what a killed run left half written: everything that no job reads again."""
+        for entry in self.path.iterdir():
+            named = entry.name.startswith(("segment_", "state_"))
+            if entry not in (self.plan, self.lock) and not named:
+                _remove(entry)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_if_unused(self) -> None:
+        """Remove the folder where no segment was ever finished: nothing in it is worth keeping."""
+        if self.path.is_dir() and not any(self.path.glob("segment_*")):
+            self.remove()
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write JSON whole or not at all: a temporary file, flushed to disk, then renamed."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(data, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
