@@ -1,6 +1,8 @@
 """Frame times made strictly increasing where a file has them missing, doubled or reversed."""
 
+import math
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,6 +37,24 @@ def mend_times(
                 time = last + (max(1, room // 2) if room > 1 else nominal)
         yield item, time, raw is None or time != raw
         last = time
+
+
+def round_times(
+    items: Iterable[tuple[Fraction, T]], time_base: Fraction
+) -> Iterator[tuple[int, T]]:
+    """Yield each item with its time rounded to ticks (half up), one later where two would meet.
+
+    Args:
+        items: increasing times in seconds, and things.
+        time_base: seconds per tick.
+    """
+    last: int | None = None
+    for time, item in items:
+        ticks = math.floor(time / time_base + Fraction(1, 2))
+        if last is not None and ticks <= last:
+            ticks = last + 1
+        yield ticks, item
+        last = ticks
 
 
 def _with_following(

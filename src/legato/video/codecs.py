@@ -1,6 +1,7 @@
 """The codecs and containers that can be written: which fits which, with what settings."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -217,3 +218,16 @@ def losses(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, int]) -
     if codec.odd_formats and (size[0] % 2 or size[1] % 2):
         found.append(f"odd size {size[0]}x{size[1]}: {name} written as 4:4:4, which keeps it exact")
     return found
+
+
+def muxer_options(time_base: Fraction) -> dict[str, str]:
+    """Return options for exact times: an MP4's start time is else rounded to a millisecond."""
+    ticks = time_base.denominator
+    while ticks < 10_000:  # as FFmpeg's muxer raises a track's own
+        ticks *= 2
+    return {"movie_timescale": str(ticks)}
+
+
+def encoder_rate(rate: Fraction) -> Fraction:
+    """Return a frame rate that every encoder takes; times are exact whatever it is."""
+    return min(max(rate, Fraction(1)), Fraction(240)).limit_denominator(10_000)

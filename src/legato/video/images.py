@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import av.error
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from legato.errors import DecodeError
+from legato.errors import DecodeError, InputError
 from legato.video.colour import ColourConverter, declared_tags, tags_of
 from legato.video.container import choose_stream, open_container
 from legato.video.frame import Alpha, Pixels
@@ -58,3 +59,21 @@ def orient(picture: NDArray[Any], matrix: Sequence[int] | None) -> NDArray[Any]:
     if d < 0:
         picture = picture[::-1]
     return np.ascontiguousarray(picture)
+
+
+def encode_image(pixels: Pixels, alpha: Alpha | None, suffix: str) -> bytes:
+    """Return an image file's bytes; 16 bits and opacity are kept where the format has them."""
+    if suffix in (".jpg", ".jpeg", ".bmp"):
+        alpha = None
+    if suffix not in (".png", ".tif", ".tiff") and pixels.dtype == np.uint16:
+        pixels = np.rint(pixels / 257).astype(np.uint8)
+        alpha = None if alpha is None else np.rint(alpha / 257).astype(np.uint8)
+    ordered = pixels[..., ::-1] if alpha is None else np.dstack((pixels[..., ::-1], alpha))
+    settings = {
+        ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3],
+        ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
+    }.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, 97] if suffix.startswith(".j") else [])
+    ok, data = cv2.imencode(suffix, np.ascontiguousarray(ordered), settings)
+    if not ok:
+        raise InputError(f"{suffix} image", why="it cannot be encoded", fix="use .png")
+    return bytes(data)

@@ -11,8 +11,6 @@ from typing import Any, Self
 
 import av
 import av.error
-import cv2
-import numpy as np
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
@@ -24,16 +22,18 @@ from legato.video.codecs import (
     CodecOptions,
     check_size,
     choose_codec,
+    encoder_rate,
     losses,
+    muxer_options,
     pixel_format,
 )
 from legato.video.colour import BT709, RGB, ColourConverter, ColourTags
 from legato.video.frame import Alpha, Pixels
+from legato.video.images import encode_image
 from legato.video.probe import VideoFacts
+from legato.video.segments import SHIFT_KEY, SHIFT_PREFIX
 
 MKV_TICK = Fraction(1, 1000)
-SHIFT_KEY = "comment"  # the one tag that every container keeps
-SHIFT_PREFIX = "pts_shift="
 
 
 class VideoWriter:
@@ -244,34 +244,3 @@ def output_tags(tags: ColourTags, pixel_format: str, options: CodecOptions) -> C
     matrix = 9 if tags.matrix == 10 else tags.matrix
     full_range = tags.full_range and CODECS[options.codec].full_range
     return replace(tags, matrix=matrix, full_range=full_range)
-
-
-def muxer_options(time_base: Fraction) -> dict[str, str]:
-    """Return options for exact times: an MP4's start time is else rounded to a millisecond."""
-    ticks = time_base.denominator
-    while ticks < 10_000:  # as FFmpeg's muxer raises a track's own
-        ticks *= 2
-    return {"movie_timescale": str(ticks)}
-
-
-def encoder_rate(rate: Fraction) -> Fraction:
-    """Return a frame rate that every encoder takes; times are exact whatever it is."""
-    return min(max(rate, Fraction(1)), Fraction(240)).limit_denominator(10_000)
-
-
-def encode_image(pixels: Pixels, alpha: Alpha | None, suffix: str) -> bytes:
-    """Return an image file's bytes; 16 bits and opacity are kept where the format has them."""
-    if suffix in (".jpg", ".jpeg", ".bmp"):
-        alpha = None
-    if suffix not in (".png", ".tif", ".tiff") and pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257).astype(np.uint8)
-        alpha = None if alpha is None else np.rint(alpha / 257).astype(np.uint8)
-    ordered = pixels[..., ::-1] if alpha is None else np.dstack((pixels[..., ::-1], alpha))
-    settings = {
-        ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3],
-        ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],  # lossless
-    }.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, 97] if suffix.startswith(".j") else [])
-    ok, data = cv2.imencode(suffix, np.ascontiguousarray(ordered), settings)
-    if not ok:
-        raise InputError(f"{suffix} image", why="it cannot be encoded", fix="use .png")
-    return bytes(data)

@@ -1,0 +1,94 @@
+"""Sound and text subtitles coded anew for a container that cannot hold them as they are."""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av.error
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.stream import Stream
+from av.subtitles.stream import SubtitleStream
+from av.subtitles.subtitle import SubtitleSet
+
+AUDIO_BIT_RATE = 96_000  # per channel: transparent for AAC, Opus and MP3
+OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+MILLISECOND = Fraction(1, 1000)
+ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, \
+Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+class AudioTranscoder:
+    """Decodes one audio stream and codes it anew, keeping its times."""
+
+    def __init__(self, source: AudioStream, container: OutputContainer, codec: str) -> None:
+        self.source = source
+        rate = source.rate
+        if codec == "libopus" and rate not in OPUS_RATES:
+            rate = 48_000
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, AudioStream)
+        self.stream: AudioStream = stream
+        self.stream.codec_context.layout = source.layout.name
+        if codec != "flac":
+            self.stream.codec_context.bit_rate = AUDIO_BIT_RATE * source.layout.nb_channels
+
+    def packets(self, packet: Any) -> Iterator[Any]:  # noqa: ANN401
+        """Yield the coded packets that a packet gives; None at the end of the stream."""
+        try:
+            frames = self.source.codec_context.decode(packet)
+        except av.error.FFmpegError:
+            frames = []  # a damaged packet of sound: the encoder's times show the gap
+        for frame in frames:
+            yield from self.stream.encode(frame)
+        if packet is None:
+            yield from self.stream.encode(None)
+
+
+class SubtitleTranscoder:
+    """Turns text subtitles of any kind into another kind; styling beyond plain text is lost."""
+
+    def __init__(self, source: SubtitleStream, container: OutputContainer, codec: str) -> None:
+        self.source = source
+        stream = container.add_stream(codec)
+        assert isinstance(stream, SubtitleStream)
+        self.stream: Stream = stream
+        self.context = stream.codec_context
+        self.context.subtitle_header = ASS_HEADER
+        self.context.time_base = MILLISECOND
+
+    def packets(self, packet: Any) -> Iterator[Any]:  # noqa: ANN401
+        """Yield the packet with the text of one packet, at the same time."""
+        if packet is None or packet.pts is None:
+            return
+        lines = [line for part in self.source.decode(packet) if (line := plain_text(part))]
+        if not lines:
+            return
+        duration = round((packet.duration or 0) * packet.time_base / MILLISECOND)
+        dialogue = f"0,0,Default,,0,0,0,,{chr(92) + 'N'.join(lines)}".encode()
+        if len(lines) == 1:
+            dialogue = f"0,0,Default,,0,0,0,,{lines[0]}".encode()
+        coded = self.context.encode_subtitle(SubtitleSet.create(dialogue, 0, duration))
+        coded.stream = self.stream
+        coded.time_base = MILLISECOND
+        coded.pts = coded.dts = round(packet.pts * packet.time_base / MILLISECOND)
+        coded.duration = duration
+        yield coded
+
+
+def plain_text(subtitle: Any) -> str:  # noqa: ANN401
+    """Return the words of a decoded subtitle, with its line breaks but without styling."""
+    text = getattr(subtitle, "ass", b"") or getattr(subtitle, "text", b"")
+    line = text.decode("utf-8", errors="replace")
+    if getattr(subtitle, "ass", b""):
+        line = line.split(",", 8)[-1]  # ReadOrder, Layer, Style, Name, 3 margins, Effect, Text
+    return re.sub(r"{\\[^}]*}", "", line).strip()
