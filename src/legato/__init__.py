@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from legato.pipelines.batch import upscale_folder as upscale_folder
     from legato.pipelines.forecast import plan as plan
-    from legato.pipelines.prepare import RunOptions as RunOptions
     from legato.pipelines.preview import preview as preview
     from legato.pipelines.restore_options import RestoreOptions as RestoreOptions
+    from legato.pipelines.run_options import RunOptions as RunOptions
     from legato.pipelines.upscale import upscale as upscale
     from legato.pipelines.upscale_options import UpscaleOptions as UpscaleOptions
     from legato.video.codecs import CodecOptions as CodecOptions
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CodecOptions": "legato.video.codecs",
     "RestoreOptions": "legato.pipelines.restore_options",
-    "RunOptions": "legato.pipelines.prepare",
+    "RunOptions": "legato.pipelines.run_options",
     "UpscaleOptions": "legato.pipelines.upscale_options",
     "plan": "legato.pipelines.forecast",
     "preview": "legato.pipelines.preview",

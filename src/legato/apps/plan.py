@@ -5,16 +5,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from legato.apps.arguments import parse
+from legato.apps.computing import prepare_torch
 from legato.apps.progress import Reporter
-from legato.device import keep_freed_memory
-from legato.pipelines.forecast import Forecast, plan
-from legato.pipelines.prepare import RunOptions, use_all_cores
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.pipelines.upscale_options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from legato.pipelines.forecast import Forecast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,9 @@ class PlanCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(PlanCommand, arguments, name="plan")
-    use_all_cores()
-    keep_freed_memory()
+    prepare_torch()
+    from legato.pipelines.forecast import plan
+
     with Reporter(quiet=command.quiet) as reporter:
         found = plan(
             command.source, command.target, command.options, run=command.run, on_event=reporter
@@ -52,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def describe(found: Forecast) -> str:
+def describe(found: "Forecast") -> str:
     """Return the forecast as lines for people."""
     tile = "whole frames" if not found.tile else f"tiles of {found.tile}"
     rows = {

@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -74,7 +74,7 @@ class Reporter:
         self._speed = Speed()
         self._last_line = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         self._bar.start()
         return self
 

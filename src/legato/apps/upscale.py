@@ -10,15 +10,13 @@ import tyro
 
 from legato.apps.arguments import parse
 from legato.apps.cli import exit_code
+from legato.apps.computing import prepare_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
-from legato.device import keep_freed_memory
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
-from legato.pipelines.prepare import RunOptions, use_all_cores
-from legato.pipelines.preview import picture_path, preview
 from legato.pipelines.report import Report
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
-from legato.pipelines.upscale import upscale
 from legato.pipelines.upscale_options import UpscaleOptions
 
 
@@ -51,8 +49,10 @@ class UpscaleCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(UpscaleCommand, arguments, name="upscale")
-    use_all_cores()
-    keep_freed_memory()
+    prepare_torch()
+    from legato.pipelines.preview import picture_path, preview
+    from legato.pipelines.upscale import upscale
+
     if is_folder_of_videos(command.source) and not command.preview:
         return _run_folder(command)
     work = preview if command.preview else upscale
@@ -76,6 +76,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run_folder(command: UpscaleCommand) -> int:
     """Upscale a folder of videos; the exit code is that of the first failure."""
+
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
         found = upscale_folder(
             command.source,

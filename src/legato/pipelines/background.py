@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class WriteBehind(Generic[T]):
         self._raise()
         self._queue.put(item)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "WriteBehind[T]":
         self._thread.start()
         return self
 

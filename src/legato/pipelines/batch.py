@@ -6,8 +6,8 @@ from pathlib import Path
 
 from legato.errors import InputError, Interrupted, LegatoError
 from legato.pipelines.events import OnEvent, ignore, notice
-from legato.pipelines.prepare import RunOptions
 from legato.pipelines.report import Report
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import FORMATS
 from legato.video.container import list_images, natural_key

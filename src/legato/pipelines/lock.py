@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from legato.errors import ResourceError
 
@@ -30,7 +29,7 @@ class Lock:
         self.path = path
         self._descriptor: int | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Lock":
         while True:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()

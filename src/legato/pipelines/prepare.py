@@ -1,12 +1,9 @@
 """From a source and options to a job that can run; what must be refused is refused here."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
 
 from legato.device import choose_device, choose_dtype
 from legato.pipelines.events import Event, OnEvent, notice
@@ -14,6 +11,7 @@ from legato.pipelines.job import Job
 from legato.pipelines.lock import Lock
 from legato.pipelines.output import bytes_on_disk, require_space, require_target
 from legato.pipelines.restorers import Restorers, fit_into_memory
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import survey
@@ -21,23 +19,6 @@ from legato.pipelines.upscale_options import UpscaleOptions, output_size, withou
 from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
 from legato.video.probe import VideoFacts, probe
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where and how a job runs; none of it changes what the result should be."""
-
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:1, mps, ..."""
-
-    dtype: str = "auto"
-    """Precision of the networks: auto, float32, bfloat16 or float16."""
-
-    restart: bool = False
-    """Forget what an interrupted run of this output has finished, and begin anew."""
-
-    report: Path | None = None
-    """Where to write the report. Default: beside the output, as NAME.legato.json."""
 
 
 @dataclass(kw_only=True)
@@ -161,9 +142,3 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         model_window=restorer.settings.window,
     )
     return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
-
-
-def use_all_cores() -> None:
-    """Let torch compute on every core that this process may use, unless OMP_NUM_THREADS says."""
-    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))

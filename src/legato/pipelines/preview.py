@@ -12,8 +12,9 @@ from legato.pipelines import job as jobs
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.job import Job
 from legato.pipelines.pictures import to_model, to_pixels, to_size
-from legato.pipelines.prepare import RunOptions, examine, prepared
+from legato.pipelines.prepare import examine, prepared
 from legato.pipelines.report import Report
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
 from legato.pipelines.survey import Survey
 from legato.pipelines.upscale import disk_errors, finish, never, refuse_folder_of_videos

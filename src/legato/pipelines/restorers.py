@@ -6,7 +6,8 @@ import torch
 
 from legato.device import available_memory_bytes, choose_dtype
 from legato.flow.estimate import choose_estimator
-from legato.models.load import UpscalerModel, load_upscaler
+from legato.models.load import load_upscaler
+from legato.models.upscaler import UpscalerModel
 from legato.pipelines.memory import (
     ActivationMeter,
     Footprint,

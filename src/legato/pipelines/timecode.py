@@ -27,7 +27,7 @@ def parse_time(text: str) -> Fraction:
     )
 
 
-def format_time(seconds: Fraction | float) -> str:
+def format_time(seconds: Fraction | float | int) -> str:
     """Return h:mm:ss, or m:ss below an hour, rounded to whole seconds."""
     whole = round(seconds)
     minutes, rest = divmod(whole, SECONDS_PER_MINUTE)

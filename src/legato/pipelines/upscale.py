@@ -16,8 +16,9 @@ import legato
 from legato.errors import InputError, ResourceError
 from legato.pipelines import job as jobs
 from legato.pipelines.events import Event, OnEvent, ignore, notice
-from legato.pipelines.prepare import Prepared, RunOptions, examine, prepared
+from legato.pipelines.prepare import Prepared, examine, prepared
 from legato.pipelines.report import Report, report_path
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.atomic import put_in_place

@@ -1,0 +1,21 @@
+"""Where and how a job runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a job runs; none of it changes what the result should be."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps, ..."""
+
+    dtype: str = "auto"
+    """Precision of the networks: auto, float32, bfloat16 or float16."""
+
+    restart: bool = False
+    """Forget what an interrupted run of this output has finished, and begin anew."""
+
+    report: Path | None = None
+    """Where to write the report. Default: beside the output, as NAME.legato.json."""

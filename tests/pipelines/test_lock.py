@@ -1,0 +1,52 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from legato.errors import ResourceError
+from legato.pipelines.lock import Lock
+
+HOLD = """
+import sys
+from pathlib import Path
+from legato.pipelines.lock import Lock
+with Lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def owner(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+
+
+def test_a_second_process_is_refused_and_told_who_works_there(owner, tmp_path):
+    with pytest.raises(ResourceError, match=f"process {owner.pid}"), Lock(tmp_path / "lock"):
+        pass
+
+
+def test_a_killed_process_leaves_the_lock_free(owner, tmp_path):
+    owner.kill()
+    owner.wait()
+    assert (tmp_path / "lock").exists()
+    with Lock(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_a_released_lock_leaves_no_file(tmp_path):
+    with Lock(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "lock").exists()

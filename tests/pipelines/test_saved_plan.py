@@ -1,0 +1,68 @@
+import json
+from fractions import Fraction
+
+import pytest
+
+from legato.errors import InputError
+from legato.pipelines.saved_plan import Execution, Fallback, SavedPlan, source_fingerprint
+from legato.pipelines.survey import Survey
+
+SURVEY = Survey(
+    pts=(0, 512, 1024),
+    shots=(0, 2),
+    detail=(1.0, 2.5, 3.25),
+    num_repeated=1,
+    start=Fraction(1, 3),
+    end=None,
+    notices=("one",),
+)
+FIRST = Execution(tile=None, window=None, dtype="bfloat16")
+
+
+@pytest.fixture
+def plan():
+    return SavedPlan(fingerprint={"seed": 0, "tile": None}, survey=SURVEY, execution=FIRST)
+
+
+def test_a_plan_reads_back_as_it_was_written(plan, tmp_path):
+    smaller = Execution(tile=128, window=4, dtype="float32")
+    plan.fallbacks.append(Fallback(segment=3, why="memory ran out", execution=smaller))
+    plan.execution = smaller
+    plan.save(tmp_path / "plan.json")
+    assert SavedPlan.load(tmp_path / "plan.json") == plan
+
+
+def test_no_plan_is_no_error(tmp_path):
+    assert SavedPlan.load(tmp_path / "plan.json") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"format": 99}', "[]"])
+def test_a_damaged_plan_asks_for_a_restart(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(InputError, match="--restart"):
+        SavedPlan.load(tmp_path / "plan.json")
+
+
+def test_the_same_job_is_continued(plan, tmp_path):
+    plan.require_same({"tile": None, "seed": 0}, tmp_path)
+
+
+def test_another_job_is_refused_by_what_differs(plan, tmp_path):
+    with pytest.raises(InputError, match=r"seed was 0, now 3.*--restart"):
+        plan.require_same({"tile": None, "seed": 3}, tmp_path)
+
+
+def test_a_changed_source_has_another_fingerprint(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x" * 10)
+    before = source_fingerprint(path)
+    assert source_fingerprint(path) == before
+    path.write_bytes(b"y" * 10)
+    assert source_fingerprint(path) != before
+
+
+def test_a_fingerprint_survives_json(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"x")
+    found = source_fingerprint(path)
+    assert json.loads(json.dumps(found)) == found

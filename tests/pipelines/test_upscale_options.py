@@ -1,0 +1,120 @@
+from dataclasses import fields, replace
+
+import pytest
+
+import legato
+from legato.errors import InputError
+from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.upscale_options import UpscaleOptions, output_size
+from legato.video.codecs import CodecOptions
+from legato.video.probe import probe
+
+
+@pytest.fixture(scope="module")
+def facts(shared):
+    return probe(shared / "data" / "odd" / "05_rotate90.mp4")  # 160x96, turned
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({}, (640, 384)),
+        ({"scale": 2.0}, (320, 192)),
+        ({"scale": 1.5}, (240, 144)),
+        ({"scale": 0.25}, (40, 24)),
+        ({"height": 1080}, (1800, 1080)),
+    ],
+)
+def test_the_size_follows_from_scale_or_height(facts, changes, size):
+    assert output_size(replace(facts, rotation_deg=0), UpscaleOptions(**changes)) == size
+
+
+def test_a_height_is_that_of_the_turned_picture(facts):
+    assert facts.rotation_deg % 180 == 90
+    assert output_size(facts, UpscaleOptions(height=1080)) == (1080, 648)
+
+
+def test_an_absurd_size_is_refused_with_numbers(facts):
+    with pytest.raises(InputError, match=r"160000x96000.*15360 million"):
+        output_size(replace(facts, width=40000, height=24000), UpscaleOptions())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scale": 0.1},
+        {"scale": 17.0},
+        {"scale": float("nan")},
+        {"scale": 2.0, "height": 100},
+        {"height": 0},
+        {"segment": 0},
+        {"segment": 5000},
+        {"start": "x"},
+        {"start": "2", "end": "1"},
+        {"end": "0"},
+    ],
+)
+def test_what_cannot_be_meant_is_refused(changes):
+    with pytest.raises(InputError):
+        UpscaleOptions(**changes)
+
+
+def test_options_survive_json():
+    options = UpscaleOptions(
+        restore=RestoreOptions(seed=3, tile=64, prompt="face"),
+        output=CodecOptions(codec="x265", crf=20),
+        height=720,
+        start="1:00",
+        segment=8,
+    )
+    assert UpscaleOptions.from_json(options.to_json()) == options
+
+
+def test_every_option_has_one_flat_name():
+    nested = {"restore", "output"}
+    names = [f.name for f in fields(UpscaleOptions) if f.name not in nested]
+    names += [f.name for f in (*fields(RestoreOptions), *fields(CodecOptions))]
+    assert sorted(UpscaleOptions().to_json()) == sorted(names)
+    assert len(set(names)) == len(names)
+
+
+def test_the_public_names_are_these():
+    assert sorted(legato.__all__) == [
+        "CodecOptions",
+        "RestoreOptions",
+        "RunOptions",
+        "UpscaleOptions",
+        "__version__",
+        "plan",
+        "preview",
+        "probe",
+        "upscale",
+        "upscale_folder",
+        "verify",
+    ]
+
+
+def test_the_defaults_are_these():
+    assert UpscaleOptions().to_json() == {
+        "num_inference_steps": None,
+        "noise_level": None,
+        "prompt": "",
+        "negative_prompt": "",
+        "guidance_scale": None,
+        "consistency": None,
+        "propagate": None,
+        "color": "wavelet",
+        "fidelity": 0.0,
+        "strength": 1.0,
+        "seed": 0,
+        "tile": None,
+        "window": None,
+        "codec": "auto",
+        "crf": None,
+        "scale": None,
+        "height": None,
+        "start": None,
+        "end": None,
+        "segment": 32,
+        "model": "embedded-x4",
+    }

@@ -1,0 +1,60 @@
+import json
+import os
+
+import pytest
+
+from legato.errors import InputError
+from legato.pipelines.workfolder import WorkFolder, write_json
+
+
+def test_leftovers_of_a_killed_run_go_and_finished_work_stays(tmp_path):
+    folder = WorkFolder(tmp_path / "out.mp4")
+    folder.create()
+    kept = [folder.plan, folder.lock, folder.segment(0), folder.state(0)]
+    for path in [*kept, folder.path / ".segment_000001.77.part.mkv", folder.path / "joined.mp4"]:
+        path.touch()
+    (folder.path / "a_folder").mkdir()
+    folder.drop_leftovers()
+    assert sorted(folder.path.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "日" * 83 + ".mp4"])
+def test_the_longest_names_have_a_work_folder(tmp_path, name):
+    folder = WorkFolder(tmp_path / name)
+    folder.create()
+    assert folder.path.is_dir()
+
+
+def test_a_missing_parent_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        WorkFolder(tmp_path / "nowhere" / "out.mp4").create()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_parent_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            WorkFolder(tmp_path / "out.mp4").create()
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_failed_write_leaves_the_old_json(tmp_path):
+    path = tmp_path / "plan.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_an_unused_folder_is_removed_and_a_used_one_is_not(tmp_path):
+    folder = WorkFolder(tmp_path / "out.mp4")
+    folder.create()
+    folder.plan.touch()
+    folder.segment(0).touch()
+    folder.remove_if_unused()
+    assert folder.path.is_dir()
+    folder.segment(0).unlink()
+    folder.remove_if_unused()
+    assert not folder.path.exists()
