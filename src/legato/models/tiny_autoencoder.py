@@ -5,6 +5,7 @@ Everything but two pixel-shuffles runs at the low resolution: that is what a CPU
 """
 
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -25,7 +26,9 @@ class TinyAutoencoderConfig:
     width: int = 64
     """Channels of the decoder's body; a multiple of 32 runs fastest."""
     num_blocks: int = 5
-    """Residual blocks of the decoder's body, each followed by a temporal convolution."""
+    """Residual blocks of the decoder's body."""
+    num_temporal: int = 3
+    """The first so many blocks have a temporal convolution after them, of one frame's reach."""
     tail_width: int = 32
     """Channels at twice the low resolution, after the first pixel-shuffle."""
     encoder_width: int = 64
@@ -101,7 +104,7 @@ class ConditionalTinyDecoder(nn.Module):
         self.condition_block = ResidualBlock(width)
         self.condition_out = nn.Conv2d(width, 2 * width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(config.num_blocks))
-        self.temporal = nn.ModuleList(TemporalResidual(width) for _ in range(config.num_blocks))
+        self.temporal = nn.ModuleList(TemporalResidual(width) for _ in range(config.num_temporal))
         self.grow = nn.Conv2d(width, 4 * tail, 3, padding=1)
         self.tail = nn.Conv2d(tail, tail, 3, padding=1)
         self.conv_out = nn.Conv2d(tail, 12, 3, padding=1)
@@ -124,9 +127,9 @@ class ConditionalTinyDecoder(nn.Module):
         condition = self.condition_block(self.condition_in(low_res))
         scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
         x = (self.conv_in(latents) + condition) * (1 + scale) + shift
-        for block, temporal in zip(self.blocks, self.temporal, strict=True):
+        for block, temporal in zip_longest(self.blocks, self.temporal):
             x = block(x)
-            if num_frames is not None:
+            if temporal is not None and num_frames is not None:
                 x = temporal(x, num_frames)
         x = F.pixel_shuffle(self.grow(F.silu(x)), 2)
         x = F.pixel_shuffle(self.conv_out(F.silu(self.tail(F.silu(x)))), 2)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -72,7 +72,7 @@ def embedded() -> dict[StageName, StageRecipe]:
         "autoencoder": StageRecipe(
             trainer=TrainerOptions(steps=1600, learning_rate=6e-4), batch=image
         ),
-        "image": StageRecipe(trainer=TrainerOptions(steps=12000, learning_rate=4e-4), batch=image),
+        "image": StageRecipe(trainer=TrainerOptions(steps=6500, learning_rate=5e-4), batch=image),
         "temporal": StageRecipe(
             trainer=TrainerOptions(steps=6000, learning_rate=3e-4, batch_size=2), batch=clips
         ),
@@ -94,8 +94,8 @@ class TrainOptions:
     """Stages to run, in order; a finished stage found in `out` is not run again."""
     steps: int | None = None
     """Steps of every stage instead of the recipe's."""
-    warm_start: Path | None = None
-    """Model folder to start from instead of random numbers."""
+    warm_start: str | None = None
+    """Model to start from instead of random numbers: a name such as embedded-x4, or a folder."""
     max_minutes: float | None = None
     """Stop after this long, with a checkpoint; the same command goes on."""
     max_mb: float = 1500.0
@@ -104,8 +104,6 @@ class TrainOptions:
     """LPIPS weights (SqueezeNet, safetensors); without: L1, spectral and lattice losses only."""
     exclude: tuple[str, ...] = ()
     """Sources left out: beginnings of file names."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
 
 
 def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:

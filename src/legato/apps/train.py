@@ -1,0 +1,40 @@
+"""`legato train embedded`: repeat the recipe of the shipped model on one's own clips."""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from legato.apps.arguments import parse
+from legato.errors import InputError
+
+RECIPES = ("embedded",)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Train a recipe and print the folder of the model.
+
+    Raises:
+        InputError: no such recipe, or the packages for training are not installed.
+    """
+    asks_help = bool(arguments) and arguments[0] in ("-h", "--help")
+    name = "embedded" if asks_help else next(iter(arguments), "")
+    if name not in RECIPES:
+        raise InputError(
+            f"recipe {name!r}", why="there is no such recipe", fix=f"use {' or '.join(RECIPES)}"
+        )
+    if find_spec("accelerate") is None:
+        raise InputError(
+            "legato train",
+            why="the package accelerate is not installed",
+            fix="pip install 'legato[train]'",
+        )
+    from legato.training.recipes import TrainOptions, train_embedded  # slow to import
+
+    options = parse(TrainOptions, arguments if asks_help else arguments[1:], name=f"train {name}")
+
+    def log(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    sys.stdout.write(f"{train_embedded(options, log=log)}\n")
+    return 0

@@ -1,0 +1,64 @@
+"""The trained system as a model folder, and a model folder as the start of a training run."""
+
+from pathlib import Path
+
+import torch
+
+from legato.diffusion.schedule import Schedule
+from legato.models.folder import Manifest, UpscalerDefaults
+from legato.models.load import load_upscaler
+from legato.models.save import UpscalerParts, save_upscaler
+from legato.models.tiny_autoencoder import TinyAutoencoder
+from legato.training.stages import EmbeddedUpscaler
+
+NAME = "embedded-x4"
+MAX_NOISE_LEVEL = 250
+
+
+def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
+    """Write the system as a model folder in half precision; return the folder."""
+    context = system.autoencoder.decoder.receptive_frames
+    defaults = UpscalerDefaults(
+        steps=1, noise_level=0, max_noise_level=MAX_NOISE_LEVEL, decoder_context=context
+    )
+    manifest = Manifest(name=NAME, family="video_ldm", licence="Apache-2.0", defaults=defaults)
+    schedule = scheduler_config(system.schedule)
+    parts = UpscalerParts(
+        unet=system.unet,
+        autoencoder=system.autoencoder,
+        text=system.words,
+        schedule={"_class_name": "DDIMScheduler", **schedule},
+        low_res_schedule={"_class_name": "DDPMScheduler", **schedule},
+    )
+    save_upscaler(target, parts, manifest)
+    return target
+
+
+def scheduler_config(schedule: Schedule) -> dict[str, object]:
+    """Return the fields of a diffusers scheduler configuration."""
+    return {
+        "num_train_timesteps": schedule.num_train_timesteps,
+        "beta_start": schedule.beta_start,
+        "beta_end": schedule.beta_end,
+        "beta_schedule": schedule.beta_schedule,
+        "prediction_type": schedule.prediction_type,
+        "timestep_spacing": schedule.timestep_spacing,
+        "steps_offset": schedule.steps_offset,
+        "set_alpha_to_one": schedule.set_alpha_to_one,
+        "clip_sample": False,
+    }
+
+
+def warm_start_(system: EmbeddedUpscaler, name_or_path: str) -> None:
+    """Fill the system with the weights of a model folder, in place.
+
+    Raises:
+        ModelError: there is no such model, or its topology differs.
+    """
+    model = load_upscaler(name_or_path, torch.device("cpu"), torch.float32)
+    assert isinstance(model.autoencoder, TinyAutoencoder)
+    system.unet.spatial.load_state_dict(model.unet.spatial.state_dict())
+    system.unet.load_temporal_(model.unet.temporal_state(), model.unet.temporal_config())
+    system.autoencoder.load_state_dict(model.autoencoder.state_dict())
+    system.autoencoder.config = model.autoencoder.config
+    system.words.load_state_dict(model.text.state_dict())  # type: ignore[union-attr]

@@ -1,0 +1,107 @@
+"""The recipe trains end to end on real small data, exports what it trained, and goes on from it."""
+
+from dataclasses import replace
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from legato.models.load import load_upscaler
+from legato.models.text import WordEncoder
+from legato.training import recipes
+from legato.training.batches import BatchOptions, sample
+from legato.training.data import CLIP_FRAMES, CROP, PackedClips, PackOptions, pack, random_view
+from legato.training.export import warm_start_
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One photograph and one lossless clip of smooth noise, with a manifest."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (40, 50, 3), np.uint8), (400, 320))
+    cv2.imwrite(str(root / "photo.png"), picture)
+    with av.open(str(root / "clip.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 224, 208, "bgr0"
+        for k in range(10):
+            frame = np.ascontiguousarray(picture[k : k + 208, 2 * k : 2 * k + 224])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    (root / "MANIFEST.csv").write_text("file,notes\nclip.mkv,a dog on grass\nphoto.png,\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def packed(folder):
+    target = folder / "packed" / "data.pack"
+    pack([folder], target, PackOptions(clips_per_source=6, max_mb=20))
+    return target
+
+
+def test_packed_clips_are_whole_and_carry_their_words(packed):
+    clips = PackedClips(packed)
+    assert clips.clip(0).shape == (CLIP_FRAMES, CROP, CROP, 3)
+    by_source = {source: clips.words(k) for k, source in enumerate(clips.sources())}
+    assert by_source == {"clip": ["animal", "foliage"], "photo": []}
+
+
+def test_packing_stays_within_its_budget_and_leaves_out_what_it_is_told(folder, tmp_path):
+    pack([folder], tmp_path / "small.pack", PackOptions(max_mb=1.0, exclude=("photo",)))
+    assert (tmp_path / "small.pack").stat().st_size < 1.6e6
+    assert set(PackedClips(tmp_path / "small.pack").sources()) == {"clip"}
+
+
+def test_a_photograph_becomes_a_moving_clip(packed):
+    clips = PackedClips(packed)
+    photo = clips.sources().index("photo")
+    clip = clips.clip(photo).astype(float)
+    assert np.abs(clip[1:] - clip[:-1]).mean() > 0.2
+
+
+def test_a_view_depends_on_the_generator_only(packed):
+    clips = PackedClips(packed)
+    views = [random_view(clips, 0, np.random.default_rng(5), frames=4, size=64) for _ in range(2)]
+    assert views[0].shape == (4, 64, 64, 3)
+    assert np.array_equal(*views)
+
+
+def test_a_sample_depends_on_its_number_only(packed):
+    clips, words = PackedClips(packed), WordEncoder(1)
+    options = BatchOptions(frames=3, size=64, flow=True)
+    one, again = (sample(clips, [0, 1], words, 7, options) for _ in range(2))
+    assert one["low_res"].shape == (3, 3, 16, 16)
+    assert one["flow"].shape == (2, 2, 64, 64)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_every_stage_runs_resumes_and_exports_a_model_that_loads(folder, tmp_path, monkeypatch):
+    small = {
+        name: replace(
+            recipe,
+            trainer=replace(recipe.trainer, steps=2, batch_size=1, log_every=1),
+            batch=replace(recipe.batch, batch_size=1, size=64, frames=min(recipe.batch.frames, 3)),
+        )
+        for name, recipe in recipes.embedded().items()
+    }
+    monkeypatch.setattr(recipes, "embedded", lambda: small)
+    options = recipes.TrainOptions(data=(folder,), out=tmp_path / "run", max_mb=20)
+    lines = []
+    model = recipes.train_embedded(options, log=lines.append)
+    assert [line for line in lines if line.startswith("stage")] == [f"stage {s}" for s in small]
+    loaded = load_upscaler(str(model), torch.device("cpu"), torch.float32)
+    assert loaded.scale == 4
+    again = recipes.train_embedded(options, log=lines.append)
+    first, second = (
+        load_upscaler(str(m), torch.device("cpu"), torch.float32) for m in (model, again)
+    )
+    assert first.sha256 == second.sha256
+    system = recipes.build_embedded()
+    warm_start_(system, str(model))
+    name = "conv_in.weight"
+    assert torch.equal(
+        system.unet.spatial.state_dict()[name], loaded.unet.spatial.state_dict()[name]
+    )
