@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage import metrics
+
+from legato.errors import InputError
+from legato.evaluation.fidelity import IDENTICAL_DB, perceptual, psnr, require_same_shape, ssim
+
+
+def noise(seed=0, frames=2):
+    return np.random.default_rng(seed).integers(0, 256, (frames, 40, 48, 3)).astype(np.uint8)
+
+
+def test_psnr_of_a_known_error():
+    truth = np.full((2, 8, 8, 3), 100, np.uint8)
+    clip = truth.copy()
+    clip[0] += 5
+    clip[1] += 10
+    expected = np.mean([20 * math.log10(255 / 5), 20 * math.log10(255 / 10)])
+    assert psnr(clip, truth) == pytest.approx(expected)
+
+
+def test_identical_clips_have_a_finite_psnr():
+    assert psnr(noise(), noise()) == IDENTICAL_DB
+
+
+def test_ssim_equals_scikit_image():
+    rng = np.random.default_rng(1)
+    grey = np.repeat(rng.integers(0, 256, (1, 40, 48, 1)).astype(np.uint8), 3, axis=-1)
+    other = (grey * 0.7 + 20).astype(np.uint8)
+    expected, full = metrics.structural_similarity(
+        grey[0, ..., 0],
+        other[0, ..., 0],
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        full=True,
+    )
+    assert ssim(grey, other) == pytest.approx(full.mean(), abs=2e-3)
+    assert ssim(grey, other) == pytest.approx(expected, abs=2e-2)
+
+
+def test_ssim_of_identical_clips_is_one():
+    assert ssim(noise(), noise()) == pytest.approx(1.0)
+
+
+def test_perceptual_gets_each_frame_in_model_range():
+    seen = []
+
+    def distance(a, b):
+        seen.append((a, b))
+        return torch.tensor([float(len(seen))])
+
+    clip = np.zeros((3, 8, 8, 3), np.uint8)
+    assert perceptual(clip, clip + 255, distance) == pytest.approx(2.0)
+    assert seen[0][0].shape == (1, 3, 8, 8)
+    assert (seen[0][0].unique().tolist(), seen[0][1].unique().tolist()) == ([-1], [1])
+
+
+def test_clips_of_other_length_are_refused():
+    with pytest.raises(InputError, match="same frames"):
+        require_same_shape(noise(frames=2), noise(frames=3))

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from legato.evaluation.steadiness import correspondences, flicker, warping_error
+
+
+def texture(rows=96, cols=160):
+    rng = np.random.default_rng(0)
+    picture = np.zeros((rows, cols, 3))
+    for scale in (4, 8, 16):
+        coarse = rng.uniform(0, 80, (rows // scale, cols // scale, 3))
+        picture += np.kron(coarse, np.ones((scale, scale, 1)))
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def panning(num_frames=4, step=3):
+    picture = texture(cols=192)
+    return np.stack([picture[:, step * t : step * t + 128] for t in range(num_frames)])
+
+
+def test_whole_pixel_motion_is_followed():
+    clip = panning()
+    pairs = correspondences(clip)
+    assert len(pairs) == 3
+    flow = pairs[0].flow[0, :, 20:-20, 20:-20]
+    assert flow[0].median().item() == pytest.approx(-3, abs=0.1)
+    assert flow[1].abs().median().item() < 0.1
+
+
+def test_pixels_that_leave_the_picture_do_not_count():
+    valid = correspondences(panning())[0].valid[0, 0]
+    assert not valid[:, :2].any()
+    assert valid[:, 10:-10].float().mean() > 0.95
+
+
+def test_a_clean_pan_is_steady_and_trembling_noise_is_not():
+    clip = panning()
+    pairs = correspondences(clip)
+    noise = np.random.default_rng(0).normal(0, 10, clip.shape)
+    noisy = (clip + noise).clip(0, 255).astype(np.uint8)
+    assert warping_error(clip, pairs) < 0.5
+    # two independent frames of noise, the warped one averaged little at near-whole-pixel motion
+    expected = 1000 * 2 * (10 / 255) ** 2
+    assert warping_error(noisy, pairs) == pytest.approx(expected, rel=0.25)
+
+
+def test_brightness_jump_gives_its_square():
+    clip = np.repeat(texture()[None] // 2, 2, axis=0)
+    pairs = correspondences(clip)
+    clip[1] += 51
+    assert warping_error(clip, pairs) == pytest.approx(1000 * 0.2**2, rel=0.01)
+
+
+def test_one_frame_has_no_error():
+    clip = texture()[None]
+    assert warping_error(clip, correspondences(clip)) == 0
+    assert flicker(clip, clip) == 0
+
+
+def test_flicker_is_the_change_that_the_truth_does_not_have():
+    truth = np.repeat(texture()[None] // 2, 4, axis=0)
+    clip = truth.copy()
+    clip[1::2] += 6
+    assert flicker(clip, truth) == pytest.approx(6, abs=0.1)
+    assert flicker(truth + 20, truth) == pytest.approx(0, abs=0.01)
