@@ -9,7 +9,7 @@ differ in size between two resizes. Source of the defaults: RealBasicVSR's publi
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "bicubic
 SMALLEST_SIDE_PX = 2
 
 
+@runtime_checkable
 class Step(Protocol):
     """What one clip goes through, with all parameters settled."""
 
@@ -137,6 +138,10 @@ class Noise:
     grey_probability: float = 0.4
     """Share of clips whose noise is the same in all three channels."""
 
+    fewest_photons: int = 1
+    """Smallest number of photons at white that Poisson noise counts. The paper's rule takes the
+    picture's number of levels, which drowns a flat crop; 64 prevents that."""
+
     def draw(self, rng: np.random.Generator, num_frames: int) -> "NoiseStep":
         """Draw one clip's kind of noise and its strength over time."""
         kind: Literal["gaussian", "poisson"] = "poisson"
@@ -145,7 +150,9 @@ class Noise:
             kind, walk = "gaussian", self.sigma
         is_grey = bool(rng.random() < self.grey_probability)
         levels = tuple(float(level) for level in walk.path(rng, num_frames))
-        return NoiseStep(kind=kind, is_grey=is_grey, levels=levels)
+        return NoiseStep(
+            kind=kind, is_grey=is_grey, levels=levels, fewest_photons=self.fewest_photons
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,37 +162,36 @@ class NoiseStep:
     kind: Literal["gaussian", "poisson"]
     is_grey: bool
     levels: tuple[float, ...]
+    fewest_photons: int = 1
 
     def apply(self, frames: list[Picture], rng: np.random.Generator) -> list[Picture]:
         """Add noise that is independent from frame to frame."""
-        noise = _gaussian_noise if self.kind == "gaussian" else _poisson_noise
+        noise = self._gaussian if self.kind == "gaussian" else self._poisson
         return [
-            frame + noise(frame, level, self.is_grey, rng)
+            frame + noise(frame, level, rng)
             for frame, level in zip(frames, self.levels, strict=True)
         ]
 
+    def _gaussian(
+        self, frame: Picture, level: float, rng: np.random.Generator
+    ) -> Float32[ndarray, "_ _ _"]:
+        shape = (*frame.shape[:2], 1 if self.is_grey else 3)
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        noise *= level / 255
+        return noise
 
-def _gaussian_noise(
-    frame: Picture, level: float, is_grey: bool, rng: np.random.Generator
-) -> Float32[ndarray, "_ _ _"]:
-    channels = 1 if is_grey else 3
-    noise = rng.standard_normal((*frame.shape[:2], channels), dtype=np.float32)
-    noise *= level / 255
-    return noise
-
-
-def _poisson_noise(
-    frame: Picture, level: float, is_grey: bool, rng: np.random.Generator
-) -> Float32[ndarray, "_ _ _"]:
-    """Photon noise; white is as many photons as the picture has levels, to a power of two."""
-    picture = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None] if is_grey else frame
-    stored = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
-    num_levels = int(np.count_nonzero(np.bincount(stored.ravel(), minlength=256)))
-    photons = 2.0 ** math.ceil(math.log2(num_levels))
-    clean = stored / 255
-    noise = rng.poisson(clean * photons) / photons - clean
-    scaled: Float32[ndarray, "_ _ _"] = (noise * level).astype(np.float32)
-    return scaled
+    def _poisson(
+        self, frame: Picture, level: float, rng: np.random.Generator
+    ) -> Float32[ndarray, "_ _ _"]:
+        """Photon noise; white is as many photons as the picture has levels, to a power of two."""
+        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None] if self.is_grey else frame
+        stored = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+        num_levels = int(np.count_nonzero(np.bincount(stored.ravel(), minlength=256)))
+        photons = 2.0 ** math.ceil(math.log2(max(num_levels, self.fewest_photons)))
+        clean = stored / 255
+        noise = rng.poisson(clean * photons) / photons - clean
+        scaled: Float32[ndarray, "_ _ _"] = (noise * level).astype(np.float32)
+        return scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

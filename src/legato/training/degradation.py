@@ -7,7 +7,7 @@ video compression, twice, every parameter drawn once per clip and walking from f
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from legato.training.random_walk import Walk
 from legato.training.video_compression import VideoCodec
 
 __all__ = [
+    "SMALL_CROPS",
     "WIDE",
     "Blur",
     "Jpeg",
@@ -110,6 +111,18 @@ class SecondOrder:
         return tuple(stage for stage in stages if stage is not None)
 
 
+_PAPER = SecondOrder()
+SMALL_CROPS = replace(
+    _PAPER,
+    noise_1=replace(_PAPER.noise_1, fewest_photons=64),
+    noise_2=replace(_PAPER.noise_2, fewest_photons=64),
+    video_1=VideoCodec(by_quantiser=True),
+    video_2=VideoCodec(by_quantiser=True),
+)
+"""The paper's recipe, mended where it assumes 30 frames of 256 x 256 pixels: video compression that
+shows in short clips of small crops, and Poisson noise that does not drown a flat crop."""
+
+
 def second_order(
     clip: UInt8[ndarray, "T H W 3"],
     rng: np.random.Generator,
@@ -170,7 +183,7 @@ def mixed(
         clip: RGB, at least one frame of 4 x 4 pixels.
         rng: the only source of randomness.
         second_order_share: probability of `second_order`.
-        options: ranges and probabilities of `second_order`; None is the paper's.
+        options: ranges and probabilities of `second_order`; None is `SMALL_CROPS`.
 
     Raises:
         InputError: the share is not a probability.
@@ -182,7 +195,7 @@ def mixed(
             fix="use a number from 0 to 1",
         )
     if rng.random() < second_order_share:
-        return second_order(clip, rng, options=options)
+        return second_order(clip, rng, options=options or SMALL_CROPS)
     return fast(clip, rng)
 
 
