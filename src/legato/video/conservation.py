@@ -1,8 +1,20 @@
 """Is everything of the input in the output: frames, times, size and streams?"""
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+
+from legato.video.clock import round_times
+from legato.video.container import open_container
+from legato.video.probe import VideoFacts, probe
+from legato.video.read import read_times
+from legato.video.tracks import plan_tracks
+
+MAX_LISTED = 3
+UNTIMED = ("images", "image")
+SOUND_TOLERANCE = Fraction(1, 10)  # a packet at each end, and an encoder's lead-in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +25,8 @@ class Conservation:
     num_frames_target: int
     differences: tuple[str, ...]
     """One sentence per difference; empty: everything was kept."""
+    notices: tuple[str, ...] = ()
+    """What the target's container cannot hold, and therefore does not count as a difference."""
 
     @property
     def kept(self) -> bool:
@@ -30,13 +44,135 @@ def verify(
 ) -> Conservation:
     """Compare frame count, frame times, exact size, streams and durations of two files.
 
-    Times are compared after rounding to the target's time base.
+    Both are decoded once. Times are compared after rounding to the target's time base; they do
+    not count where the target is a folder of images, which has none.
 
     Args:
         source: the input.
         target: the output made from it.
-        scale: output rows per input row; None: not compared, only the same for both axes.
+        scale: output rows per input row; None: not compared, only that both axes grew alike.
         start: only the source's frames with `start <= time < end` were processed.
         end: see `start`.
+
+    Raises:
+        DecodeError: one of the files cannot be read.
     """
-    raise NotImplementedError
+    facts, made = probe(Path(source)), probe(Path(target))
+    is_range = (start is not None or end is not None) and facts.kind == "video"
+    times = [
+        t
+        for t in read_times(Path(source), facts=facts)
+        if not is_range or ((start is None or t >= start) and (end is None or t < end))
+    ]
+    target_times = list(read_times(Path(target), facts=made))
+    differences = _size_differences(facts, made, scale)
+    if len(times) != len(target_times):
+        differences.append(f"frames: {len(times)} in, {len(target_times)} out")
+    elif made.kind not in UNTIMED:
+        differences += _time_differences(times, target_times, made, moved=is_range)
+    if made.kind == "video":
+        differences += _stream_differences(facts, made, Path(target))
+        differences += _tag_differences(facts, made)
+        origin = times[0] if is_range and times else Fraction(0)
+        differences += _sound_differences(Path(source), facts, Path(target), (origin, end))
+    dropped = (t for t in plan_tracks(facts, Path(target)) if t.action == "drop")
+    return Conservation(
+        num_frames_source=len(times),
+        num_frames_target=len(target_times),
+        differences=tuple(differences),
+        notices=tuple(f"{t.label}: {t.reason}" for t in dropped),
+    )
+
+
+def _size_differences(facts: VideoFacts, made: VideoFacts, scale: Fraction | None) -> list[str]:
+    rows, cols = Fraction(made.height, facts.height), Fraction(made.width, facts.width)
+    if scale is None:
+        alike = abs(cols * facts.height - rows * facts.height) <= 1
+        return [] if alike else [f"size: rows grew {float(rows):g}, columns {float(cols):g} times"]
+    expected = tuple(math.floor(n * scale + Fraction(1, 2)) for n in (facts.width, facts.height))
+    found = (made.width, made.height)
+    sizes = "{}x{} expected, {}x{} found".format(*expected, *found)
+    return [] if expected == found else [f"size: {sizes}"]
+
+
+def _time_differences(
+    times: list[Fraction], found: list[Fraction], made: VideoFacts, *, moved: bool
+) -> list[str]:
+    """Compare in the target's ticks; GIF and AVI start at 0, and no container starts before."""
+    if not times:
+        return []
+    starts_at_0 = moved or made.codec == "gif" or made.container == "avi"
+    origin = times[0] if starts_at_0 else min(times[0], Fraction(0))
+    expected = [n for n, _ in round_times(((t - origin, None) for t in times), made.time_base)]
+    ticks = [round(t / made.time_base) for t in found]
+    wrong = [i for i, (a, b) in enumerate(zip(expected, ticks, strict=True)) if a != b]
+    listed = ", ".join(
+        f"frame {i} at {float(ticks[i] * made.time_base):.6f} s instead of "
+        f"{float(expected[i] * made.time_base):.6f} s"
+        for i in wrong[:MAX_LISTED]
+    )
+    return [f"times: {len(wrong)} of {len(times)} differ ({listed})"] if wrong else []
+
+
+def _stream_differences(facts: VideoFacts, made: VideoFacts, target: Path) -> list[str]:
+    expected = Counter(t.stream.type for t in plan_tracks(facts, target) if t.action != "drop")
+    found = Counter(s.type for s in made.streams if s.index != made.stream_index)
+    return [
+        f"{name} streams: {expected[name]} expected, {found[name]} found"
+        for name in sorted(expected | found)
+        if expected[name] != found[name]
+    ]
+
+
+def _tag_differences(facts: VideoFacts, made: VideoFacts) -> list[str]:
+    """Compare what a player needs to show the picture rightly."""
+    found = []
+    if facts.rotation_deg != made.rotation_deg:
+        found.append(f"rotation: {facts.rotation_deg} in, {made.rotation_deg} out")
+    if facts.sample_aspect != made.sample_aspect and made.codec != "gif":
+        found.append(f"sample aspect: {facts.sample_aspect} in, {made.sample_aspect} out")
+    a, b = facts.colour, made.colour
+    if (a.primaries, a.transfer) != (b.primaries, b.transfer) and b.matrix != 0:
+        before, after = f"{a.primaries}/{a.transfer}", f"{b.primaries}/{b.transfer}"
+        found.append(f"colour primaries/transfer: {before} in, {after} out")
+    return found
+
+
+def _sound_differences(
+    source: Path, facts: VideoFacts, target: Path, cut: tuple[Fraction, Fraction | None]
+) -> list[str]:
+    """Compare when each sound stream begins and ends, to about a packet."""
+    origin, end = cut
+    found = []
+    pairs = zip(_sound_spans(source, facts), _sound_spans(target, probe(target)), strict=False)
+    for number, (before, after) in enumerate(pairs):
+        first, last = max(before[0] - origin, Fraction(0)), before[1] - origin
+        if end is not None:
+            last = min(last, end - origin)
+        late, early = abs(max(after[0], Fraction(0)) - first), abs(after[1] - last)
+        if last > first and max(late, early) > SOUND_TOLERANCE:
+            wanted, given = _span_text((first, last)), _span_text(after)
+            found.append(f"sound {number}: {wanted} expected, {given} found")
+    return found
+
+
+def _span_text(span: tuple[Fraction, Fraction]) -> str:
+    return f"{float(span[0]):.3f} to {float(span[1]):.3f} s"
+
+
+def _sound_spans(path: Path, facts: VideoFacts) -> list[tuple[Fraction, Fraction]]:
+    """Return the first and last moment of each sound stream."""
+    spans: dict[int, tuple[Fraction, Fraction]] = {}
+    if facts.kind != "video":
+        return []
+    with open_container(path) as container:
+        if not container.streams.audio:
+            return []
+        for packet in container.demux(*container.streams.audio):
+            if packet.pts is None or packet.time_base is None:
+                continue
+            begin = packet.pts * packet.time_base
+            end = begin + (packet.duration or 0) * packet.time_base
+            known = spans.get(packet.stream.index, (begin, end))
+            spans[packet.stream.index] = (min(known[0], begin), max(known[1], end))
+    return [spans[index] for index in sorted(spans)]

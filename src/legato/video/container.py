@@ -92,6 +92,12 @@ def is_cover_art(stream: Stream) -> bool:
     return stream.type == "video" and bool(stream.disposition & cover)
 
 
+def holds_alpha(stream: VideoStream) -> bool:
+    """Tell whether a WebM or Matroska stream keeps opacity beside its pictures."""
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    return tags.get("alpha_mode") == "1"
+
+
 def codec_name(stream: Stream) -> str:
     """Return the name of a stream's codec, or of its attached file's type."""
     if stream.type == "attachment":

@@ -26,6 +26,7 @@ from legato.video.colour import (
 from legato.video.container import (
     choose_stream,
     codec_name,
+    holds_alpha,
     is_cover_art,
     list_images,
     open_container,
@@ -150,7 +151,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     frames = _first_frames(path, container, stream)
     first = frames[0]
     is_image = container.format.name.endswith("_pipe") or container.format.name == "image2"
-    alpha = has_alpha(first.format.name) or stream.metadata.get("alpha_mode") == "1"
+    alpha = has_alpha(first.format.name) or holds_alpha(stream)
     if codec_name(stream) == "gif":
         alpha = any(_see_through(frame) for frame in frames)
     field_order: FieldOrder = FIELD_ORDERS.get(context.field_order, "progressive")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -85,6 +86,19 @@ def read_frames(
             yield frame
 
 
+def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fraction]:
+    """Yield the presentation time of every frame that `read_frames` would yield, in seconds."""
+    path = Path(path)
+    facts = facts or probe(path)
+    if facts.kind == "video":
+        reader = _VideoReader(path, facts, ReadReport())
+        for _, pts, _ in reader.timed_pictures(start_pts=None):
+            yield pts * facts.time_base
+    else:
+        for index in range(len(facts.images) or 1):
+            yield index * facts.time_base
+
+
 def _video_frames(
     path: Path, facts: VideoFacts, start_pts: int | None, report: ReadReport
 ) -> Iterator[Frame]:
@@ -109,17 +123,23 @@ class _VideoReader:
         self.path, self.facts, self.report = path, facts, report
         self.converter = ColourConverter()
 
-    def frames(self, *, start_pts: int | None) -> Iterator[Frame]:
+    def timed_pictures(
+        self, *, start_pts: int | None
+    ) -> Iterator[tuple[tuple[VideoFrame, bool], int, bool]]:
+        """Yield (picture, whether it stands in for a lost one), its time, and if it was mended."""
         pictures = self._stand_ins(decode_pictures(self.path, self.facts, start_pts=start_pts))
         if self.facts.interlaced != "progressive":
             pictures = deinterlace(pictures, order=self.facts.interlaced)
-        timed = mend_times(
+        return mend_times(
             (((frame, repeated), pts) for frame, (pts, repeated) in pictures),
             nominal=nominal_ticks(self.facts),
             longest_slip=round(1 / self.facts.time_base),
         )
+
+    def frames(self, *, start_pts: int | None) -> Iterator[Frame]:
+        """Yield the pictures as RGB; those before `start_pts` may be among them."""
         previous: Frame | None = None
-        for (picture, repeated), pts, mended in timed:
+        for (picture, repeated), pts, mended in self.timed_pictures(start_pts=start_pts):
             self.report.num_retimed += mended
             if repeated and previous is not None:
                 pixels, alpha = previous.pixels, previous.alpha

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -18,7 +19,7 @@ from legato.errors import InputError
 from legato.video.atomic import put_in_place, remove, temporary_beside, writing
 from legato.video.clock import round_times
 from legato.video.codecs import FORMATS, encoder_rate, muxer_options
-from legato.video.container import open_container
+from legato.video.container import holds_alpha, open_container
 from legato.video.decode import nominal_ticks
 from legato.video.probe import VideoFacts
 from legato.video.segments import first_pts, segment_packets
@@ -213,7 +214,7 @@ class _Joiner:
             stream.set_display_matrix(facts.display_matrix)
             if self.suffix in (".avi", ".ts"):
                 self.report.notices.append(f"{self.suffix} cannot hold the rotation")
-        if facts.has_alpha and template.metadata.get("alpha_mode"):
+        if facts.has_alpha and holds_alpha(template):
             stream.metadata["alpha_mode"] = "1"
         return stream
 
@@ -268,7 +269,7 @@ class _Joiner:
         facts, base = self.facts, stream.time_base or self.facts.time_base
         packets = segment_packets(self.segments, facts)
         if self.suffix == ".avi":  # holds a constant rate only: every frame, one tick each
-            timed: Iterator[tuple[int, Any]] = enumerate(p for _, p in packets)
+            timed: Iterator[tuple[int, Any]] = enumerate(_annex_b(packets, stream))
         else:
             shifted = ((pts * facts.time_base - self.cut.origin, p) for pts, p in packets)
             timed = round_times(shifted, base)
@@ -309,7 +310,7 @@ class _Joiner:
         time = packet.pts * packet.time_base - self.cut.origin
         if self._is_past(time):
             return False
-        needs_clip = self.cut.is_range or self.suffix in (".mkv", ".webm")
+        needs_clip = self.cut.is_range or self.suffix not in MP4_FAMILY
         if time >= 0 or not needs_clip:
             return True
         late = math.ceil(-time / packet.time_base)
@@ -328,6 +329,18 @@ class _Joiner:
         packet.stream = stream
         time = packet.dts if packet.dts is not None else packet.pts or 0
         return time * packet.time_base, stream.index, packet
+
+
+def _annex_b(packets: Iterator[tuple[int, Any]], stream: VideoStream) -> Iterator[Any]:
+    """Yield packets with H.264's start codes, which AVI needs."""
+    if stream.codec_context.name != "h264":
+        yield from (packet for _, packet in packets)
+        return
+    codes: BitStreamFilterContext | None = None
+    for _, packet in packets:
+        if codes is None:
+            codes = BitStreamFilterContext("h264_mp4toannexb", packet.stream)
+        yield from codes.filter(packet)
 
 
 def _stamped(

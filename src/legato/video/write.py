@@ -116,7 +116,7 @@ class VideoWriter:
             remove(self._temporary)
             raise
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(
