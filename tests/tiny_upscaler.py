@@ -30,6 +30,8 @@ class TinyDefaults:
     window: int = 8
     overlap: int = 2
     decoder_context: int = 2
+    consistency: str = "temporal,propagation"
+    propagate: str = "middle"
 
 
 @dataclass(kw_only=True)
@@ -71,6 +73,7 @@ def tiny_upscaler() -> TinyUpscaler:
                 parameter.data.normal_(std=0.3 / parameter[0].numel() ** 0.5)
         for temporal in autoencoder.decoder.temporal:
             temporal.conv.weight.data.normal_(std=0.05)
+        autoencoder.decoder.conv_out.weight.data.mul_(30)  # else the bicubic skip is all there is
         return TinyUpscaler(unet=unet.requires_grad_(False), autoencoder=autoencoder)
 
 

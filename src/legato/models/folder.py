@@ -46,6 +46,10 @@ class UpscalerDefaults:
     """Frames shared by neighbouring windows."""
     decoder_context: int = 0
     """Frames on either side that reach a decoded frame."""
+    consistency: str = "temporal,propagation"
+    """What holds the frames together: a comma list, or none."""
+    propagate: str = "middle"
+    """At which steps estimates are carried along the optical flow."""
 
 
 @dataclass(frozen=True, kw_only=True)

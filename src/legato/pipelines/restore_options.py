@@ -164,6 +164,16 @@ class ModelDefaults(Protocol):
         """Frames on either side that reach a decoded frame."""
         ...
 
+    @property
+    def consistency(self) -> str:
+        """What holds the frames together, as `RestoreOptions.consistency`."""
+        ...
+
+    @property
+    def propagate(self) -> str:
+        """At which steps, as `RestoreOptions.propagate`."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -200,7 +210,7 @@ def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
             why=f"it counts only with a guidance scale above 1, which is {guidance:g}",
             fix="set the guidance scale to 2 or more",
         )
-    is_temporal, propagate = _consistency(options)
+    is_temporal, propagate = _consistency(options, defaults)
     window = options.window or defaults.window
     return Settings(
         num_inference_steps=options.num_inference_steps or defaults.steps,
@@ -215,19 +225,26 @@ def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
     )
 
 
-def _consistency(options: RestoreOptions) -> tuple[bool, str]:
-    """Return whether temporal layers act, and the steps of propagation as written."""
-    chosen = frozenset(HOLDS) if options.consistency is None else holds(options.consistency)
-    propagates = options.propagate not in (None, "none")
-    if propagates and "propagation" not in chosen:
-        raise InputError(
-            f"propagate={options.propagate!r}",
-            why=f"consistency={options.consistency!r} switches propagation off",
-            fix="add propagation to consistency, or leave propagate out",
-        )
+def _consistency(options: RestoreOptions, defaults: ModelDefaults) -> tuple[bool, str]:
+    """Return whether temporal layers act, and the steps of propagation as written.
+
+    What is asked for by name wins over the model's defaults.
+    """
+    chosen = holds(defaults.consistency if options.consistency is None else options.consistency)
+    is_temporal = "temporal" in chosen
+    if options.propagate is not None:
+        forbidden = options.consistency is not None and "propagation" not in chosen
+        if forbidden and options.propagate != "none":
+            raise InputError(
+                f"propagate={options.propagate!r}",
+                why=f"consistency={options.consistency!r} switches propagation off",
+                fix="add propagation to consistency, or leave propagate out",
+            )
+        return is_temporal, options.propagate
     if "propagation" not in chosen:
-        return "temporal" in chosen, "none"
-    return "temporal" in chosen, options.propagate or "middle"
+        return is_temporal, "none"
+    asked_for = options.consistency is not None and defaults.propagate == "none"
+    return is_temporal, "middle" if asked_for else defaults.propagate
 
 
 def _numbers(propagate: str, num_inference_steps: int) -> tuple[int, ...]:
