@@ -1,40 +1,47 @@
-# Each target sets up what it needs in .venv; PYTHON names a Python 3.11 or newer.
+# `make demo` and `make test` need Python 3.11 or newer with its venv module, nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+FAST := -m "not slow"
 
-.PHONY: demo test test-all check setup clean
+.PHONY: demo setup check test test-slow test-all benchmarks clean
 
-demo: .venv/user  ## install, upscale the demo clip, say where the result is
+demo: .venv/.installed  ## upscale the demo clip and put it beside its input
+	@mkdir -p demo/out
 	$(BIN)/legato upscale demo/clip.mp4 demo/out/clip_x4.mp4 --restart
-	$(BIN)/legato compare demo/clip.mp4 demo/out/clip_x4.mp4 --out demo/out/compare.mp4
-	@echo "The result:            demo/out/clip_x4.mp4"
-	@echo "Before and after:      demo/out/compare.mp4"
+	$(BIN)/legato verify demo/clip.mp4 demo/out/clip_x4.mp4
+	$(BIN)/legato compare demo/clip.mp4 demo/out/clip_x4.mp4 --target demo/out/compare.mp4
+	@echo
+	@echo "Look at demo/out/clip_x4.mp4, and at demo/out/compare.mp4 for before and after side by side."
 
-test: .venv/developer  ## the fast tests
-	$(BIN)/pytest -m "not slow"
+setup: .venv/.developed  ## everything that developing needs
 
-test-all: .venv/developer  ## every test
-	$(BIN)/pytest
-
-check: .venv/developer  ## lint, format, types
+check: .venv/.developed  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/developer
+test: .venv/.developed  ## the fast tests
+	$(BIN)/python -m pytest $(FAST)
 
-.venv/bin/pip:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "legato needs Python 3.11 or newer: make PYTHON=...")'
+test-slow: .venv/.developed
+	$(BIN)/python -m pytest -m slow
+
+test-all: .venv/.developed
+	$(BIN)/python -m pytest
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Legato needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/user: .venv/bin/pip pyproject.toml constraints.txt
-	$(INSTALL) -e .
-	touch $@
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
 
-.venv/developer: .venv/bin/pip pyproject.toml constraints.txt
-	$(INSTALL) -e ".[train,dev]"
-	touch $@ .venv/user
+.venv/.developed: .venv/.installed
+	$(PIP) --editable '.[dev,train]'
+	@touch $@
 
 clean:
 	rm -rf .venv demo/out

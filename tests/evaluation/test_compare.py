@@ -1,0 +1,103 @@
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from legato.errors import InputError
+from legato.evaluation.compare import CompareOptions, compare, profile_path
+
+
+def make(path, *, size=(64, 48), num_frames=5, level=60, pix_fmt="yuv420p"):
+    """A grey video whose brightness rises by ten from frame to frame."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(30000, 1001))
+        stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        stream.options = {"crf": "1"}
+        for t in range(num_frames):
+            pixels = np.full((size[1], size[0], 3), level + 10 * t, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def frames(path):
+    with av.open(str(path)) as container:
+        return [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    small = make(tmp_path / "a.mp4", size=(32, 24), level=60)
+    return small, make(tmp_path / "b.mp4", size=(64, 48), level=120)
+
+
+def test_side_by_side_shows_both_whole_at_the_larger_size(pair, tmp_path):
+    result = compare(*pair, tmp_path / "c.mp4")
+    shown = frames(result.video)
+    assert [picture.shape for _, picture in shown] == [(48, 128, 3)] * 5
+    for t, (_, picture) in enumerate(shown):
+        assert picture[:, :64].mean() == pytest.approx(60 + 10 * t, abs=3)
+        assert picture[:, 64:].mean() == pytest.approx(120 + 10 * t, abs=3)
+    assert result.num_frames == 5
+    assert result.notices == ()
+
+
+def test_times_are_those_of_the_first_video(pair, tmp_path):
+    result = compare(*pair, tmp_path / "c.mp4")
+    assert [time for time, _ in frames(result.video)] == [time for time, _ in frames(pair[0])]
+
+
+def test_split_takes_left_from_a_and_right_from_b(pair, tmp_path):
+    options = CompareOptions(layout="split", split=0.25)
+    _, picture = frames(compare(*pair, tmp_path / "c.mp4", options).video)[0]
+    assert picture.shape == (48, 64, 3)
+    assert picture[:, :12].mean() == pytest.approx(60, abs=4)
+    assert picture[:, 22:].mean() == pytest.approx(120, abs=4)
+
+
+def test_profile_has_one_band_per_frame(pair, tmp_path):
+    result = compare(*pair, tmp_path / "c.mp4")
+    assert result.profile == profile_path(tmp_path / "c.mp4")
+    profile = cv2.imread(str(result.profile))
+    assert profile.shape == (240, 128, 3)
+    levels = profile[:, :64].mean(axis=(1, 2)).reshape(5, 48)
+    assert levels.mean(axis=1) == pytest.approx([60, 70, 80, 90, 100], abs=3)
+
+
+def test_row_chooses_the_line_of_the_profile(tmp_path):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[40:] = 200
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    means = []
+    for row in (0.0, 1.0):
+        options = CompareOptions(row=row)
+        source = tmp_path / "a.png"
+        result = compare(source, source, tmp_path / "c.mp4", options)
+        means.append(cv2.imread(str(result.profile)).mean())
+    assert means == pytest.approx([0, 200], abs=1)
+
+
+def test_the_longer_video_is_cut_with_a_notice(tmp_path):
+    a = make(tmp_path / "a.mp4", num_frames=3)
+    b = make(tmp_path / "b.mp4", num_frames=5)
+    result = compare(a, b, tmp_path / "c.mp4")
+    assert (result.num_frames, len(frames(result.video))) == (3, 3)
+    assert "b.mp4 has more frames" in result.notices[0]
+
+
+def test_an_input_is_never_overwritten(pair):
+    with pytest.raises(InputError, match="one of the inputs"):
+        compare(*pair, pair[1])
+
+
+def test_other_containers_are_refused(pair, tmp_path):
+    with pytest.raises(InputError, match=r"ends in \.mp4"):
+        compare(*pair, tmp_path / "c.mkv")
+
+
+@pytest.mark.parametrize("name", ["split", "row"])
+def test_shares_beyond_the_picture_are_refused(name):
+    with pytest.raises(InputError, match=rf"{name}=1\.5"):
+        CompareOptions(**{name: 1.5})
