@@ -1,0 +1,66 @@
+"""Names and defaults that users rely on; a change here belongs into the changelog."""
+
+import subprocess
+import sys
+
+import legato
+from legato.apps.cli import COMMANDS
+
+
+def test_public_names():
+    assert sorted(legato.__all__) == [
+        "CodecOptions",
+        "RestoreOptions",
+        "RunOptions",
+        "UpscaleOptions",
+        "__version__",
+        "plan",
+        "preview",
+        "probe",
+        "upscale",
+        "upscale_folder",
+        "verify",
+    ]
+
+
+def test_every_public_name_can_be_had():
+    assert all(getattr(legato, name) is not None for name in legato.__all__)
+
+
+def test_commands():
+    expected = ["upscale", "plan", "verify", "compare", "doctor", "models", "train"]
+    assert list(COMMANDS) == expected
+
+
+def test_defaults_of_upscaling():
+    assert legato.UpscaleOptions().to_json() == {
+        "num_inference_steps": None,
+        "noise_level": None,
+        "prompt": "",
+        "negative_prompt": "",
+        "guidance_scale": None,
+        "consistency": None,
+        "propagate": None,
+        "color": "wavelet",
+        "fidelity": 0.0,
+        "strength": 1.0,
+        "seed": 0,
+        "tile": None,
+        "window": None,
+        "codec": "auto",
+        "crf": None,
+        "scale": None,
+        "height": None,
+        "start": None,
+        "end": None,
+        "segment": 32,
+        "model": "embedded-x4",
+    }
+
+
+def test_importing_legato_imports_nothing_heavy():
+    code = "import sys, legato; print([m for m in ('torch', 'av', 'cv2') if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
