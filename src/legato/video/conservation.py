@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from legato.video.clock import round_times
 from legato.video.container import open_container
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
-from legato.video.tracks import plan_tracks
+from legato.video.tracks import NO_ROTATION, plan_tracks
 
 MAX_LISTED = 3
 UNTIMED = ("images", "image")
@@ -72,7 +72,7 @@ def verify(
         differences += _time_differences(times, target_times, made, moved=is_range)
     if made.kind == "video":
         differences += _stream_differences(facts, made, Path(target))
-        differences += _tag_differences(facts, made)
+        differences += _tag_differences(facts, made, Path(target))
         origin = times[0] if is_range and times else Fraction(0)
         differences += _sound_differences(Path(source), facts, Path(target), (origin, end))
     dropped = (t for t in plan_tracks(facts, Path(target)) if t.action == "drop")
@@ -85,6 +85,8 @@ def verify(
 
 
 def _size_differences(facts: VideoFacts, made: VideoFacts, scale: Fraction | None) -> list[str]:
+    if facts.rotation_deg % 180 == 90 and made.rotation_deg == 0 and _is_turned(made):
+        made = replace(made, width=made.height, height=made.width)
     rows, cols = Fraction(made.height, facts.height), Fraction(made.width, facts.width)
     if scale is None:
         alike = abs(cols * facts.height - rows * facts.height) <= 1
@@ -104,7 +106,8 @@ def _time_differences(
     starts_at_0 = moved or made.codec == "gif" or made.container == "avi"
     origin = times[0] if starts_at_0 else min(times[0], Fraction(0))
     expected = [n for n, _ in round_times(((t - origin, None) for t in times), made.time_base)]
-    ticks = [round(t / made.time_base) for t in found]
+    start = found[0] if made.container == "avi" else Fraction(0)  # readers guess a delay there
+    ticks = [round((t - start) / made.time_base) for t in found]
     wrong = [i for i, (a, b) in enumerate(zip(expected, ticks, strict=True)) if a != b]
     listed = ", ".join(
         f"frame {i} at {float(ticks[i] * made.time_base):.6f} s instead of "
@@ -124,10 +127,16 @@ def _stream_differences(facts: VideoFacts, made: VideoFacts, target: Path) -> li
     ]
 
 
-def _tag_differences(facts: VideoFacts, made: VideoFacts) -> list[str]:
+def _is_turned(made: VideoFacts) -> bool:
+    """Tell whether the file is of a kind whose pixels are turned as the source asked."""
+    return made.kind in UNTIMED or made.codec == "gif"
+
+
+def _tag_differences(facts: VideoFacts, made: VideoFacts, target: Path) -> list[str]:
     """Compare what a player needs to show the picture rightly."""
     found = []
-    if facts.rotation_deg != made.rotation_deg:
+    holds_turn = not _is_turned(made) and target.suffix.lower() not in NO_ROTATION
+    if facts.rotation_deg != made.rotation_deg and holds_turn:
         found.append(f"rotation: {facts.rotation_deg} in, {made.rotation_deg} out")
     if facts.sample_aspect != made.sample_aspect and made.codec != "gif":
         found.append(f"sample aspect: {facts.sample_aspect} in, {made.sample_aspect} out")

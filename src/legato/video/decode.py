@@ -122,8 +122,9 @@ class _Losses:
                 self.damaged = True
             if packet is None:
                 continue
-            if packet.pts is not None and not packet.is_discard:
-                heapq.heappush(self.waiting, packet.pts)
+            time = packet.pts if packet.pts is not None else packet.dts
+            if time is not None and not packet.is_discard:
+                heapq.heappush(self.waiting, time)
             yield from self._decode(decoder, packet)
         yield from self._decode(decoder, None)
         while self.waiting:
@@ -140,7 +141,9 @@ class _Losses:
             self.damaged = True
             return
         for frame in frames:
-            pts = frame.pts if frame.pts is not None else frame.dts
+            pts = frame.pts
+            if pts is None and self.waiting:  # AVI: packets come at even times, in coded order
+                pts = self.waiting[0]
             if self.sought is not None and not self.started:
                 self._check_arrival(frame, pts)
             yield from self._lost_before(pts)

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 
 from legato.video.clock import round_times
 from legato.video.codecs import encoder_rate
-from legato.video.images import encode_image, read_image
+from legato.video.images import encode_image, orient, read_image
 from legato.video.probe import VideoFacts
 from legato.video.segments import segment_packets
 
@@ -34,7 +34,13 @@ def join_stills(
         return len(files)
     temporary.mkdir()
     for number, file in enumerate(files):
-        shutil.copyfile(file, temporary / _still_name(number, facts))
+        still = temporary / _still_name(number, facts)
+        if facts.display_matrix:  # a PNG cannot ask to be turned
+            pixels, alpha = read_image(file)
+            turned = None if alpha is None else orient(alpha, facts.display_matrix)
+            still.write_bytes(encode_image(orient(pixels, facts.display_matrix), turned, ".png"))
+        else:
+            shutil.copyfile(file, still)
     return len(files)
 
 
@@ -53,12 +59,14 @@ def join_gif(
     with av.open(f"file:{temporary}", "w", format="gif") as output:
         stream = output.add_stream("gif", rate=encoder_rate(facts.frame_rate))
         stream.codec_context.time_base = stream.time_base = GIF_TICK
-        pictures = _with_palettes(frame for _, frame in _decoded(segments, facts))
+        upright = (_upright(frame, facts) for _, frame in _decoded(segments, facts))
+        pictures = _with_palettes(upright)
         times = (pts * facts.time_base - origin for pts, _ in _decoded(segments, facts))
         timed = round_times(((time, None) for time in times), GIF_TICK)
         for (ticks, _), picture in zip(timed, pictures, strict=True):
             if not count:
                 stream.width, stream.height = picture.width, picture.height
+                stream.codec_context.sample_aspect_ratio = _shown_aspect(facts)
                 stream.pix_fmt = picture.format.name
             picture.pts, picture.time_base = ticks, GIF_TICK
             output.mux(stream.encode(picture))
@@ -73,6 +81,20 @@ def _decoded(segments: Sequence[Path], facts: VideoFacts) -> Iterator[tuple[int,
         for pts, packet in segment_packets([segment], facts):
             for frame in packet.decode():
                 yield pts, frame
+
+
+def _upright(frame: VideoFrame, facts: VideoFacts) -> VideoFrame:
+    """Return a picture turned as its source asks, which a GIF cannot."""
+    if not facts.display_matrix:
+        return frame
+    packed = frame.to_ndarray(format="rgba")
+    return VideoFrame.from_ndarray(orient(packed, facts.display_matrix), "rgba")
+
+
+def _shown_aspect(facts: VideoFacts) -> Fraction:
+    """Return the pixels' width over height after the source's turn."""
+    sideways = facts.rotation_deg % 180 == 90
+    return 1 / facts.sample_aspect if sideways else facts.sample_aspect
 
 
 def _with_palettes(frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

@@ -8,6 +8,7 @@ from typing import Literal
 from legato.video.probe import StreamFacts, VideoFacts
 
 ANY = ("*",)
+NO_ROTATION = (".avi", ".ts")  # nor has a GIF or PNG, whose pixels are turned instead
 MP4_AUDIO = ("aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac")
 SUFFIX_AUDIO: dict[str, tuple[str, ...]] = {  # what is copied
     ".mp4": MP4_AUDIO,
