@@ -46,23 +46,15 @@ class Schedule:
     """ab, float32, one per training timestep."""
 
     def __post_init__(self) -> None:
-        known = {
-            "beta_schedule": (self.beta_schedule, ("linear", "scaled_linear")),
-            "prediction_type": (self.prediction_type, ("epsilon", "v_prediction", "sample")),
-            "timestep_spacing": (self.timestep_spacing, ("leading", "trailing", "linspace")),
-        }
-        for name, (value, choices) in known.items():
-            if value not in choices:
-                raise ModelError(
-                    f"scheduler: {name}={value!r}",
-                    why=f"known are {', '.join(choices)}",
-                    fix="use a model with one of these schedules",
-                )
+        _check({name: getattr(self, name) for name in _CHOICES})
         object.__setattr__(self, "alphas_cumprod", self._alphas_cumprod())
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> "Schedule":
-        """Build from the content of a diffusers `scheduler_config.json`; other keys are ignored.
+        """Build from the content of a diffusers `scheduler_config.json`.
+
+        Keys that it lacks take diffusers' defaults, which differ from those of this class; keys of
+        no meaning here are ignored.
 
         Raises:
             ModelError: the schedule is of a kind that this program does not know.
@@ -73,7 +65,8 @@ class Schedule:
                 why="only linear and scaled_linear schedules are known",
                 fix="use a model with one of these schedules",
             )
-        known = {name: config[name] for name in _CONFIG_FIELDS if name in config}
+        known = {name: config.get(name, default) for name, default in _DIFFUSERS_DEFAULTS.items()}
+        _check(known)
         return cls(**known)  # type: ignore[arg-type]
 
     def timesteps(self, num_inference_steps: int) -> list[int]:
@@ -129,17 +122,32 @@ class Schedule:
         return products.float()
 
 
-_CONFIG_FIELDS = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "prediction_type",
-    "timestep_spacing",
-    "steps_offset",
-    "set_alpha_to_one",
-    "rescale_betas_zero_snr",
-)
+_DIFFUSERS_DEFAULTS: dict[str, object] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+    "steps_offset": 0,
+    "set_alpha_to_one": True,
+    "rescale_betas_zero_snr": False,
+}
+_CHOICES = {
+    "beta_schedule": ("linear", "scaled_linear"),
+    "prediction_type": ("epsilon", "v_prediction", "sample"),
+    "timestep_spacing": ("leading", "trailing", "linspace"),
+}
+
+
+def _check(fields: Mapping[str, object]) -> None:
+    for name, choices in _CHOICES.items():
+        if fields[name] not in choices:
+            raise ModelError(
+                f"scheduler: {name}={fields[name]!r}",
+                why=f"known are {', '.join(choices)}",
+                fix="use a model with one of these schedules",
+            )
 
 
 def started_part_way(timesteps: list[int], strength: float) -> list[int]:

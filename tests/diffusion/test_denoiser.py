@@ -1,0 +1,193 @@
+"""The denoising loop: exact answers for networks whose answers are known."""
+
+import pytest
+import torch
+
+from legato.diffusion.anchors import Anchors, Recorder
+from legato.diffusion.denoiser import Conditions, Denoiser, Step, denoise
+from legato.diffusion.guidance import guide
+from legato.diffusion.latent_propagation import LatentPropagation
+from legato.diffusion.schedule import Schedule
+from legato.pipelines.tiles import plan_tiles
+from legato.pipelines.windows import Grid, plan_windows
+
+SCHEDULE = Schedule(timestep_spacing="trailing", steps_offset=0, set_alpha_to_one=True)
+TEXT = torch.zeros(1, 2, 3)
+
+
+class KnownAnswer:
+    """Predicts v as a network would that knows the clean latents: text + low-resolution clip."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, sample, timestep, encoder_hidden_states, class_labels):
+        self.calls.append((tuple(sample.shape), int(timestep[0]), class_labels))
+        z, low_res = sample[:, :, :4], sample[:, :, 4:]
+        alpha, sigma = SCHEDULE.scales(int(timestep[0]))
+        x0 = low_res.mean(dim=2, keepdim=True) + encoder_hidden_states.mean()
+        return (alpha * z - x0) / sigma  # z = alpha x0 + sigma eps, v = alpha eps - sigma x0
+
+
+def clip(num_frames=11, rows=16, cols=24):
+    return torch.randn(1, num_frames, 3, rows, cols)
+
+
+def denoiser(low_res, *, tile=0, window=8, **changes):
+    values = {
+        "network": KnownAnswer(),
+        "conditions": Conditions(prompt=TEXT, low_res=low_res, noise_level=20),
+        "windows": plan_windows(low_res.shape[1], Grid(size=window, overlap=2)),
+        "tiles": plan_tiles(*low_res.shape[-2:], tile=tile, multiple=8),
+    }
+    return Denoiser(**(values | changes))
+
+
+def noise_for(low_res):
+    return torch.randn(1, low_res.shape[1], 4, *low_res.shape[-2:])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("tile", [0, 16])
+def test_a_network_that_knows_the_answer_finds_it(steps, tile):
+    low_res = clip()
+    out = denoise(
+        denoiser(low_res, tile=tile),
+        noise_for(low_res),
+        schedule=SCHEDULE,
+        timesteps=SCHEDULE.timesteps(steps),
+    )
+    expected = low_res.mean(dim=2, keepdim=True).expand_as(out)
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_thousand_steps_work():
+    low_res = clip(1, 8, 8)
+    out = denoise(
+        denoiser(low_res),
+        noise_for(low_res),
+        schedule=SCHEDULE,
+        timesteps=SCHEDULE.timesteps(1000),
+    )
+    torch.testing.assert_close(
+        out, low_res.mean(dim=2, keepdim=True).expand_as(out), atol=1e-3, rtol=1e-3
+    )
+
+
+def test_the_network_is_told_timestep_and_noise_level_and_sees_windows():
+    low_res, network = clip(11), KnownAnswer()
+    denoise(
+        denoiser(low_res, network=network),
+        noise_for(low_res),
+        schedule=SCHEDULE,
+        timesteps=[999, 499],
+    )
+    assert [shape for shape, _, _ in network.calls] == [(1, 8, 7, 16, 24)] * 4
+    assert [timestep for _, timestep, _ in network.calls] == [999, 999, 499, 499]
+    assert all(labels.tolist() == [20] for _, _, labels in network.calls)
+
+
+def test_guidance_extrapolates_the_predictions():
+    """x_0 is linear in the text: 0 for the negative prompt, 1 for the prompt, so g for scale g."""
+    low_res = torch.zeros(1, 3, 3, 8, 8)
+    conditions = Conditions(
+        prompt=torch.ones(1, 2, 3), negative_prompt=TEXT, low_res=low_res, noise_level=20
+    )
+    out = denoise(
+        denoiser(low_res, conditions=conditions),
+        noise_for(low_res),
+        schedule=SCHEDULE,
+        timesteps=[999],
+        guidance_scale=3.0,
+    )
+    torch.testing.assert_close(out, torch.full_like(out, 3.0), atol=1e-3, rtol=0)
+
+
+def test_scale_one_predicts_once():
+    low_res, network = clip(3), KnownAnswer()
+    denoise(
+        denoiser(low_res, network=network), noise_for(low_res), schedule=SCHEDULE, timesteps=[999]
+    )
+    assert len(network.calls) == 1
+    assert guide(TEXT, None, scale=1.0) is TEXT
+
+
+def test_edits_change_x0_in_turn_and_leave_eps():
+    low_res, schedule = clip(2, 8, 8), Schedule()
+    z = noise_for(low_res)
+    edits = (lambda step, x0: x0 + 1, lambda step, x0: 2 * x0)
+    plain, edited = (
+        denoise(denoiser(low_res), z, schedule=schedule, timesteps=[500], hooks=(hooks, ()))
+        for hooks in ((), edits)
+    )
+    alpha, sigma = schedule.scales(None)
+    x0 = denoise(
+        denoiser(low_res),
+        z,
+        schedule=Schedule(set_alpha_to_one=True),
+        timesteps=[500],
+    )
+    eps = (plain - alpha * x0) / sigma
+    torch.testing.assert_close(edited, alpha * 2 * (x0 + 1) + sigma * eps, atol=1e-4, rtol=1e-4)
+
+
+def test_first_predictions_that_are_kept_are_not_computed_again():
+    low_res, z = clip(14), None
+    z = noise_for(low_res)
+    first = denoiser(low_res)
+    out = denoise(first, z, schedule=SCHEDULE, timesteps=[999, 499])
+    network = KnownAnswer()
+    again = denoiser(low_res, network=network, kept=dict(first.kept))
+    assert torch.equal(denoise(again, z, schedule=SCHEDULE, timesteps=[999, 499]), out)
+    assert {timestep for _, timestep, _ in network.calls} == {499}
+
+
+def test_progress_is_told_of_every_window_and_branch():
+    low_res, ticks = clip(11), []
+    conditions = Conditions(prompt=TEXT, negative_prompt=TEXT, low_res=low_res)
+    denoise(
+        denoiser(low_res, conditions=conditions, on_window=lambda: ticks.append(1)),
+        noise_for(low_res),
+        schedule=SCHEDULE,
+        timesteps=[999, 499, 199],
+        guidance_scale=2.0,
+    )
+    assert len(ticks) == 2 * 2 * 3
+
+
+def test_anchors_and_recorder_repeat_an_earlier_path():
+    low_res = clip(6, 8, 8)
+    z, timesteps = noise_for(low_res), SCHEDULE.timesteps(4)
+    recorder = Recorder(stop=4, num_anchors=2, seed_steps=(1,))
+    denoise(denoiser(low_res), z, schedule=SCHEDULE, timesteps=timesteps, hooks=((), (recorder,)))
+    assert sorted(recorder.latents) == [0, 1, 2]
+    assert recorder.seeds[1].shape == (1, 4, 8, 8)
+    seen = []
+    anchors = Anchors(stop=2, latents=recorder.latents)
+    denoise(
+        denoiser(low_res[:, 2:]),
+        z[:, 2:] + 1,  # another path, were it not for the anchors
+        schedule=SCHEDULE,
+        timesteps=timesteps,
+        hooks=((), (anchors, lambda step, x0, z: seen.append(z[:, :2]) or z)),
+    )
+    for step in range(3):
+        assert torch.equal(seen[step], recorder.latents[step])
+
+
+def test_propagation_acts_at_its_steps_only():
+    x0 = torch.rand(1, 4, 2, 6, 6)
+    flow = torch.zeros(3, 2, 6, 6)
+    edit = LatentPropagation(flow_forward=flow, flow_backward=flow, steps=(2,))
+    assert edit(Step(index=1, num_steps=4, timestep=5), x0) is x0
+    changed = edit(Step(index=2, num_steps=4, timestep=5), x0)
+    assert not torch.equal(changed, x0)
+    assert changed.var(dim=1).mean() < x0.var(dim=1).mean()
+
+
+def test_the_global_generator_is_left_alone():
+    low_res = clip(2, 8, 8)
+    z, before = noise_for(low_res), torch.get_rng_state()
+    denoise(denoiser(low_res), z, schedule=SCHEDULE, timesteps=[999])
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,133 @@
+"""Schedules: the reference's numbers, diffusers' numbers, and what must always hold."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from legato.diffusion.augmentation import augment
+from legato.diffusion.prediction import ddim_step, x0_eps_from
+from legato.diffusion.schedule import Schedule, started_part_way
+from legato.errors import InputError, ModelError
+
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.0001, "beta_end": 0.02}
+
+
+@pytest.fixture(scope="module")
+def ddim(shared):
+    return load_file(shared / "parity/upscale_a_video/ddim_30_steps.safetensors")
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=float(2e-4 * expected.abs().max()), rtol=0)
+
+
+def test_timesteps_and_scales_are_the_references(ddim):
+    assert Schedule().timesteps(30) == ddim["timesteps"].tolist()
+    close(Schedule().alphas_cumprod, ddim["alphas_cumprod"])
+
+
+@pytest.mark.parametrize("index", [0, 14, 29])
+def test_a_step_is_the_references(ddim, index):
+    schedule = Schedule()
+    ends = [*schedule.timesteps(30), None]
+    x0, eps = x0_eps_from(
+        ddim[f"v_{index}"],
+        ddim[f"latents_{index}"],
+        scales=schedule.scales(ends[index]),
+        prediction_type="v_prediction",
+    )
+    following = schedule.scales(ends[index + 1])
+    close(x0, ddim[f"x0_{index}"])
+    close(ddim_step(x0, eps, scales=following), ddim[f"prev_{index}"])
+    close(ddim_step(0.9 * x0 + 0.1, eps, scales=following), ddim[f"prev_edited_{index}"])
+
+
+def test_noise_augmentation_is_the_references(shared):
+    stored = load_file(shared / "parity/upscale_a_video/noise_augmentation.safetensors")
+    out = augment(stored["x"], stored["noise"], level=int(stored["level"]), schedule=Schedule())
+    close(out, stored["out"])
+
+
+@pytest.mark.parametrize(
+    ("spacing", "offset"), [("leading", 0), ("leading", 1), ("trailing", 0), ("linspace", 0)]
+)
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 30, 75, 999])
+def test_timesteps_are_diffusers(spacing, offset, steps):
+    theirs = DDIMScheduler(**BETAS, timestep_spacing=spacing, steps_offset=offset)
+    theirs.set_timesteps(steps)
+    ours = Schedule.from_config(dict(theirs.config))
+    assert ours.timesteps(steps) == theirs.timesteps.tolist()
+
+
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("beta_schedule", ["linear", "scaled_linear"])
+def test_scales_are_diffusers(beta_schedule, zero_snr):
+    theirs = DDIMScheduler(beta_schedule=beta_schedule, rescale_betas_zero_snr=zero_snr)
+    ours = Schedule.from_config(dict(theirs.config))
+    torch.testing.assert_close(ours.alphas_cumprod, theirs.alphas_cumprod, atol=2e-6, rtol=1e-4)
+
+
+def test_one_trailing_step_begins_at_pure_noise():
+    assert Schedule(timestep_spacing="trailing").timesteps(1) == [999]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.integers(1, 1000),
+    spacing=st.sampled_from(["leading", "trailing", "linspace"]),
+    offset=st.integers(0, 1),
+)
+def test_any_number_of_steps_falls_and_stays_in_the_table(steps, spacing, offset):
+    timesteps = Schedule(timestep_spacing=spacing, steps_offset=offset).timesteps(steps)
+    assert len(timesteps) == steps
+    assert timesteps == sorted(timesteps, reverse=True)
+    assert timesteps[0] <= 999
+    assert timesteps[-1] >= 0
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_other_numbers_of_steps_are_refused(steps):
+    with pytest.raises(InputError, match="1 to 1000"):
+        Schedule().timesteps(steps)
+
+
+def test_the_end_is_timestep_zero_or_no_noise():
+    assert Schedule().scales(None) == Schedule().scales(0)
+    assert Schedule(set_alpha_to_one=True).scales(None) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(("strength", "kept"), [(1.0, 8), (0.5, 4), (0.3, 2), (0.0, 1)])
+def test_strength_keeps_the_last_steps(strength, kept):
+    timesteps = Schedule().timesteps(8)
+    assert started_part_way(timesteps, strength) == timesteps[-kept:]
+
+
+def test_missing_keys_mean_what_they_mean_to_diffusers():
+    theirs, ours = DDIMScheduler(), Schedule.from_config({})
+    theirs.set_timesteps(7)
+    assert ours.timesteps(7) == theirs.timesteps.tolist()
+    assert ours.prediction_type == theirs.config.prediction_type
+    assert ours.scales(None) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "config", [{"beta_schedule": "cosine"}, {"prediction_type": "flow"}, {"trained_betas": [0.1]}]
+)
+def test_an_unknown_kind_is_refused(config):
+    with pytest.raises(ModelError):
+        Schedule.from_config(config)
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "sample"])
+def test_predictions_give_back_signal_and_noise(kind):
+    alpha, sigma = 0.8, 0.6
+    x0, eps = torch.randn(2, 3, 4)
+    prediction = {"v_prediction": alpha * eps - sigma * x0, "epsilon": eps, "sample": x0}[kind]
+    found = x0_eps_from(
+        prediction, alpha * x0 + sigma * eps, scales=(alpha, sigma), prediction_type=kind
+    )
+    torch.testing.assert_close(found[0], x0)
+    torch.testing.assert_close(found[1], eps)
