@@ -105,7 +105,12 @@ def tiny_embedded_autoencoder(seed: int = 0) -> TinyAutoencoder:
         torch.manual_seed(seed)
         model = TinyAutoencoder(
             TinyAutoencoderConfig(
-                width=16, num_blocks=1, tail_width=8, encoder_width=8, encoder_blocks=1
+                width=16,
+                num_blocks=1,
+                num_temporal=1,
+                tail_width=8,
+                encoder_width=8,
+                encoder_blocks=1,
             )
         )
     randomise_(model, scale=0.02)
