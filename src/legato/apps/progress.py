@@ -28,7 +28,7 @@ class Speed:
     def __init__(self) -> None:
         self._marks: list[tuple[float, float]] = []
 
-    def update(self, done: float, now: float) -> None:
+    def update(self, done: float | int, now: float) -> None:
         """Note that `done` frames are finished at time `now`."""
         if self._marks and done < self._marks[-1][1]:
             self._marks.clear()  # a segment is repeated with a fallback
@@ -42,7 +42,7 @@ class Speed:
         (first, before), (last, after) = self._marks[0], self._marks[-1]
         return (after - before) / (last - first) if after > before and last > first else None
 
-    def seconds_left(self, remaining: float) -> float | None:
+    def seconds_left(self, remaining: float | int) -> float | None:
         """Return the time that the remaining frames will take; None until it can be told."""
         speed = self.frames_per_second
         return None if speed is None else remaining / speed

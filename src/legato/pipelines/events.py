@@ -15,7 +15,7 @@ class Event:
     """One thing that happened. Counts are frames; fractions of a frame are work half done."""
 
     stage: Stage
-    done: float = 0.0
+    done: float | int = 0
     total: int | None = None
     message: str = ""
 

@@ -22,7 +22,7 @@ from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import sync_folder
 from legato.video.frame import Pixels
 from legato.video.read import read_frames
-from legato.video.write import encode_image
+from legato.video.images import encode_image
 
 PREVIEW_SECONDS = 2
 
