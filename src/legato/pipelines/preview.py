@@ -21,8 +21,8 @@ from legato.pipelines.upscale import disk_errors, finish, never, refuse_folder_o
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import sync_folder
 from legato.video.frame import Pixels
-from legato.video.read import read_frames
 from legato.video.images import encode_image
+from legato.video.read import read_frames
 
 PREVIEW_SECONDS = 2
 

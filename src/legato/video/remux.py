@@ -63,6 +63,7 @@ class Cut:
         start: Fraction | None,
         end: Fraction | None,
     ) -> "Cut":
+        """Return the cut for a range of the source; without one, times stay as they are."""
         is_range = (start is not None or end is not None) and facts.kind == "video"
         first = first_pts(segments[0], facts) * facts.time_base
         moves = is_range or target.suffix.lower() in STARTS_AT_0
@@ -95,6 +96,7 @@ class Joiner:
         self.suffix = temporary.suffix.lower()
 
     def run(self, source: Path) -> None:
+        """Write everything; the container is complete afterwards."""
         with ExitStack() as stack:
             first = stack.enter_context(open_container(self.segments[0]))
             is_video = self.facts.kind == "video"
