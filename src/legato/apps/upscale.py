@@ -103,7 +103,7 @@ def summary(report: Report) -> str:
     parts = [
         f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
         f"{width}x{height} -> {new_width}x{new_height}",
-        f"{format_time(report.seconds)} min ({report.frames_per_second:.3g} frames/s)",
+        f"in {format_time(report.seconds)} ({report.frames_per_second:.3g} frames/s)",
     ]
     if report.frames_repeated:
         parts.append(f"{report.frames_repeated} damaged frames repeat the one before")
