@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-
 from tiny import SCHEDULER, tiny_clip_text
 
 from legato.errors import ModelError

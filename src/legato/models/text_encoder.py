@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
@@ -39,7 +40,7 @@ class ClipText:
                     dtype=dtype,
                     output_loading_info=True,
                 )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise ModelError(
                 f"text encoder of {root} cannot be read", why=first, fix=REFILL
