@@ -63,7 +63,12 @@ def tiny_upscaler() -> TinyUpscaler:
         torch.manual_seed(7)
         unet = inflate(tiny_unet(), "video_ldm").eval()
         config = TinyAutoencoderConfig(
-            width=32, num_blocks=2, tail_width=8, encoder_width=8, encoder_blocks=1
+            width=32,
+            num_blocks=2,
+            num_temporal=2,
+            tail_width=8,
+            encoder_width=8,
+            encoder_blocks=1,
         )
         autoencoder = TinyAutoencoder(config).eval()
         for name, parameter in [*unet.temporal.named_parameters()]:

@@ -99,7 +99,12 @@ def test_the_end_is_timestep_zero_or_no_noise():
     assert Schedule(set_alpha_to_one=True).scales(None) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize(("strength", "kept"), [(1.0, 8), (0.5, 4), (0.3, 2), (0.0, 1)])
+@pytest.mark.parametrize(("strength", "start"), [(1.0, 999), (0.5, 499), (0.25, 249), (0.0, 0)])
+def test_strength_counts_with_a_single_step(strength, start):
+    assert started_part_way([999], strength) == [start]
+
+
+@pytest.mark.parametrize(("strength", "kept"), [(1.0, 8), (0.5, 4), (0.3, 2), (0.125, 1)])
 def test_strength_keeps_the_last_steps(strength, kept):
     timesteps = Schedule().timesteps(8)
     assert started_part_way(timesteps, strength) == timesteps[-kept:]

@@ -150,10 +150,16 @@ def _check(fields: Mapping[str, object]) -> None:
             )
 
 
-def started_part_way(timesteps: list[int], strength: float) -> list[int]:
+def started_part_way(
+    timesteps: list[int], strength: float, *, num_train_timesteps: int = 1000
+) -> list[int]:
     """Return the last steps of a schedule: the share `strength` of them, at least one.
 
-    As diffusers' image-to-image pipelines: int(N strength) steps are kept.
+    As diffusers' image-to-image pipelines: int(N strength) steps are kept. Differs: none begins
+    above that share of the training timesteps, so that it counts with very few steps too.
     """
     kept = min(max(int(len(timesteps) * strength), 1), len(timesteps))
-    return timesteps[len(timesteps) - kept :]
+    highest = num_train_timesteps - 1
+    if strength < 1:
+        highest = max(round(num_train_timesteps * strength) - 1, 0)
+    return [min(timestep, highest) for timestep in timesteps[len(timesteps) - kept :]]

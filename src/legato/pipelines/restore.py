@@ -96,7 +96,9 @@ class Restorer:
         self._schedule = Schedule.from_config(model.schedule)
         self._low_res_schedule = Schedule.from_config(model.low_res_schedule)
         self._timesteps = started_part_way(
-            self._schedule.timesteps(self.settings.num_inference_steps), options.strength
+            self._schedule.timesteps(self.settings.num_inference_steps),
+            options.strength,
+            num_train_timesteps=self._schedule.num_train_timesteps,
         )
         self._propagation = propagation_steps(
             self.settings.propagate, num_inference_steps=len(self._timesteps)

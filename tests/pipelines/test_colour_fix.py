@@ -1,0 +1,95 @@
+"""Colour correction agrees with the reference; back-projection reproduces the input."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from legato.pipelines.colour_fix import adain, fix_colours, wavelet
+from legato.pipelines.fidelity import back_project
+
+
+@pytest.fixture(scope="module")
+def stored(shared):
+    return load_file(shared / "parity/upscale_a_video/color_fix.safetensors")
+
+
+@pytest.mark.parametrize("method", [wavelet, adain])
+def test_agrees_with_the_reference(stored, method):
+    expected = stored[method.__name__]
+    out = method(stored["content"], stored["style"])
+    torch.testing.assert_close(out, expected, atol=float(2e-4 * expected.abs().max()), rtol=0)
+
+
+def clip(rows=40, cols=56):
+    small = F.interpolate(torch.rand(2, 3, 9, 13), size=(rows, cols), mode="bicubic") * 2 - 1
+    large = F.interpolate(small, scale_factor=4, mode="bicubic")
+    return small, large + 0.1 * torch.randn_like(large)
+
+
+def test_the_fast_wavelet_is_the_exact_one_within_two_grey_levels():
+    small, large = clip()
+    shifted = large + 0.3 * torch.tensor([1.0, -1.0, 0.5]).view(1, 3, 1, 1)
+    exact = wavelet(shifted, F.interpolate(small, scale_factor=4, mode="bicubic"))
+    fast = fix_colours(shifted, small, method="wavelet")
+    assert (fast - exact).abs().max() < 2 / 127.5
+    assert (fast - exact).abs().mean() < 0.2 / 127.5
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+def test_a_colour_cast_is_removed(method):
+    small, large = clip()
+    cast = large + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
+    fixed = fix_colours(cast, small, method=method)
+    wrong = (fixed.mean(dim=(2, 3)) - small.mean(dim=(2, 3))).abs().max()
+    assert wrong < 0.01
+    assert (cast.mean(dim=(2, 3)) - small.mean(dim=(2, 3))).abs().max() > 0.25
+
+
+def test_detail_is_kept():
+    small, large = clip()
+    fixed = fix_colours(large, small, method="wavelet")
+    detail = [x - F.avg_pool2d(x, 5, stride=1, padding=2) for x in (large, fixed)]
+    assert (detail[0] - detail[1]).abs().mean() < 0.02 * detail[0].abs().mean()
+
+
+def test_none_changes_nothing():
+    small, large = clip()
+    assert fix_colours(large, small, method="none") is large
+
+
+@pytest.mark.parametrize("method", ["wavelet", "adain"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_one_pixel_works(method, scale):
+    out = fix_colours(torch.rand(1, 3, scale, scale), torch.rand(1, 3, 1, 1), method=method)
+    assert torch.isfinite(out).all()
+
+
+def test_frames_are_corrected_one_by_one():
+    small, large = clip()
+    alone = fix_colours(large[1:], small[1:], method="wavelet")
+    assert torch.equal(fix_colours(large, small, method="wavelet")[1:], alone)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (20, 33)])
+def test_full_fidelity_reproduces_the_input_when_reduced(size):
+    small = torch.rand(2, 3, *size) * 2 - 1
+    large = torch.rand(2, 3, 4 * size[0], 4 * size[1]) * 2 - 1
+    reduced = F.avg_pool2d(back_project(large, small, fidelity=1.0), 4)
+    torch.testing.assert_close(reduced, small, atol=1e-3, rtol=0)
+
+
+def test_half_fidelity_goes_half_way_and_none_nowhere():
+    small, large = clip()
+    whole, half = (back_project(large, small, fidelity=f) for f in (1.0, 0.5))
+    torch.testing.assert_close(half - large, (whole - large) / 2)
+    assert back_project(large, small, fidelity=0.0) is large
+
+
+def test_full_fidelity_leaves_no_lattice():
+    """The correction's power at 1/4 cycle per pixel must not stand out."""
+    small, large = clip()
+    change = back_project(large, small, fidelity=1.0) - large
+    power = torch.fft.rfft(change.mean(dim=1).diff(dim=-1), dim=-1).abs().square().mean(dim=(0, 1))
+    quarter = power.shape[0] // 2
+    assert power[quarter] < 4 * power[quarter - 12 : quarter + 12].median() + 1e-6

@@ -1,0 +1,77 @@
+"""Tile plans cover every cell with total weight 1; merging gives back what the tiles agree on."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from legato.diffusion.spans import Span, merge_tiles, merge_windows
+from legato.pipelines.tiles import plan_axis, plan_tiles
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    blocks=st.integers(1, 40),
+    size_blocks=st.integers(2, 12),
+    overlap=st.integers(0, 60),
+    multiple=st.sampled_from([1, 2, 8]),
+)
+def test_every_position_is_covered_with_total_weight_one(blocks, size_blocks, overlap, multiple):
+    length, size = blocks * multiple, size_blocks * multiple
+    spans = plan_axis(length, size=size, overlap=overlap, multiple=multiple)
+    totals = [0.0] * length
+    for span in spans:
+        assert span.start % multiple == 0
+        assert span.size == min(size, length)
+        for offset, weight in enumerate(span.weights):
+            assert weight > 0
+            totals[span.start + offset] += weight
+    assert totals == pytest.approx([1.0] * length)
+    wanted = min(overlap, size // 2) // multiple * multiple
+    for left, right in pairwise(spans):
+        assert left.stop - right.start >= min(wanted, multiple)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 50), cols=st.integers(1, 50), tile=st.sampled_from([0, 16, 24]))
+def test_merging_tiles_of_a_picture_gives_the_picture(rows, cols, tile):
+    picture = torch.rand(2, 3, rows, cols)
+    merged = merge_tiles(
+        plan_tiles(rows, cols, tile=tile),
+        lambda t: picture[..., t.rows.start : t.rows.stop, t.cols.start : t.cols.stop],
+        size=(rows, cols),
+    )
+    torch.testing.assert_close(merged, picture)
+
+
+def test_enlarged_tiles_merge_too():
+    picture = torch.rand(1, 3, 4 * 40, 4 * 24)
+    merged = merge_tiles(
+        plan_tiles(40, 24, tile=16, multiple=8),
+        lambda t: picture[
+            ..., 4 * t.rows.start : 4 * t.rows.stop, 4 * t.cols.start : 4 * t.cols.stop
+        ],
+        size=(40, 24),
+        scale=4,
+    )
+    torch.testing.assert_close(merged, picture)
+
+
+def test_tiles_that_disagree_blend_without_a_step():
+    """Tile k is all k: the merged row must climb in steps smaller than the disagreement."""
+    tiles = plan_tiles(8, 64, tile=32, multiple=8)
+    numbers = {t.cols.start: float(k) for k, t in enumerate(tiles)}
+    merged = merge_tiles(
+        tiles, lambda t: torch.full((1, 8, t.cols.size), numbers[t.cols.start]), size=(8, 64)
+    )
+    assert merged.max() - merged.min() >= 1
+    assert (merged[0, 0, 1:] - merged[0, 0, :-1]).abs().max() < 0.2
+
+
+def test_windows_merge_along_frames():
+    clip = torch.rand(1, 6, 2)
+    windows = [Span(0, 4, (1, 1, 0.5, 0.5)), Span(2, 6, (0.5, 0.5, 1, 1))]
+    merged = merge_windows(windows, lambda w: clip[:, w.start : w.stop], num_frames=6)
+    torch.testing.assert_close(merged, clip)
