@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from legato.video.clock import mend_times, round_times
 
 TIMES = st.lists(st.one_of(st.none(), st.integers(-200, 20_000)), max_size=40)

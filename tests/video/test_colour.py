@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from tiny_files import picture
+
 from legato.video.colour import (
     ColourConverter,
     ColourTags,
@@ -11,7 +13,6 @@ from legato.video.colour import (
     resolve_tags,
     to_depth,
 )
-from tiny_files import picture
 
 WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 

@@ -36,7 +36,11 @@ def make_video(path, *, pts=STEADY, time_base=TICK, size=(64, 48), **kwargs):
     pixel_format = kwargs.get("pixel_format", "yuv420p")
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            codec, rate=30, options=kwargs.get("options", {}), width=size[0], height=size[1]
+            codec,
+            rate=Fraction(30_000, 1001),
+            options=kwargs.get("options", {}),
+            width=size[0],
+            height=size[1],
         )
         stream.pix_fmt = pixel_format
         stream.time_base = stream.codec_context.time_base = time_base

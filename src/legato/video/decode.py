@@ -18,6 +18,7 @@ from legato.video.container import open_container
 from legato.video.probe import VideoFacts
 
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders drop the opacity
+ONE_PICTURE_EACH = {"h264", "hevc", "mjpeg", "prores", "ffv1", "png", "dnxhd", "huffyuv", "utvideo"}
 MAX_READ_ERRORS = 20  # in a row, before the rest of a damaged file is given up
 SEEK_MARGIN_FRAMES = 4  # deinterlacing looks at neighbours
 
@@ -56,7 +57,9 @@ def decode_pictures(
         if start_pts is not None:
             _seek(container, stream, start_pts, margin=nominal_ticks(facts) * SEEK_MARGIN_FRAMES)
         decoder = _decoder(stream, facts)
-        yield from _Losses(sought=start_pts).follow(_packets(container, stream), decoder)
+        strict = facts.codec in ONE_PICTURE_EACH and facts.interlaced == "progressive"
+        losses = _Losses(sought=start_pts, strict=strict)
+        yield from losses.follow(_packets(container, stream), decoder)
 
 
 def nominal_ticks(facts: VideoFacts) -> int:
@@ -105,13 +108,15 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
 class _Losses:
     """Notices which packets gave no picture although they should have.
 
-    Codecs may hide packets by design, so a packet without a picture counts as lost only between
-    a damage (an error or a packet flagged corrupt) and the next keyframe.
+    Some codecs hide packets by design, so there a packet without a picture counts as lost only
+    between a damage (an error or a packet flagged corrupt) and the next keyframe.
     """
 
-    def __init__(self, *, sought: int | None) -> None:
-        self.sought = sought
+    def __init__(self, *, sought: int | None, strict: bool) -> None:
+        self.sought, self.strict = sought, strict
         self.waiting: list[int] = []
+        self.stood_in: set[int] = set()
+        self.last: int | None = None
         self.damaged = False
         self.started = False
 
@@ -127,10 +132,8 @@ class _Losses:
                 heapq.heappush(self.waiting, time)
             yield from self._decode(decoder, packet)
         yield from self._decode(decoder, None)
-        while self.waiting:
-            pts = heapq.heappop(self.waiting)
-            if self.damaged:
-                yield Picture(None, pts)
+        if self.waiting:
+            yield from self._lost_up_to(max(self.waiting), including=True)
 
     def _decode(self, decoder: VideoCodecContext, packet: Any) -> Iterator[Picture]:  # noqa: ANN401
         try:
@@ -146,16 +149,25 @@ class _Losses:
                 pts = self.waiting[0]
             if self.sought is not None and not self.started:
                 self._check_arrival(frame, pts)
-            yield from self._lost_before(pts)
+            if pts is not None:
+                yield from self._lost_up_to(pts, including=False)
+                if pts in self.stood_in:
+                    continue  # it comes too late, after its place was taken
+                self.last = pts if self.last is None else max(pts, self.last)
             self.started = True
             yield Picture(frame, pts)
             if frame.key_frame and not frame.is_corrupt:
                 self.damaged = False
 
-    def _lost_before(self, pts: int | None) -> Iterator[Picture]:
-        while pts is not None and self.waiting and self.waiting[0] <= pts:
+    def _lost_up_to(self, pts: int, *, including: bool) -> Iterator[Picture]:
+        """Forget the packets up to a time, and yield those that should have given a picture."""
+        while self.waiting and self.waiting[0] <= pts:
             lost = heapq.heappop(self.waiting)
-            if lost < pts and self.damaged:
+            counts = self.damaged or (self.strict and self.started)
+            is_new = self.last is None or lost > self.last
+            if counts and is_new and (including or lost < pts):
+                self.stood_in.add(lost)
+                self.last = lost
                 yield Picture(None, lost)
 
     def _check_arrival(self, frame: VideoFrame, pts: int | None) -> None:

@@ -1,7 +1,7 @@
 """Frames of a video, a folder of images or an image, streamed in presentation order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -105,10 +105,13 @@ def _video_frames(
     """Yield frames from a safe keyframe on, or from the start where there is none."""
     if start_pts is not None and facts.seekable:
         frames = _VideoReader(path, facts, report).frames(start_pts=start_pts)
+        before = replace(report)
         try:
             first = next(frames, None)
-        except SeekError:
+        except (SeekError, DecodeError):
             first = None
+            for field in fields(report):
+                setattr(report, field.name, getattr(before, field.name))
         if first is not None:
             yield first
             yield from frames

@@ -1,0 +1,359 @@
+"""Probing and reading files of many kinds."""
+
+import random
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_files import STEADY, TICK, make_video, picture
+
+from legato.errors import DecodeError
+from legato.video.images import orient
+from legato.video.probe import probe
+from legato.video.read import ReadReport, read_frames, read_times
+
+UNEVEN = (0, 1001, 1500, 9000, 9001, 20_000, 20_500, 31_000, 40_000, 40_001, 41_000, 50_000)
+
+
+def times(path, **kwargs):
+    return [frame.time for frame in read_frames(path, **kwargs)]
+
+
+@pytest.mark.parametrize("pts", [STEADY, UNEVEN, tuple(t + 7007 for t in STEADY)])
+def test_times_are_read_exactly_as_written(tmp_path, pts):
+    path = make_video(tmp_path / "a.nut", pts=pts, options={"bf": "0"})
+    assert times(path) == [t * TICK for t in pts]
+    assert list(read_times(path)) == times(path)
+
+
+def test_the_rate_is_a_fraction(tmp_path):
+    path = make_video(tmp_path / "a.mp4", pts=STEADY)
+    assert probe(path).frame_rate == Fraction(30_000, 1001)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format", "options"),
+    [
+        ("mp4", "libx264", "yuv420p", {"bf": "2"}),
+        ("mkv", "libx265", "yuv420p10le", {"x265-params": "log-level=none:open-gop=1:keyint=6"}),
+        ("webm", "libvpx-vp9", "yuv420p", {}),
+        ("ts", "libx264", "yuv420p", {"bf": "2"}),
+        ("avi", "mpeg4", "yuv420p", {"bf": "2"}),
+        ("gif", "gif", "rgb8", {}),
+    ],
+)
+def test_starting_later_gives_the_same_frames_as_starting_at_the_beginning(
+    tmp_path, suffix, codec, pixel_format, options
+):
+    base = {"avi": Fraction(1, 30), "gif": Fraction(1, 100)}.get(suffix, TICK)
+    steps = tuple(i * (3 if suffix == "gif" else 1) for i in range(24))
+    pts = steps if suffix in ("avi", "gif") else tuple(i * 1001 for i in range(24))
+    path = make_video(
+        tmp_path / f"a.{suffix}",
+        pts=pts,
+        time_base=base,
+        codec=codec,
+        pixel_format=pixel_format,
+        options=options,
+        gop=6,
+    )
+    everything = list(read_frames(path))
+    assert len(everything) == 24
+    for first in (0, 1, 5, 6, 7, 13, 17, 23):
+        late = list(read_frames(path, start_pts=everything[first].pts))
+        assert [f.pts for f in late] == [f.pts for f in everything[first:]]
+        assert all(
+            np.array_equal(a.pixels, b.pixels)
+            for a, b in zip(late, everything[first:], strict=True)
+        )
+
+
+def test_seeking_skips_most_of_the_decoding(tmp_path):
+    path = make_video(tmp_path / "a.mp4", pts=tuple(i * 1001 for i in range(60)), gop=5)
+    report = ReadReport()
+    late = read_frames(path, start_pts=50 * 1001, report=report)
+    assert next(late).pts == 50 * 1001
+    assert probe(path).seekable
+
+
+def test_interlaced_video_is_deinterlaced_frame_for_frame(tmp_path):
+    interlaced = 0x20000000 | 0x00040000  # AV_CODEC_FLAG_INTERLACED_ME, _DCT
+    path = make_video(
+        tmp_path / "a.mpg",
+        codec="mpeg2video",
+        pts=range(20),
+        time_base=Fraction(1, 25),
+        flags=interlaced,
+        options={"field_order": "tt", "top": "1"},
+    )
+    facts = probe(path)
+    if facts.interlaced == "progressive":
+        pytest.skip("this build's MPEG-2 encoder writes no interlaced flag")
+    woven = list(read_frames(path, facts=replace(facts, interlaced="progressive")))
+    frames = list(read_frames(path))
+    assert len(frames) == len(woven) == 20
+    assert [f.pts for f in frames] == [f.pts for f in woven]
+    assert "bwdif" in " ".join(facts.notices)
+    late = list(read_frames(path, start_pts=frames[11].pts))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(late, frames[11:], strict=True))
+
+
+def test_rotation_aspect_and_colour_tags_are_facts_and_pixels_stay_as_stored(tmp_path):
+    path = make_video(
+        tmp_path / "a.mp4", rotation=90, aspect=Fraction(4, 3), tags=(9, 9, 16, 1), size=(64, 32)
+    )
+    facts = probe(path)
+    assert (facts.width, facts.height, facts.rotation_deg) == (64, 32, 90)
+    assert facts.sample_aspect == Fraction(4, 3)
+    tags = facts.colour
+    assert (tags.matrix, tags.primaries, tags.transfer, tags.full_range) == (9, 9, 16, False)
+    assert next(read_frames(path)).pixels.shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "codec", "suffix", "depth"),
+    [
+        ("yuv420p", "libx264", "mp4", 8),
+        ("yuv422p10le", "prores_ks", "mov", 10),
+        ("gbrp12le", "ffv1", "mkv", 12),
+        ("gray", "ffv1", "mkv", 8),
+        ("gray10le", "ffv1", "mkv", 10),
+    ],
+)
+def test_depth_decides_the_dtype_and_values_span_the_whole_range(
+    tmp_path, pixel_format, codec, suffix, depth
+):
+    path = make_video(tmp_path / f"a.{suffix}", codec=codec, pixel_format=pixel_format)
+    frame = next(read_frames(path))
+    largest = 255 if depth == 8 else 65535
+    assert probe(path).bit_depth == depth
+    assert frame.pixels.dtype == (np.uint8 if depth == 8 else np.uint16)
+    if "gray" not in pixel_format:
+        error = np.abs(frame.pixels / largest - picture(0) / 255).mean()
+        assert error < 0.03
+    assert frame.pixels.max() > 0.8 * largest
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "suffix"),
+    [
+        ("libvpx-vp9", "yuva420p", "webm"),
+        ("prores_ks", "yuva444p10le", "mov"),
+        ("ffv1", "bgra", "mkv"),
+    ],
+)
+def test_opacity_is_read_apart(tmp_path, codec, pixel_format, suffix):
+    options = {"auto-alt-ref": "0"} if suffix == "webm" else {}
+    path = make_video(
+        tmp_path / f"a.{suffix}", codec=codec, pixel_format=pixel_format, options=options
+    )
+    frame = next(read_frames(path))
+    assert probe(path).has_alpha
+    largest = np.iinfo(frame.alpha.dtype).max
+    expected = picture(0, channels=4)[..., 3] / 255
+    assert np.abs(frame.alpha / largest - expected).mean() < 0.03
+
+
+def test_an_opaque_gif_has_no_opacity(tmp_path):
+    path = make_video(
+        tmp_path / "a.gif",
+        codec="gif",
+        pixel_format="rgb8",
+        pts=range(0, 30, 10),
+        time_base=Fraction(1, 100),
+    )
+    assert not probe(path).has_alpha
+
+
+def test_a_change_of_size_midway_is_scaled_to_the_first_and_counted(tmp_path):
+    first = make_video(tmp_path / "a.ts", pts=STEADY[:4])
+    second = make_video(tmp_path / "b.ts", pts=[t + 4 * 1001 for t in STEADY[:4]], size=(80, 60))
+    both = tmp_path / "c.ts"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    report = ReadReport()
+    frames = list(read_frames(both, report=report))
+    assert {f.pixels.shape for f in frames} == {(48, 64, 3)}
+    assert report.num_rescaled == 4
+    assert len(frames) == 8
+
+
+def damage(path, target, *, seed, num_bytes=60):
+    data = bytearray(path.read_bytes())
+    body = data.index(b"mdat") + 8
+    chooser = random.Random(seed)
+    for _ in range(num_bytes):
+        data[chooser.randrange(body + 600, len(data) - 2000)] = chooser.randrange(256)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_packets_cost_no_frame_and_are_counted(tmp_path, seed):
+    good = make_video(tmp_path / "a.mp4", pts=tuple(i * 1001 for i in range(30)), size=(128, 96))
+    bad = damage(good, tmp_path / "b.mp4", seed=seed)
+    report = ReadReport()
+    frames = list(read_frames(bad, report=report))
+    assert [f.pts for f in frames] == [i * 1001 for i in range(30)]
+    assert report.num_repeated == sum(f.repeated for f in frames)
+    again = list(read_frames(bad))
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(frames, again, strict=True))
+
+
+def test_a_lost_frame_is_replaced_by_the_last_good_one_and_said_so(tmp_path):
+    path = make_video(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0", options={"level": "1"})
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(video=0) if p.size]
+        payload = bytes(packets[4])
+    data = path.read_bytes()
+    path.write_bytes(data.replace(payload, b"\xff" * len(payload)))
+    report = ReadReport()
+    frames = list(read_frames(path, report=report))
+    assert len(frames) == len(STEADY)
+    if frames[4].repeated:
+        assert np.array_equal(frames[4].pixels, frames[3].pixels)
+        assert "could not be decoded" in report.notices(probe(path))[0]
+    else:
+        assert report.num_concealed or not np.array_equal(frames[4].pixels, picture(4))
+
+
+def test_a_truncated_tail_gives_what_can_be_decoded_and_counts_the_rest(tmp_path):
+    whole = make_video(
+        tmp_path / "a.mp4",
+        pts=tuple(i * 1001 for i in range(30)),
+        size=(128, 96),
+        codec="mjpeg",
+        pixel_format="yuvj420p",
+    )
+    with (
+        av.open(str(whole), "r") as source,
+        av.open(str(tmp_path / "b.mp4"), "w", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    data = (tmp_path / "b.mp4").read_bytes()
+    (tmp_path / "c.mp4").write_bytes(data[: len(data) * 2 // 3])
+    report = ReadReport()
+    frames = list(read_frames(tmp_path / "c.mp4", report=report))
+    assert 10 < len(frames) < 30
+    notices = report.notices(probe(tmp_path / "c.mp4"))
+    assert any(f"{30 - len(frames)} of the 30 frames" in n for n in notices)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=12))
+def test_any_flipped_bytes_end_in_frames_or_in_one_error(tmp_path, flips):
+    path = tmp_path / "fuzz.mp4"
+    if not path.exists():
+        make_video(path)
+        (tmp_path / "good").write_bytes(path.read_bytes())
+    data = bytearray((tmp_path / "good").read_bytes())
+    for place, value in flips:
+        data[int(place * (len(data) - 1))] = value
+    path.write_bytes(data)
+    try:
+        frames = list(read_frames(path))
+    except DecodeError:
+        return
+    assert all(a.pts < b.pts for a, b in zip(frames, frames[1:], strict=False))
+    assert len({f.pixels.shape for f in frames}) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "empty"),
+        (b"hello\n", "text"),
+        (bytes(range(256)) * 20, "no known"),
+        (b"\x00\x00\x00\x10ftypisom\x00\x00\x00\x00" + bytes(500), "moov"),
+    ],
+)
+def test_what_is_no_video_is_refused_in_one_line(tmp_path, content, why):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=why) as caught:
+        probe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_is_no_video_whatever_its_name(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("art\n" * 50)
+    with pytest.raises(DecodeError):
+        probe(path)
+
+
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
+    with pytest.raises(DecodeError, match="no such file"):
+        probe(tmp_path / "nothing.mp4")
+    with pytest.raises(DecodeError, match="no images"):
+        probe(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["100%d 'ü' $(x)[1].mp4", "-leading dash.bin", "concat:a|b.png"])
+def test_odd_names_and_wrong_suffixes_do_not_matter(tmp_path, name):
+    (tmp_path / name).write_bytes(make_video(tmp_path / "a.mp4").read_bytes())
+    assert len(times(tmp_path / name)) == len(STEADY)
+
+
+def write_image(path, index, *, size=(64, 48), channels=3, deep=False):
+    data = picture(index, size, channels=channels, deep=deep)
+    order = [2, 1, 0, 3][:channels]
+    path.write_bytes(cv2.imencode(path.suffix, data[..., order])[1].tobytes())
+
+
+def test_a_folder_is_read_in_natural_order_with_its_index_as_time(tmp_path):
+    for number in (0, 1, 2, 5, 10):
+        write_image(tmp_path / f"{number}.png", number)
+    (tmp_path / "notes.txt").write_text("not an image")
+    frames = list(read_frames(tmp_path))
+    assert [f.pts for f in frames] == [0, 1, 2, 3, 4]
+    assert all(
+        np.array_equal(f.pixels, picture(n)) for f, n in zip(frames, (0, 1, 2, 5, 10), strict=True)
+    )
+
+
+def test_an_unreadable_image_in_a_folder_is_replaced_and_counted(tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f"{number}.png", number)
+    (tmp_path / "2.png").write_bytes(b"\x89PNG broken")
+    report = ReadReport()
+    frames = list(read_frames(tmp_path, report=report))
+    assert [f.repeated for f in frames] == [False, False, True, False]
+    assert report.num_repeated == 1
+
+
+@pytest.mark.parametrize(("channels", "deep"), [(3, False), (4, False), (3, True), (4, True)])
+def test_a_png_is_read_exactly(tmp_path, channels, deep):
+    write_image(tmp_path / "a.png", 3, channels=channels, deep=deep)
+    (frame,) = read_frames(tmp_path / "a.png")
+    original = picture(3, channels=channels, deep=deep)
+    assert np.array_equal(frame.pixels, original[..., :3])
+    assert (frame.alpha is None) == (channels == 3)
+    if channels == 4:
+        assert np.array_equal(frame.alpha, original[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((1, 0, 0, 0, 1, 0, 0, 0, 1), lambda a: a),
+        ((-1, 0, 0, 0, 1, 0, 0, 0, 1), lambda a: a[:, ::-1]),
+        ((-1, 0, 0, 0, -1, 0, 0, 0, 1), lambda a: np.rot90(a, 2)),
+        ((0, 1, 0, -1, 0, 0, 0, 0, 1), lambda a: np.rot90(a, -1)),
+        ((0, -1, 0, 1, 0, 0, 0, 0, 1), lambda a: np.rot90(a, 1)),
+        ((0, 1, 0, 1, 0, 0, 0, 0, 1), lambda a: a.swapaxes(0, 1)),
+    ],
+)
+def test_a_display_matrix_turns_and_mirrors(matrix, expected):
+    image = picture(1, (6, 4))
+    assert np.array_equal(orient(image, matrix), expected(image))
