@@ -153,6 +153,21 @@ def test_old_names_of_an_autoencoders_attention_are_read(image_folder, tmp_path)
     assert all(torch.equal(ours[key], expected[key]) for key in expected)
 
 
+def test_a_half_precision_variant_of_diffusers_is_read(image_folder, tmp_path):
+    folder = shutil.copytree(image_folder, tmp_path / "fp16")
+    for path in list(folder.rglob("*.safetensors")):
+        path.rename(path.with_name(f"{path.stem}.fp16.safetensors"))
+    model = load(folder)
+    assert torch.equal(model.encode_prompt("a"), load(image_folder).encode_prompt("a"))
+
+
+def test_a_plain_folder_may_predict_noise(image_folder, tmp_path):
+    folder = shutil.copytree(image_folder, tmp_path / "eps")
+    path = folder / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps(SCHEDULER | {"prediction_type": "epsilon"}))
+    assert load(folder).schedule["prediction_type"] == "epsilon"
+
+
 def test_the_same_model_saved_twice_has_the_same_hashes(packed, tmp_path):
     again = tiny_upscaler_folder(tmp_path / "again")
     assert load(again).sha256 == load(packed).sha256

@@ -44,16 +44,23 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
     """
     root = find_folder(name_or_path)
     folder = ModelFolder(root)
-    manifest = folder.manifest or Manifest(
-        name=root.name, family="image", licence="unknown", defaults=PER_FRAME
-    )
-    if manifest.job != "upscale":
+    if folder.manifest is not None and folder.manifest.job != "upscale":
         raise ModelError(
-            f"model {name_or_path!r}", why=f"it is made to {manifest.job}", fix="use an upscaler"
+            f"model {name_or_path!r}",
+            why=f"it is made to {folder.manifest.job}",
+            fix="use an upscaler",
         )
     unet, autoencoder = load_unet(folder), load_autoencoder(folder)
     words = load_words(folder) if folder.has("words") else None
     schedule = folder.config("scheduler", "scheduler_config.json")
+    manifest = folder.manifest or Manifest(
+        name=root.name,
+        family="image",
+        licence="unknown",
+        scale=_latent_facts(autoencoder)[1],
+        prediction_type=schedule.get("prediction_type", "epsilon"),
+        defaults=PER_FRAME,
+    )
     low_res_schedule = folder.config("low_res_scheduler", "scheduler_config.json")
     _check(manifest, unet, autoencoder, schedule)
     ready_(unet, device, dtype)
@@ -179,11 +186,7 @@ def _check(
     autoencoder: TinyAutoencoder | TemporalDecoder,
     schedule: dict[str, Any],
 ) -> None:
-    if isinstance(autoencoder, TinyAutoencoder):
-        latent, scale = autoencoder.config.latent_channels, FACTOR
-    else:
-        config = autoencoder.spatial.config
-        latent, scale = config.latent_channels, 2 ** (len(config.block_out_channels) - 1)
+    latent, scale = _latent_facts(autoencoder)
     shape: Any = unet.spatial.config
     predicts = schedule.get("prediction_type", "epsilon")
     facts = (
@@ -205,6 +208,14 @@ def _check(
             why=f"noise levels go up to {manifest.defaults.max_noise_level}",
             fix="use a U-Net that was trained with noise levels as class labels",
         )
+
+
+def _latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, int]:
+    """Return (channels, pixels per cell each way) of the latents."""
+    if isinstance(autoencoder, TinyAutoencoder):
+        return autoencoder.config.latent_channels, FACTOR
+    config = autoencoder.spatial.config
+    return config.latent_channels, 2 ** (len(config.block_out_channels) - 1)
 
 
 def _decoder_dtype(

@@ -20,7 +20,7 @@ class ModelSpec:
     """Hub identifier, or where else its files come from."""
     licence: str
     mirrors: tuple[str, ...] = ()
-    """Other hub identifiers of the same files."""
+    """Other hub identifiers to try for the same files."""
     revision: str = "main"
     """Commit or branch at the hub."""
     sha256: str | None = None
@@ -45,10 +45,8 @@ SPECS: dict[str, ModelSpec] = {
     "sd-x4-upscaler": ModelSpec(
         job="upscale",
         source="stabilityai/stable-diffusion-x4-upscaler",
+        mirrors=("sd2-community/stable-diffusion-x4-upscaler",),
         licence="CreativeML Open RAIL++-M",
-    ),
-    "stream-diffvsr": ModelSpec(
-        job="upscale", source="Jamichsu/Stream-DiffVSR", licence="see the hub page"
     ),
 }
 

@@ -28,6 +28,7 @@ class ClipText:
     """
 
     def __init__(self, root: Path, device: torch.device, dtype: torch.dtype) -> None:
+        whole = root / "text_encoder" / "model.safetensors"
         try:
             self.tokenizer = CLIPTokenizer.from_pretrained(
                 root / "tokenizer", local_files_only=True
@@ -37,6 +38,7 @@ class ClipText:
                     root / "text_encoder",
                     local_files_only=True,
                     use_safetensors=True,
+                    variant=None if whole.is_file() else "fp16",
                     dtype=dtype,
                     output_loading_info=True,
                 )
