@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import cv2
@@ -264,7 +265,7 @@ def test_any_flipped_bytes_end_in_frames_or_in_one_error(tmp_path, flips):
         frames = list(read_frames(path))
     except DecodeError:
         return
-    assert all(a.pts < b.pts for a, b in zip(frames, frames[1:], strict=False))
+    assert all(a.pts < b.pts for a, b in pairwise(frames))
     assert len({f.pixels.shape for f in frames}) == 1
 
 

@@ -12,7 +12,7 @@ from legato.video.read import read_frames
 from legato.video.streams import join
 from legato.video.write import VideoWriter
 
-TICK = Fraction(1, 30_000)
+TICK, RATE = Fraction(1, 30_000), Fraction(30_000, 1001)
 STEADY = tuple(i * 1001 for i in range(12))
 
 

@@ -103,7 +103,7 @@ def codec_name(stream: Stream) -> str:
     if stream.type == "attachment":
         return str(stream.metadata.get("mimetype", "file"))
     if stream.codec_context is None:
-        return str(stream.name or "unknown")
+        return str(getattr(stream, "name", None) or "unknown")
     return str(stream.codec_context.codec.canonical_name)
 
 
