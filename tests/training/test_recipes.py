@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed(folder):
     target = folder / "packed" / "data.pack"
-    pack([folder], target, PackOptions(clips_per_source=6, max_mb=20))
+    pack([folder], target, PackOptions(clips_per_source=6, max_mb=20.0))
     return target
 
 
@@ -82,13 +82,13 @@ def test_every_stage_runs_resumes_and_exports_a_model_that_loads(folder, tmp_pat
     small = {
         name: replace(
             recipe,
-            trainer=replace(recipe.trainer, steps=2, batch_size=1, log_every=1),
+            trainer=replace(recipe.trainer, steps=2, log_every=1),
             batch=replace(recipe.batch, batch_size=1, size=64, frames=min(recipe.batch.frames, 3)),
         )
         for name, recipe in recipes.embedded().items()
     }
     monkeypatch.setattr(recipes, "embedded", lambda: small)
-    options = recipes.TrainOptions(data=(folder,), out=tmp_path / "run", max_mb=20)
+    options = recipes.TrainOptions(data=(folder,), out=tmp_path / "run", max_mb=20.0)
     lines = []
     model = recipes.train_embedded(options, log=lines.append)
     assert [line for line in lines if line.startswith("stage")] == [f"stage {s}" for s in small]

@@ -67,18 +67,16 @@ class StageRecipe:
 def embedded() -> dict[StageName, StageRecipe]:
     """Return the stages of `embedded-x4`, in order."""
     image = BatchOptions(batch_size=8, frames=1, size=128)
-    clips = BatchOptions(batch_size=2, frames=6, size=128, flow=True)
+    clips = BatchOptions(batch_size=2, frames=5, size=128, flow=True)
     return {
         "autoencoder": StageRecipe(
             trainer=TrainerOptions(steps=1600, learning_rate=6e-4), batch=image
         ),
-        "image": StageRecipe(trainer=TrainerOptions(steps=6500, learning_rate=5e-4), batch=image),
+        "image": StageRecipe(trainer=TrainerOptions(steps=5000, learning_rate=5e-4), batch=image),
         "temporal": StageRecipe(
-            trainer=TrainerOptions(steps=6000, learning_rate=3e-4, batch_size=2), batch=clips
+            trainer=TrainerOptions(steps=2600, learning_rate=3e-4), batch=clips
         ),
-        "decoder": StageRecipe(
-            trainer=TrainerOptions(steps=2000, learning_rate=1e-4, batch_size=2), batch=clips
-        ),
+        "decoder": StageRecipe(trainer=TrainerOptions(steps=400, learning_rate=1e-4), batch=clips),
     }
 
 

@@ -1,11 +1,13 @@
 """The stages of the embedded upscaler: autoencoder, image U-Net, temporal layers, decoder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from numpy import ndarray
 from torch import Tensor, nn
 
 from legato.diffusion.schedule import Schedule
@@ -50,7 +52,7 @@ class EmbeddedUpscaler(nn.Module):
 class StageOptions:
     """What a stage of the upscaler weighs."""
 
-    first_step_share: float = 0.5
+    first_step_share: float = 0.6
     """Share of steps at the timestep of the 1-step schedule."""
     v_share: float = 0.12
     """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
@@ -58,7 +60,7 @@ class StageOptions:
     """Weight of the L1 distance of x_0 to the encoder's latents."""
     warping_weight: float = 20.0
     """Weight of the squared warping error; clips only."""
-    clean_level_share: float = 0.4
+    clean_level_share: float = 0.6
     """Share of clips whose small copy gets the least noise; others up to `max_level`."""
     max_level: int = 250
     """Largest noise level of the small copy."""
@@ -127,7 +129,7 @@ class UpscaleTask:
         trained: dict[StageName, list[nn.Module]] = {
             "autoencoder": [],
             "image": [system.unet.spatial, system.words, decoder],
-            "temporal": [system.unet.temporal, decoder],
+            "temporal": [system.unet, system.words, decoder],
             "decoder": [decoder],
         }
         for part in trained[stage]:
@@ -217,10 +219,9 @@ def latent_scale(system: EmbeddedUpscaler, batches: list[Batch]) -> float:
 
 
 def _measured(
-    upscale: object, held_back: list[Batch], pixel_loss: PixelLoss
+    upscale: Callable[[Batch], Tensor], held_back: list[Batch], pixel_loss: PixelLoss
 ) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
     """Compare results with the truth and with bicubic; the grid shows input, result, truth."""
-    assert callable(upscale)
     rows: list[Tensor] = []
     values: dict[str, list[float]] = {
         k: [] for k in ("psnr", "gain", "lpips", "lattice", "warping")
@@ -230,9 +231,10 @@ def _measured(
         clip = upscale(batch).float().cpu().clamp(-1, 1)
         result = _flat(clip)
         bicubic = nn.functional.interpolate(low_res, scale_factor=4, mode="bicubic").clamp(-1, 1)
-        values["psnr"].append(psnr(result, truth))
-        values["gain"].append(values["psnr"][-1] - psnr(bicubic, truth))
-        values["lattice"].append(lattice_energy(result) / max(1.0, lattice_energy(truth)))
+        stored, true, enlarged = (_as_stored(x) for x in (result, truth, bicubic))
+        values["psnr"].append(psnr(stored, true))
+        values["gain"].append(values["psnr"][-1] - psnr(enlarged, true))
+        values["lattice"].append(lattice_energy(stored) / max(1.0, lattice_energy(true)))
         if pixel_loss.distance is not None:
             values["lpips"].append(pixel_loss.distance(result, truth).mean().item())
         if "flow" in batch:
@@ -243,6 +245,11 @@ def _measured(
         rows.append(torch.cat([bicubic[0], result[0], truth[0]], dim=2))
     figures = {k: sum(v) / len(v) for k, v in values.items() if v}
     return figures, torch.cat(rows[:8], dim=1)
+
+
+def _as_stored(frames: Float[Tensor, "T 3 H W"]) -> UInt8[ndarray, "T H W 3"]:
+    eight_bit = ((frames.cpu() + 1) * 127.5).round().byte()
+    return eight_bit.permute(0, 2, 3, 1).numpy()
 
 
 def _flat(clip: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B*T C H W"]:

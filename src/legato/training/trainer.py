@@ -42,8 +42,6 @@ class TrainerOptions:
     """Optimizer steps of the whole stage."""
     learning_rate: float = 4e-4
     """Peak rate of AdamW; 200 steps of warm-up, cosine to 2% over the second half."""
-    batch_size: int = 8
-    """Clips per step."""
     ema_decay: float = 0.999
     """Decay of the averaged weights."""
     clip_norm: float = 1.0
