@@ -60,14 +60,17 @@ class RotaryPositions(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch T d"]) -> Float[Tensor, "*batch T d"]:
         """Return queries or keys turned according to their frame's index."""
-        width, num_frames = self.width, x.shape[-2]
+        width, (num_frames, channels) = self.width, x.shape[-2:]
         pairs = torch.arange(0, width, 2, dtype=torch.float32, device=x.device)
-        theta = PERIOD ** (-pairs / width)
-        angles = torch.arange(num_frames, dtype=torch.float32, device=x.device)[:, None] * theta
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        even, odd = x[..., 0:width:2], x[..., 1:width:2]
-        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
-        return torch.cat([turned.flatten(-2), x[..., width:]], dim=-1)
+        angles = torch.arange(num_frames, dtype=torch.float32, device=x.device)[:, None]
+        angles = (angles * PERIOD ** (-pairs / width)).repeat_interleave(2, dim=1)
+        cos, sin = angles.cos(), angles.sin()
+        sin[:, 0::2] *= -1
+        still = (0, channels - width)
+        cos, sin = F.pad(cos, still, value=1.0).to(x.dtype), F.pad(sin, still).to(x.dtype)
+        across = torch.arange(channels, device=x.device)
+        across[:width] = across[:width] ^ 1  # the other channel of the pair
+        return torch.addcmul(x * cos, x[..., across], sin)
 
 
 class RelativePositionBias(nn.Module):

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from legato.errors import ModelError
-from legato.models.temporal_conv import norm_frames
+from legato.models.temporal_conv import add_, norm_frames
 
 BLOCK_ARGUMENTS = (
     "attention_mask",
@@ -163,8 +163,7 @@ class SiteHook:
     def added(self, x: Tensor, context: ClipContext, second: Tensor | None) -> Tensor:
         """Return x plus the layer's difference; `second` is its time embedding or text."""
         layer = self.owner.temporal[self.key]
-        sum_: Tensor = x + layer(x, context.num_frames, second)
-        return sum_
+        return add_(layer(x, context.num_frames, second), x)
 
 
 class ResnetPost(SiteHook):
@@ -200,7 +199,7 @@ class ConvPost(SiteHook):
             return None
         layer = self.owner.temporal[self.key]
         delta: Tensor = layer(output, context.num_frames, context.low_res)
-        return output + delta * context.condition_weight
+        return add_(delta * context.condition_weight, output)
 
 
 class AttentionPre(SiteHook):

@@ -56,13 +56,14 @@ class TimeAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "BT P C"], num_frames: int) -> Float[Tensor, "BT P C"]:
         """Return softmax(q k' / sqrt(d) + bias) v, projected, for every position on its own."""
-        order = "(b t) p (n d) -> (b p) n t d"
-        q, k, v = (
-            rearrange(project(x), order, t=num_frames, n=self.num_heads)
-            for project in (self.to_q, self.to_k, self.to_v)
-        )
+        weight = torch.cat((self.to_q.weight, self.to_k.weight, self.to_v.weight))
+        order = "(b t) p (three n d) -> three (b p) n t d"
+        qkv = rearrange(F.linear(x, weight), order, three=3, n=self.num_heads, t=num_frames)
         if self.rotary is not None:
-            q, k = self.rotary(q), self.rotary(k)
+            qk, v = self.rotary(qkv[:2]), qkv[2]
+            q, k = qk.unbind()
+        else:
+            q, k, v = qkv.unbind()
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(num_frames, q))
         positions = x.shape[1]
         out: Tensor = self.to_out[0](rearrange(mixed, "(b p) n t d -> (b t) p (n d)", p=positions))

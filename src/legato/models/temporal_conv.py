@@ -42,11 +42,15 @@ class TimeConv(nn.Conv3d):
     def __init__(self, in_channels: int, out_channels: int, size: int = 3) -> None:
         super().__init__(in_channels, out_channels, (size, 1, 1), padding=(size // 2, 0, 0))
 
-    def forward(self, input: Float[Tensor, "B C T P"]) -> Float[Tensor, "B D T P"]:
-        """Convolve along T with zeros beyond the clip."""
-        return F.conv2d(
-            input, self.weight.squeeze(-1), self.bias, padding=(self.kernel_size[0] // 2, 0)
-        )
+    def forward(
+        self, input: Float[Tensor, "B C T P"], scale: Tensor | None = None
+    ) -> Float[Tensor, "B D T P"]:
+        """Convolve along T with zeros beyond the clip, times a scale if one is given."""
+        weight, bias = self.weight.squeeze(-1), self.bias
+        if scale is not None:
+            scale = scale.to(weight.dtype)
+            weight, bias = weight * scale, None if bias is None else bias * scale
+        return F.conv2d(input, weight, bias, padding=(self.kernel_size[0] // 2, 0))
 
 
 class TimeMixer(nn.Module):
@@ -63,6 +67,10 @@ class TimeMixer(nn.Module):
         count = num_frames if mode == "per_frame" else 1
         self.mix_factor = nn.Parameter(torch.full((count,), initial))
 
+    def weight(self) -> Float[Tensor, "n"]:
+        """Return 1 - alpha, float32."""
+        return torch.sigmoid(-self.mix_factor.float())
+
     def forward(
         self, delta: Float[Tensor, "BT *rest"], num_frames: int
     ) -> Float[Tensor, "BT *rest"]:
@@ -71,7 +79,7 @@ class TimeMixer(nn.Module):
         Raises:
             InputError: alphas per frame were trained for another number of frames.
         """
-        weight = torch.sigmoid(-self.mix_factor.float())
+        weight = self.weight()
         if self.mode == "per_frame":
             if num_frames != len(weight):
                 raise InputError(
@@ -113,7 +121,7 @@ class TemporalConv(nn.Module):
         self.time_emb_proj = nn.Linear(time_embedding, channels) if time_embedding else None
         self.norm2 = nn.GroupNorm(groups, channels, eps=1e-6)
         self.conv2 = TimeConv(channels, channels, sizes[1])
-        self.time_mixer = mixer
+        self.time_mixer: TimeMixer | None = mixer
         zero_(self.conv2)
 
     def forward(
@@ -123,16 +131,16 @@ class TemporalConv(nn.Module):
         temb: Float[Tensor, "BT E"] | None = None,
     ) -> Float[Tensor, "BT C H W"]:
         """Return what is added to x."""
-        clip = as_clip(x, num_frames)
-        hidden = self.conv1(F.silu(norm_clip(self.norm1, clip)))
+        hidden = self.conv1(silu_(norm_clip(self.norm1, as_clip(x, num_frames))))
         if self.time_emb_proj is not None and temb is not None:
             shift = self.time_emb_proj(F.silu(temb))
-            hidden = hidden + rearrange(shift, "(b t) c -> b c t 1", t=num_frames)
-        hidden = self.conv2(F.silu(self.norm2(hidden)))
-        delta = as_frames(hidden, *x.shape[-2:]).to(x.dtype)
-        if self.time_mixer is not None:
-            delta = self.time_mixer(delta, num_frames)
-        return delta
+            hidden = add_(hidden, rearrange(shift, "(b t) c -> b c t 1", t=num_frames))
+        hidden = silu_(norm_clip(self.norm2, hidden))
+        mixer = self.time_mixer
+        if mixer is not None and mixer.mode == "scalar":  # cheaper on the weights
+            return as_frames(self.conv2(hidden, mixer.weight()), *x.shape[-2:]).to(x.dtype)
+        delta = as_frames(self.conv2(hidden), *x.shape[-2:]).to(x.dtype)
+        return delta if mixer is None else mixer(delta, num_frames)
 
 
 class ClipResBlock(nn.Module):
@@ -161,10 +169,10 @@ class ClipResBlock(nn.Module):
         temb: Float[Tensor, "BT E"] | None = None,
     ) -> Float[Tensor, "BT D H W"]:
         """Return x plus its residual."""
-        hidden = self.conv1(F.silu(norm_frames(self.norm1, x, num_frames)))
+        hidden = self.conv1(silu_(norm_frames(self.norm1, x, num_frames)))
         if self.time_emb_proj is not None and temb is not None:
             hidden = hidden + self.time_emb_proj(F.silu(temb))[:, :, None, None]
-        hidden = self.conv2(F.silu(norm_frames(self.norm2, hidden, num_frames)))
+        hidden = self.conv2(silu_(norm_frames(self.norm2, hidden, num_frames)))
         out: Tensor = (x if self.conv_shortcut is None else self.conv_shortcut(x)) + hidden
         return out
 
@@ -189,7 +197,7 @@ def convolve_volume(
     norm: nn.GroupNorm, conv: nn.Conv3d, x: Float[Tensor, "BT C H W"], num_frames: int
 ) -> Float[Tensor, "BT D H W"]:
     """Return Conv(SiLU(GN(x))) of clips."""
-    clip = F.silu(norm_precisely(norm, x, num_frames))
+    clip = silu_(norm_precisely(norm, x, num_frames))
     out: Tensor = conv(rearrange(clip, "b c t (h w) -> b c t h w", h=x.shape[-2]))
     return rearrange(out, "b c t h w -> (b t) c h w")
 
@@ -247,6 +255,18 @@ def norm_frames(
 ) -> Float[Tensor, "BT C H W"]:
     """Do as `norm_precisely`, but return frames."""
     return as_frames(norm_precisely(norm, x, num_frames), x.shape[-2], x.shape[-1])
+
+
+def silu_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return SiLU(x), in place where no gradient is asked for."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def add_(x: Float[Tensor, "*shape"], y: Tensor) -> Float[Tensor, "*shape"]:
+    """Return y + x, into x where no gradient is asked for and that keeps y's memory layout."""
+    if torch.is_grad_enabled() or (y.shape == x.shape and y.stride() != x.stride()):
+        return y + x
+    return x.add_(y)
 
 
 def num_groups(channels: int, most: int = 32) -> int:
