@@ -136,4 +136,5 @@ class WordEncoder(nn.Module):
                 fix=f"use some of: {', '.join(self.vocabulary)}",
             )
         words = list(dict.fromkeys(MEANING.get(word, word) for word in asked))
-        return self(self.tokens(words)[None].to(self.embedding.weight.device))
+        embedded: Tensor = self(self.tokens(words)[None].to(self.embedding.weight.device))
+        return embedded

@@ -69,7 +69,8 @@ class TemporalResidual(nn.Module):
         """Return x plus the residual; N counts whole clips of `num_frames`."""
         rows = x.shape[-2]
         clip = rearrange(F.silu(x), "(b t) c h w -> b c t (h w)", t=num_frames)
-        return x + rearrange(self.conv(clip), "b c t (h w) -> (b t) c h w", h=rows)
+        moved: Tensor = rearrange(self.conv(clip), "b c t (h w) -> (b t) c h w", h=rows)
+        return x + moved
 
 
 class TinyEncoder(nn.Module):
@@ -159,8 +160,9 @@ class TinyAutoencoder(nn.Module):
     def encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
         """Return scaled latents of frames in [-1, 1]; H and W multiples of 4."""
         latents = self.encoder(rearrange(frames, "b t c h w -> (b t) c h w"))
-        latents = latents * self.config.scaling_factor
-        return rearrange(latents, "(b t) c h w -> b t c h w", b=frames.shape[0])
+        scaled = latents * self.config.scaling_factor
+        clip: Tensor = rearrange(scaled, "(b t) c h w -> b t c h w", b=frames.shape[0])
+        return clip
 
     def decode(
         self,
@@ -176,4 +178,5 @@ class TinyAutoencoder(nn.Module):
             rearrange(low_res, "b t c h w -> (b t) c h w"),
             num_frames=num_frames if temporal else None,
         )
-        return rearrange(frames, "(b t) c h w -> b t c h w", b=batch)
+        clip: Tensor = rearrange(frames, "(b t) c h w -> b t c h w", b=batch)
+        return clip

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -70,9 +71,9 @@ def pack(folders: list[Path], target: Path, options: PackOptions) -> int:
         for source in sources:
             spent = file.tell()
             for clip in _crops(source, options.clips_per_source, rng):
-                entry = {"source": source.stem, "words": words.get(source.name, []), "frames": []}
-                entry["frames"] = [_write_jpeg(file, frame, options.quality) for frame in clip]
-                index.append(entry)
+                spans = [_write_jpeg(file, frame, options.quality) for frame in clip]
+                shown = words.get(source.name, [])
+                index.append({"source": source.stem, "words": shown, "frames": spans})
                 if file.tell() - spent > budget:
                     break
         start = file.tell()
@@ -180,12 +181,13 @@ def _detailed_crop(frames: list[ndarray], rng: np.random.Generator) -> Clip:
         (int(rng.integers(0, rows - side + 1)), int(rng.integers(0, cols - side + 1)))
         for _ in range(3)
     ]
-    top, left = max(places, key=lambda place: _detail(frames[0], *place, side))
+    top, left = max(places, key=lambda place: _detail(frames[0], place, side))
     clip = [frame[top : top + side, left : left + side] for frame in frames]
     return np.stack([cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_AREA) for f in clip])
 
 
-def _detail(frame: ndarray, top: int, left: int, side: int) -> float:
+def _detail(frame: ndarray, place: tuple[int, int], side: int) -> float:
+    top, left = place
     gray = cv2.cvtColor(frame[top : top + side, left : left + side], cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(gray, cv2.CV_32F).var() ** 0.5)
 
@@ -219,7 +221,7 @@ def _pan_and_zoom(picture: ndarray, rng: np.random.Generator) -> Clip:
     return np.stack(clip)
 
 
-def _write_jpeg(file: object, frame: ndarray, quality: int) -> tuple[int, int]:
+def _write_jpeg(file: BinaryIO, frame: ndarray, quality: int) -> tuple[int, int]:
     flags = [
         cv2.IMWRITE_JPEG_QUALITY,
         quality,
@@ -227,6 +229,6 @@ def _write_jpeg(file: object, frame: ndarray, quality: int) -> tuple[int, int]:
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), flags)
-    at = file.tell()  # type: ignore[attr-defined]
-    file.write(data.tobytes())  # type: ignore[attr-defined]
+    at = file.tell()
+    file.write(data.tobytes())
     return at, data.size

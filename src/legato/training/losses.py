@@ -76,8 +76,9 @@ def spectral_distance(
 
     The floor lies above the grain of the truth, which would come back as a regular weave.
     """
-    spectra = [(torch.fft.rfft2(x, norm="ortho").abs() + 0.05).log() for x in (frames, truth)]
-    return (spectra[0] - spectra[1]).abs().mean()
+    log_spectra = [(torch.fft.rfft2(x, norm="ortho").abs() + 0.05).log() for x in (frames, truth)]
+    distance: Tensor = (log_spectra[0] - log_spectra[1]).abs().mean()
+    return distance
 
 
 def lattice_excess(

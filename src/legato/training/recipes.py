@@ -109,7 +109,7 @@ def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:
     unet = UNet2DConditionModel(**UNET)
     autoencoder = TinyAutoencoder(TinyAutoencoderConfig())
     for image_model in (unet, autoencoder):
-        image_model.to(memory_format=torch.channels_last)
+        image_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     unet_in_time = inflate(unet, "video_ldm", **TEMPORAL)
     return EmbeddedUpscaler(unet_in_time, autoencoder, WordEncoder(TEXT_WIDTH), schedule)
 

@@ -24,8 +24,9 @@ Log = Callable[[str], None]
 class Task(Protocol):
     """What a stage of training computes."""
 
-    module: nn.Module
-    """Holds everything that is saved; trained is what requires gradients."""
+    @property
+    def module(self) -> nn.Module:
+        """Holds everything that is saved; trained is what requires gradients."""
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of a batch and figures for the log."""
