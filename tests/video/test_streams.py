@@ -36,7 +36,10 @@ def test_everything_a_container_can_hold_is_kept(tmp_path, rich, suffix):
     report = upscale(rich, target)
     assert verify(rich, target, scale=Fraction(2)).differences == ()
     assert [kind for kind, _ in kinds(target)][:3] == ["video", "audio", "subtitle"]
-    assert {language for _, language in kinds(target)} >= {"eng", "deu"}
+    assert {language for _, language in kinds(target)} >= {
+        "eng",
+        "ger" if suffix == ".mov" else "deu",
+    }
     with av.open(str(target)) as container:
         assert container.metadata["title"] == "A title"
         chapters = container.chapters()
@@ -138,7 +141,8 @@ def test_a_range_cuts_every_stream_and_starts_at_zero(tmp_path, rich, suffix):
         one = first.duration * first.time_base
         assert 0 <= first.pts * first.time_base <= one
         assert abs((last.pts + last.duration) * last.time_base - (end - kept[0])) <= one
-        assert len(container.chapters()) == 2
+        (chapter,) = container.chapters()
+        assert chapter["metadata"]["title"] == "Chapter 1"
 
 
 def test_opacity_survives_in_webm(tmp_path):

@@ -92,6 +92,12 @@ def is_cover_art(stream: Stream) -> bool:
     return stream.type == "video" and bool(stream.disposition & cover)
 
 
+def is_chapter_track(stream: Stream) -> bool:
+    """Tell whether a stream is only MP4's way to store chapters, which are read apart."""
+    is_text = stream.type == "data" and codec_name(stream) == "bin_data"
+    return is_text and bool(stream.container.chapters())
+
+
 def holds_alpha(stream: VideoStream) -> bool:
     """Tell whether a WebM or Matroska stream keeps opacity beside its pictures."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}

@@ -14,6 +14,13 @@ from legato.video.colour import ColourConverter, declared_tags, tags_of
 from legato.video.container import choose_stream, open_container
 from legato.video.frame import Alpha, Pixels
 
+ONE = 1 << 16
+TURNS = {  # degrees counter-clockwise: display matrix
+    90: (0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),
+    180: (-ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30),
+    270: (0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30),
+}
+
 
 def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
     """Return an image as RGB and opacity, upright: a camera's turn is applied, as viewers do.
@@ -37,9 +44,12 @@ def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """Return the nine numbers that say how a decoded picture is to be turned, or None."""
-    for data in cast(Any, frame.side_data):
-        if data.type.name == "DISPLAYMATRIX":
-            return tuple(int(v) for v in np.frombuffer(bytes(data), np.int32))
+    try:
+        for data in cast(Any, frame.side_data):
+            if data.type.name == "DISPLAYMATRIX":
+                return tuple(int(v) for v in np.frombuffer(bytes(data), np.int32))
+    except ValueError:  # a kind of side data (EXIF) that PyAV does not know hides the others
+        return TURNS.get(frame.rotation % 360)
     return None
 
 

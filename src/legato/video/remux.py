@@ -42,6 +42,14 @@ MP4_TAGS = {"title", "artist", "album", "comment", "genre", "date", "copyright",
     "keywords",
     "location",
 }
+MOV_LANGUAGES = {"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice"} | {
+    "fre": "fra",
+    "zho": "chi",
+    "fas": "per",
+    "ron": "rum",
+    "slk": "slo",
+    "ces": "cze",
+}  # QuickTime's own codes, as FFmpeg's table spells them
 MP4_FAMILY = (".mp4", ".m4v", ".mov")
 STARTS_AT_0 = (".gif", ".avi")  # they hold no start time
 
@@ -161,6 +169,9 @@ class Joiner:
                 continue
             route = self._route(output, stream, track)
             route.stream.metadata.update(_kept_tags(stream.metadata))
+            language = stream.metadata.get("language", "")
+            if self.suffix == ".mov" and language in MOV_LANGUAGES:
+                route.stream.metadata["language"] = MOV_LANGUAGES[language]
             route.stream.disposition = stream.disposition
             routes[stream.index] = route
         return routes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector
 
-COLUMNS = 96  # small enough to average noise away
+COLUMNS = 32  # small enough to average noise away
 NEIGHBOURS = 2  # frames before and after a change that it must stand out from
 SHORTEST_SHOT = 5  # frames
 RETURNED = 0.5  # a change that is undone by more than half was a flash
