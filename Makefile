@@ -10,7 +10,7 @@ demo: .venv/.installed  ## upscale the demo clip and put it beside its input
 	@mkdir -p demo/out
 	$(BIN)/legato upscale demo/clip.mp4 demo/out/clip_x4.mp4 --restart
 	$(BIN)/legato verify demo/clip.mp4 demo/out/clip_x4.mp4
-	$(BIN)/legato compare demo/clip.mp4 demo/out/clip_x4.mp4 --target demo/out/compare.mp4
+	$(BIN)/legato compare demo/clip.mp4 demo/out/clip_x4.mp4 demo/out/compare.mp4
 	@echo
 	@echo "Look at demo/out/clip_x4.mp4, and at demo/out/compare.mp4 for before and after side by side."
 
