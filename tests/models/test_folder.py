@@ -168,6 +168,10 @@ def test_a_plain_folder_may_predict_noise(image_folder, tmp_path):
     assert load(folder).schedule["prediction_type"] == "epsilon"
 
 
+def test_everyone_may_read_a_saved_model(packed):
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in packed.rglob("*"))
+
+
 def test_the_same_model_saved_twice_has_the_same_hashes(packed, tmp_path):
     again = tiny_upscaler_folder(tmp_path / "again")
     assert load(again).sha256 == load(packed).sha256

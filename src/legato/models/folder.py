@@ -247,6 +247,7 @@ class FolderWriter:
             self.root / part / WEIGHTS,
             metadata={"format": "pt"},
         )
+        (self.root / part / WEIGHTS).chmod(0o644)  # safetensors keeps it to its owner
 
     def copy(self, source: Path, part: str) -> None:
         """Copy the files of a part as they are."""
