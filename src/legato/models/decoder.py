@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from legato.errors import InputError
 from legato.models.families import NormStats
+from legato.models.hooks import ClipContext
 from legato.models.inflate import Inflated
 from legato.models.positions import zero_
-from legato.models.sites import ClipContext, Site, find_sites
+from legato.models.sites import Site, find_sites
 from legato.models.temporal_conv import (
     ClipResBlock,
     TemporalConv,

@@ -17,15 +17,8 @@ from torch import Tensor, nn
 
 from legato.errors import ModelError
 from legato.models.families import FAMILIES, NormStats, options_from
-from legato.models.sites import (
-    CheckpointInContext,
-    ClipContext,
-    Site,
-    attach,
-    attach_clip_norms,
-    find_sites,
-    fingerprint,
-)
+from legato.models.hooks import CheckpointInContext, ClipContext, attach, attach_clip_norms
+from legato.models.sites import Site, find_sites, fingerprint
 
 FORMAT_VERSION = 1
 
