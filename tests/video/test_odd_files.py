@@ -110,7 +110,9 @@ def test_the_table_names_every_file(odd):
     assert found == READABLE.keys() | REFUSED.keys()
 
 
-@pytest.mark.parametrize("name", READABLE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in READABLE]
+)
 def test_reading(odd, name):
     expected, path = READABLE[name], odd / name
     facts, report = probe(path), ReadReport()
@@ -149,6 +151,7 @@ def test_upscaling_conserves_everything(odd, tmp_path, name, suffix):
     assert {p.name for p in tmp_path.iterdir()} == {target.name, f"{target.name}_work"}
 
 
+@pytest.mark.slow
 def test_hlg_tags_and_ten_bits_pass_through(odd, tmp_path):
     source = odd / "53_real_hlg10.mp4"
     upscale(source, tmp_path / "out.mp4", end=Fraction(1, 20))

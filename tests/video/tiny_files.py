@@ -31,10 +31,11 @@ def picture(index, size=(64, 48), *, channels=3, deep=False):
 
 def make_video(path, *, pts=STEADY, time_base=TICK, size=(64, 48), **kwargs):
     """Write a file with PyAV alone: `codec`, `pixel_format`, `options`, `with_others`, `rotation`,
-    `aspect`, `flags` (set on the encoder), `tags` (matrix, primaries, transfer, range)."""
+    `aspect`, `flags` (set on the encoder), `container_options`, `tags` (matrix, primaries, transfer, range)."""
     codec = kwargs.get("codec", "libx264")
     pixel_format = kwargs.get("pixel_format", "yuv420p")
-    with av.open(str(path), "w") as container:
+    muxing = kwargs.get("container_options", {})
+    with av.open(str(path), "w", container_options=muxing) as container:
         stream = container.add_stream(
             codec,
             rate=Fraction(30_000, 1001),

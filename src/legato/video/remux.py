@@ -20,6 +20,7 @@ from legato.video.clock import round_times
 from legato.video.codecs import FORMATS, encoder_rate, muxer_options
 from legato.video.container import holds_alpha, open_container
 from legato.video.decode import nominal_ticks
+from legato.video.matroska_aspect import set_sample_aspect
 from legato.video.probe import VideoFacts
 from legato.video.segments import first_pts, segment_packets
 from legato.video.tracks import NO_ROTATION, Track, plan_tracks
@@ -119,6 +120,16 @@ class Joiner:
             output.start_encoding()
             for _, _, packet in heapq.merge(self._video_packets(video), others):
                 output.mux_one(packet)
+            size = (video.width, video.height)
+        self._set_aspect(size)
+
+    def _set_aspect(self, size: tuple[int, int]) -> None:
+        """Add the sample aspect where the muxer cannot be told."""
+        aspect = self.facts.sample_aspect
+        if self.suffix not in (".mkv", ".webm") or aspect == 1:
+            return
+        if not set_sample_aspect(self.temporary, aspect, size=size):
+            self.notices.append(f"{self.suffix}: the sample aspect {aspect} could not be kept")
 
     def _open(self, original: InputContainer | None) -> OutputContainer:
         options = muxer_options(self.facts.time_base)
@@ -130,6 +141,7 @@ class Joiner:
             options["movflags"] = flags
         elif self.suffix in (".mkv", ".webm"):
             options["avoid_negative_ts"] = "disabled"  # else a sound's lead-in moves the video
+            options["write_crc32"] = "0"  # the header is amended below
         elif self.suffix == ".ts":
             options["mpegts_copyts"] = "1"
         muxer = FORMATS[self.suffix][0]
