@@ -30,8 +30,12 @@ def picture(index, size=(64, 48), *, channels=3, deep=False):
 
 
 def make_video(path, *, pts=STEADY, time_base=TICK, size=(64, 48), **kwargs):
-    """Write a file with PyAV alone: `codec`, `pixel_format`, `options`, `with_others`, `rotation`,
-    `aspect`, `flags` (set on the encoder), `container_options`, `tags` (matrix, primaries, transfer, range)."""
+    """Write a file with PyAV alone.
+
+    Further settings: `codec`, `pixel_format`, `options`, `container_options`, `with_others`,
+    `rotation`, `aspect`, `gop`, `flags` (of the encoder), `tags` (matrix, primaries, transfer,
+    range).
+    """
     codec = kwargs.get("codec", "libx264")
     pixel_format = kwargs.get("pixel_format", "yuv420p")
     muxing = kwargs.get("container_options", {})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 SEGMENT, SEEK_HEAD, VOID, INFO, TRACKS = 0x18538067, 0x114D9B74, 0xEC, 0x1549A966, 0x1654AE6B
 TRACK_ENTRY, VIDEO, SEEK, SEEK_ID, SEEK_POSITION = 0xAE, 0xE0, 0x4DBB, 0x53AB, 0x53AC
-CHECKSUM = 0xBF
+CHECKSUM, DISPLAY_UNIT = 0xBF, 0x54B2
 DISPLAY_WIDTH, DISPLAY_HEIGHT = b"\x54\xb0", b"\x54\xba"
 HEADER_BYTES = 1 << 20
 
@@ -80,6 +80,9 @@ def _insert(header: bytearray, new: bytes) -> bytearray:
         raise KeyError(VOID)
     entry = next(e for e in _elements(header, tracks.body, tracks.end) if e.id == TRACK_ENTRY)
     video = next(e for e in _elements(header, entry.body, entry.end) if e.id == VIDEO)
+    for unit in _elements(header, video.body, video.end):
+        if unit.id == DISPLAY_UNIT:  # written as "unknown" (4); 0 says pixels
+            header[unit.body : unit.end] = bytes(unit.size)
     for parent in (video, entry, tracks):
         _set_size(header, parent, parent.size + len(new))
     _set_size(header, void, void.size - len(new))
