@@ -233,11 +233,11 @@ def drop_many_keys(folder):
     reseal(folder)
 
 
-def edit_json(name, **changes):
+def edit_json(path_in_folder, **changes):
     def edit(folder):
-        path = folder / name
+        path = folder / path_in_folder
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-        if name != "legato.json":
+        if path_in_folder != "legato.json":
             reseal(folder)
 
     return edit
@@ -269,6 +269,10 @@ DAMAGES = {
     "a foreign family": (edit_json("temporal/config.json", family="other"), "other"),
     "a newer format": (edit_json("legato.json", format_version=99), "99"),
     "an unknown field": (edit_json("legato.json", colour="red"), "colour"),
+    "a number for a name": (edit_json("legato.json", name=3), "name=3"),
+    "hashes in a list": (edit_json("legato.json", sha256=[]), r"sha256=\[\]"),
+    "a hash that is a number": (edit_json("legato.json", sha256={"a": 1}), "a=1"),
+    "settings in words": (edit_json("legato.json", defaults={"steps": "few"}), "steps='few'"),
     "another job": (edit_json("legato.json", job="generate"), "generate"),
     "another scale": (edit_json("legato.json", scale=8), "scale is 4"),
     "another prediction": (edit_json("legato.json", prediction_type="epsilon"), "epsilon"),

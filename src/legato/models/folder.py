@@ -94,11 +94,28 @@ class Manifest:
                 fix="use a model and a legato that were made for each other",
             )
         given = {key: value for key, value in values.items() if key != "format_version"}
+        sample = cls(name="", family="", licence="")
         try:
-            defaults = UpscalerDefaults(window=given.pop("window"), **given.pop("defaults"))
-            return cls(**given, defaults=defaults)
-        except (KeyError, TypeError) as error:
+            defaults = {"window": given.pop("window"), **given.pop("defaults")}
+            _same_kinds(given, sample)
+            _same_kinds(given["sha256"], dict.fromkeys(given["sha256"], ""))
+            _same_kinds(defaults, sample.defaults)
+            return cls(**given, defaults=UpscalerDefaults(**defaults))
+        except (AttributeError, KeyError, TypeError) as error:
             raise ModelError(f"{MANIFEST} is not understood", why=f"{error}", fix=REFILL) from error
+
+
+def _same_kinds(given: Mapping[str, object], sample: object) -> None:
+    """Compare the kinds of values with a sample's; whole numbers pass for any."""
+    kinds = sample if isinstance(sample, dict) else vars(sample)
+    for name, value in given.items():
+        wanted = type(kinds[name])
+        if not isinstance(value, wanted) and not (wanted is float and type(value) is int):
+            raise ModelError(
+                f"{MANIFEST} has {name}={value!r}",
+                why=f"it must be of the kind {wanted.__name__}",
+                fix=REFILL,
+            )
 
 
 class ModelFolder:
