@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 FACTOR = 4
 """Pixels per latent cell along one axis."""
+TAIL_FRAMES = 4
+"""Frames that are enlarged at a time at inference: the tail looks at one frame, and is large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +128,25 @@ class ConditionalTinyDecoder(nn.Module):
         num_frames: int | None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Return pixels; `num_frames` None switches the temporal convolutions off."""
-        condition = self.condition_block(self.condition_in(low_res))
-        scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
-        x = (self.conv_in(latents) + condition) * (1 + scale) + shift
+        x = self._fuse(latents, low_res)
         for block, temporal in zip_longest(self.blocks, self.temporal):
             x = block(x)
             if temporal is not None and num_frames is not None:
                 x = temporal(x, num_frames)
+        few = len(x) if torch.is_grad_enabled() else TAIL_FRAMES
+        pieces = zip(x.split(few), low_res.split(few), strict=True)
+        return torch.cat([self._enlarge(piece, of_input) for piece, of_input in pieces])
+
+    def _fuse(
+        self, latents: Float[Tensor, "N C h w"], low_res: Float[Tensor, "N 3 h w"]
+    ) -> Float[Tensor, "N W h w"]:
+        condition = self.condition_block(self.condition_in(low_res))
+        scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
+        return (self.conv_in(latents) + condition) * (1 + scale) + shift
+
+    def _enlarge(
+        self, x: Float[Tensor, "N W h w"], low_res: Float[Tensor, "N 3 h w"]
+    ) -> Float[Tensor, "N 3 H W"]:
         x = F.pixel_shuffle(self.grow(F.silu(x)), 2)
         x = F.pixel_shuffle(self.conv_out(F.silu(self.tail(F.silu(x)))), 2)
         skip = F.interpolate(low_res.float(), scale_factor=FACTOR, mode="bicubic")

@@ -16,6 +16,9 @@ from legato.pipelines.fidelity import back_project
 CELLS_PER_CHUNK = 1 << 20
 """Latent cells that are decoded at a time, context included: 18 frames of 320 x 180."""
 
+FINISHED = 2
+"""Frames that are finished at a time: at full size every copy of a frame counts."""
+
 BLACK, NOT_BLACK = -0.96, -0.8  # 2% and 10% of the range from -1 to 1
 
 
@@ -130,9 +133,9 @@ def finished_chunks(
                 why="some frames are not numbers, or black where the input is not",
                 fix="use --dtype float32, or another model",
             )
-        finished = finish(frames, small).cpu()
+        for few, of_input in zip(frames.split(FINISHED), small.split(FINISHED), strict=True):
+            yield finish(few, of_input).cpu()
         on_chunk()
-        yield finished
 
 
 def is_broken(frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]) -> bool:
