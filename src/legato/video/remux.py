@@ -179,6 +179,9 @@ class Joiner:
                 attached: Any = stream
                 output.add_attachment(attached.name, attached.mimetype, attached.data)
                 continue
+            if track.stream.is_cover_art and self.suffix == ".mkv":
+                self._attach_cover(output, track)
+                continue
             route = self._route(output, stream, track)
             route.stream.metadata.update(_kept_tags(stream.metadata))
             language = stream.metadata.get("language", "")
@@ -187,6 +190,16 @@ class Joiner:
             route.stream.disposition = stream.disposition
             routes[stream.index] = route
         return routes
+
+    def _attach_cover(self, output: OutputContainer, track: Track) -> None:
+        """Add cover art as Matroska has it: an attached image."""
+        suffix = {"mjpeg": "jpg"}.get(track.codec, track.codec)
+        with open_container(self.facts.path) as original:
+            for packet in original.demux(original.streams[track.stream.index]):
+                if packet.size:
+                    kind = f"image/{'jpeg' if suffix == 'jpg' else suffix}"
+                    output.add_attachment(f"cover.{suffix}", kind, bytes(packet))
+                    return
 
     def _route(self, output: OutputContainer, stream: Stream, track: Track) -> _Route:
         is_text = track.stream.type == "subtitle"

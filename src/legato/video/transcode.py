@@ -6,14 +6,16 @@ from fractions import Fraction
 from typing import Any
 
 import av.error
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.codec import Codec
 from av.container import OutputContainer
 from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import SubtitleSet
 
 AUDIO_BIT_RATE = 96_000  # per channel: transparent for AAC, Opus and MP3
-OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+USUAL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 MILLISECOND = Fraction(1, 1000)
 ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
@@ -32,15 +34,17 @@ class AudioTranscoder:
 
     def __init__(self, source: AudioStream, container: OutputContainer, codec: str) -> None:
         self.source = source
-        rate = source.rate
-        if codec == "libopus" and rate not in OPUS_RATES:
-            rate = 48_000
+        rate, layout = supported_rate(codec, source.rate), supported_layout(codec, source)
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, AudioStream)
         self.stream: AudioStream = stream
-        self.stream.codec_context.layout = source.layout.name
+        self.stream.codec_context.layout = layout
         if codec != "flac":
-            self.stream.codec_context.bit_rate = AUDIO_BIT_RATE * source.layout.nb_channels
+            channels = self.stream.codec_context.layout.nb_channels
+            self.stream.codec_context.bit_rate = AUDIO_BIT_RATE * channels
+        self.resampler = AudioResampler(
+            format=self.stream.codec_context.format, layout=layout, rate=rate
+        )
 
     def packets(self, packet: Any) -> Iterator[Any]:  # noqa: ANN401
         """Yield the coded packets that a packet gives; None at the end of the stream."""
@@ -49,9 +53,29 @@ class AudioTranscoder:
         except av.error.FFmpegError:
             frames = []  # a damaged packet of sound: the encoder's times show the gap
         for frame in frames:
-            yield from self.stream.encode(frame)
+            for resampled in self.resampler.resample(frame):
+                yield from self.stream.encode(resampled)
         if packet is None:
+            for resampled in self.resampler.resample(None):
+                yield from self.stream.encode(resampled)
             yield from self.stream.encode(None)
+
+
+def supported_rate(codec: str, rate: int) -> int:
+    """Return a sample rate that the encoder takes: the source's, or 48 kHz."""
+    rates = Codec(codec, "w").audio_rates
+    return rate if not rates or rate in rates else 48_000
+
+
+def supported_layout(codec: str, source: AudioStream) -> str:
+    """Return a channel layout that the encoder takes: the source's, or the usual one for as many.
+
+    MP3 holds two channels at most; more are mixed down.
+    """
+    channels = min(source.layout.nb_channels, 2 if codec == "libmp3lame" else 8)
+    usual = USUAL_LAYOUTS[channels - 1]
+    named = source.layout.name in USUAL_LAYOUTS
+    return source.layout.name if named and channels == source.layout.nb_channels else usual
 
 
 class SubtitleTranscoder:

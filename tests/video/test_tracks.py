@@ -1,0 +1,131 @@
+"""Streams that a container holds only in another form, or not at all."""
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from tiny_files import STEADY, TICK, make_video, picture, upscale
+
+from legato.video.conservation import verify
+from legato.video.probe import probe
+from legato.video.tracks import plan_tracks
+
+
+def with_sound(path, codec, *, pts=STEADY, start=0):
+    """A video and one second or less of sound in the given codec."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30, width=64, height=48)
+        video.time_base = video.codec_context.time_base = TICK
+        sound = container.add_stream(codec, rate=48_000)
+        sound.codec_context.layout = "stereo"
+        for index, time in enumerate(pts):
+            frame = av.VideoFrame.from_ndarray(picture(index), "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = time, TICK
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        tone = (np.sin(np.arange(19_200) / 20) * 8000).astype(np.int16)
+        for begin in range(0, len(tone), 960):
+            block = tone[begin : begin + 960].repeat(2)[None]
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="stereo")
+            frame.sample_rate, frame.pts = 48_000, begin + start
+            frame.time_base = Fraction(1, 48_000)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    return path
+
+
+def heard(path):
+    """The sound of a file as mono samples, and the time of the first."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=48_000)
+        blocks = [b.to_ndarray()[0] for f in frames for b in resampler.resample(f)]
+        return np.concatenate(blocks), frames[0].pts * frames[0].time_base
+
+
+@pytest.mark.parametrize(
+    ("source_suffix", "codec", "target_suffix", "action"),
+    [
+        (".mkv", "pcm_s16le", ".mp4", "transcode"),
+        (".mkv", "libopus", ".mp4", "copy"),
+        (".mkv", "aac", ".mp4", "copy"),
+        (".mp4", "aac", ".mkv", "copy"),
+        (".mp4", "aac", ".webm", "transcode"),
+        (".mkv", "pcm_s16le", ".mov", "copy"),
+        (".mkv", "flac", ".avi", "transcode"),
+        (".ts", "libmp3lame", ".ts", "copy"),
+    ],
+)
+def test_sound_is_copied_or_coded_anew_and_stays_in_step(
+    tmp_path, source_suffix, codec, target_suffix, action
+):
+    source = with_sound(tmp_path / f"a{source_suffix}", codec)
+    target = tmp_path / f"out{target_suffix}"
+    (track,) = plan_tracks(probe(source), target)
+    assert track.action == action
+    report = upscale(source, target)
+    assert verify(source, target, scale=Fraction(2)).differences == ()
+    assert bool(report.transcoded) == (action == "transcode")
+    before, first_before = heard(source)
+    after, first_after = heard(target)
+    count = min(len(before), len(after), 12_000) - 4800
+    shift = round((first_after - first_before) * 48_000)
+    lags = range(-1300, 1301)
+    middle = before[2400 : 2400 + count]
+    similar = [
+        float(middle @ after[2400 + lag : 2400 + lag + count]) if 2400 + lag >= 0 else -1.0
+        for lag in lags
+        if len(after[2400 + lag : 2400 + lag + count]) == count
+    ]
+    best = max(similar)
+    assert best > 0.5 * float(middle @ middle)
+    assert abs(shift) <= 2400
+    assert abs(len(after) - len(before)) <= 4800
+
+
+def test_sound_that_starts_later_than_the_picture_still_does(tmp_path):
+    source = with_sound(tmp_path / "a.mkv", "flac", start=9600)
+    upscale(source, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        packet = next(p for p in container.demux(audio=0) if p.size)
+        assert float(packet.pts * packet.time_base) == pytest.approx(0.2, abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_cover_art_is_kept_and_not_taken_for_the_video(tmp_path, suffix):
+    source = tmp_path / "a.mp4"
+    art = cv2.imencode(".png", picture(3, (400, 400)))[1].tobytes()
+    plain = make_video(tmp_path / "plain.mp4")
+    with av.open(str(plain)) as original, av.open(str(source), "w") as container:
+        video = container.add_stream_from_template(original.streams.video[0], opaque=True)
+        cover = container.add_mux_stream("png", width=400, height=400)
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in original.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                container.mux(packet)
+        packet = av.Packet(art)
+        packet.stream, packet.pts, packet.dts = cover, 0, 0
+        packet.time_base = Fraction(1, 1000)
+        packet.is_keyframe = True
+        container.mux(packet)
+    facts = probe(source)
+    assert (facts.width, facts.height) == (64, 48)
+    assert [s.is_cover_art for s in facts.streams] == [False, True]
+    upscale(source, tmp_path / f"out{suffix}")
+    made = probe(tmp_path / f"out{suffix}")
+    assert (made.width, made.height) == (128, 96)
+    assert any(s.is_cover_art or s.type == "attachment" for s in made.streams)
+    assert verify(source, tmp_path / f"out{suffix}").kept
+
+
+def test_what_cannot_be_held_is_named(tmp_path):
+    source = make_video(tmp_path / "a.mkv", with_others=True)
+    report = upscale(source, tmp_path / "frames")
+    assert len(report.dropped) == 3
+    assert all("cannot hold it" in notice for notice in report.notices)
+    result = verify(source, tmp_path / "frames")
+    assert result.kept
+    assert len(result.notices) == 3
