@@ -139,13 +139,13 @@ class ConditionalTinyDecoder(nn.Module):
 
     def _fuse(
         self, latents: Float[Tensor, "N C h w"], low_res: Float[Tensor, "N 3 h w"]
-    ) -> Float[Tensor, "N W h w"]:
+    ) -> Float[Tensor, "N D h w"]:
         condition = self.condition_block(self.condition_in(low_res))
         scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
         return (self.conv_in(latents) + condition) * (1 + scale) + shift
 
     def _enlarge(
-        self, x: Float[Tensor, "N W h w"], low_res: Float[Tensor, "N 3 h w"]
+        self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
     ) -> Float[Tensor, "N 3 H W"]:
         x = F.pixel_shuffle(self.grow(F.silu(x)), 2)
         x = F.pixel_shuffle(self.conv_out(F.silu(self.tail(F.silu(x)))), 2)
