@@ -30,7 +30,7 @@ class BatchOptions:
     """Frames per clip, 1 to 8."""
     size: int = 128
     """Rows and columns of the clean crops, at most 192."""
-    second_order_share: float = 0.25
+    second_order_share: float = 0.15
     """Share of clips with the full RealBasicVSR degradation; the others get the fast one."""
     word_dropout: float = 0.15
     """Share of clips whose words are dropped, for guidance."""

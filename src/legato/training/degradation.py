@@ -49,6 +49,13 @@ WIDE = Severity(
 )
 """Ranges of `fast`: the levels of the measurements lie inside."""
 
+ALIKE_SHARE = 0.75
+"""Share of `fast` clips whose kinds of damage are about equally bad, as they are in most videos; a
+network that cannot count on it sharpens every smooth picture."""
+
+SPREAD = 0.2
+"""How far a kind of damage strays from the clip's own level, as a share of its range."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondOrder:
@@ -161,13 +168,39 @@ def second_order(
 
 
 def fast(clip: UInt8[ndarray, "T H W 3"], rng: np.random.Generator) -> UInt8[ndarray, "T h w 3"]:
-    """Degrade and reduce a clip by four in one round, within `WIDE`.
+    """Degrade and reduce a clip by four in one round, within `WIDE`; mostly all kinds alike.
 
     Args:
         clip: RGB, at least one frame of 4 x 4 pixels.
         rng: the only source of randomness.
     """
-    return degrade(clip, WIDE, rng)
+    severity = _alike(float(rng.random())) if rng.random() < ALIKE_SHARE else WIDE
+    return degrade(clip, severity, rng)
+
+
+def _alike(level: float) -> Severity:
+    """Return the part of `WIDE` around a level from 0, the mildest, to 1."""
+    low, high = max(0.0, level - SPREAD), min(1.0, level + SPREAD)
+
+    def part(bounds: tuple[float, float], *, worst_first: bool = False) -> tuple[float, float]:
+        ends = (1 - high, 1 - low) if worst_first else (low, high)
+        first, last = (bounds[0] + end * (bounds[1] - bounds[0]) for end in ends)
+        return first, last
+
+    def whole(bounds: tuple[float, float]) -> tuple[int, int]:
+        return round(bounds[0]), round(bounds[1])
+
+    assert WIDE.jpeg_quality is not None
+    assert WIDE.crf is not None
+    return replace(
+        WIDE,
+        blur_sigma_px=part(WIDE.blur_sigma_px),
+        noise_sigma=part(WIDE.noise_sigma),
+        jpeg_quality=whole(part(WIDE.jpeg_quality, worst_first=True)),
+        jpeg_probability=min(1.0, 0.2 + level),
+        crf=whole(part(WIDE.crf)),
+        crf_probability=0.95,
+    )
 
 
 def mixed(

@@ -58,7 +58,7 @@ class StageOptions:
     """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
     latent_weight: float = 0.1
     """Weight of the L1 distance of x_0 to the encoder's latents."""
-    warping_weight: float = 20.0
+    warping_weight: float = 50.0
     """Weight of the squared warping error; clips only."""
     clean_level_share: float = 0.6
     """Share of clips whose small copy gets the least noise; others up to `max_level`."""
