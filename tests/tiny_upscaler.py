@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from legato.models.inflate import VideoModel, inflate
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from legato.models.tiny_stream import TinyDecoderStream
 
 SCHEDULE = {
     "beta_schedule": "scaled_linear",
@@ -40,6 +41,7 @@ class TinyUpscaler:
     autoencoder: TinyAutoencoder
     scale: int = 4
     has_encoder: bool = True
+    streams: bool = True
     schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     defaults: TinyDefaults = TinyDefaults()
@@ -51,6 +53,9 @@ class TinyUpscaler:
     def encode_prompt(self, prompt):
         generator = torch.Generator().manual_seed(len(prompt))
         return torch.randn(1, 5, TEXT_WIDTH, generator=generator)
+
+    def open_stream(self):
+        return TinyDecoderStream(self.autoencoder.decoder) if self.streams else None
 
     def decode(self, latents, low_res, *, temporal=True):
         return self.autoencoder.decode(latents, low_res, temporal=temporal)

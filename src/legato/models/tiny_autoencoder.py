@@ -128,21 +128,28 @@ class ConditionalTinyDecoder(nn.Module):
         num_frames: int | None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Return pixels; `num_frames` None switches the temporal convolutions off."""
-        x = self._fuse(latents, low_res)
+        x = self.fuse(latents, low_res)
         for block, temporal in zip_longest(self.blocks, self.temporal):
             x = block(x)
             if temporal is not None and num_frames is not None:
                 x = temporal(x, num_frames)
-        few = len(x) if torch.is_grad_enabled() else TAIL_FRAMES
-        pieces = zip(x.split(few), low_res.split(few), strict=True)
-        return torch.cat([self._enlarge(piece, of_input) for piece, of_input in pieces])
+        return self.enlarge(x, low_res)
 
-    def _fuse(
+    def fuse(
         self, latents: Float[Tensor, "N C h w"], low_res: Float[Tensor, "N 3 h w"]
     ) -> Float[Tensor, "N D h w"]:
+        """Return the features before the blocks: latents, conditioned on the clip."""
         condition = self.condition_block(self.condition_in(low_res))
         scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
         return (self.conv_in(latents) + condition) * (1 + scale) + shift
+
+    def enlarge(
+        self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
+    ) -> Float[Tensor, "N 3 H W"]:
+        """Return pixels of the features after the blocks; without gradients a few at a time."""
+        few = len(x) if torch.is_grad_enabled() else TAIL_FRAMES
+        pieces = zip(x.split(few), low_res.split(few), strict=True)
+        return torch.cat([self._enlarge(piece, of_input) for piece, of_input in pieces])
 
     def _enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]

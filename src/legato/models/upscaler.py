@@ -14,6 +14,7 @@ from legato.models.inflate import VideoModel
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 from legato.models.tiny_autoencoder import TinyAutoencoder
+from legato.models.tiny_stream import TinyDecoderStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,12 @@ class UpscalerModel:
         dtype = self.autoencoder.dtype
         with nullcontext() if temporal else self.autoencoder.disabled():
             return self.autoencoder.decode(latents.to(dtype), low_res.to(dtype))
+
+    def open_stream(self) -> TinyDecoderStream | None:
+        """Return a decoder of one clip piece by piece; None: this model decodes whole clips only."""
+        if isinstance(self.autoencoder, TinyAutoencoder):
+            return TinyDecoderStream(self.autoencoder.decoder)
+        return None
 
     @torch.no_grad()
     def _encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:

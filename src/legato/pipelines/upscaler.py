@@ -21,6 +21,21 @@ class VideoNetwork(Network, Protocol):
 
 
 @runtime_checkable
+class DecoderStream(Protocol):
+    """Decodes one clip piece by piece."""
+
+    def __call__(
+        self,
+        latents: Float[Tensor, "T C h w"],
+        low_res: Float[Tensor, "T 3 h w"],
+        *,
+        is_last: bool,
+    ) -> Float[Tensor, "t 3 H W"]:
+        """Return the frames that are complete; with the last piece all that remain."""
+        ...
+
+
+@runtime_checkable
 class Upscaler(Protocol):
     """An upscaling model, loaded; `legato.models.load.UpscalerModel` is one."""
 
@@ -66,4 +81,8 @@ class Upscaler(Protocol):
         temporal: bool = True,
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return frames, about [-1, 1]; without `temporal` each on its own."""
+        ...
+
+    def open_stream(self) -> DecoderStream | None:
+        """Return a decoder of one clip piece by piece; None where there is none."""
         ...

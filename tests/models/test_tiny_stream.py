@@ -1,0 +1,49 @@
+"""Decoding piece by piece gives what decoding the whole clip gives."""
+
+import pytest
+import torch
+
+from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from legato.models.tiny_stream import TinyDecoderStream
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    config = TinyAutoencoderConfig(
+        width=32, num_blocks=3, num_temporal=2, tail_width=8, encoder_width=8, encoder_blocks=1
+    )
+    model = TinyAutoencoder(config).eval().requires_grad_(False)
+    for temporal in model.decoder.temporal:
+        temporal.conv.weight.data.normal_(std=0.1)
+        temporal.conv.bias.data.normal_(std=0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "pieces", [(7,), (3, 4), (1, 1, 1, 1, 1, 1, 1), (2, 1, 4), (1, 6), (6, 1)], ids=str
+)
+def test_pieces_give_the_whole_clip(autoencoder, pieces):
+    latents, low_res = torch.randn(7, 4, 5, 6), torch.rand(7, 3, 5, 6) * 2 - 1
+    whole = autoencoder.decode(latents[None], low_res[None])[0]
+    stream, out, start = TinyDecoderStream(autoencoder.decoder), [], 0
+    for size in pieces:
+        own = slice(start, start + size)
+        out.append(stream(latents[own], low_res[own], is_last=start + size == 7))
+        start += size
+    torch.testing.assert_close(torch.cat(out), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_one_frame_comes_out_at_once(autoencoder):
+    latents, low_res = torch.randn(1, 4, 5, 6), torch.rand(1, 3, 5, 6)
+    out = TinyDecoderStream(autoencoder.decoder)(latents, low_res, is_last=True)
+    whole = autoencoder.decode(latents[None], low_res[None])[0]
+    torch.testing.assert_close(out, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_output_lags_by_the_frames_it_looks_ahead(autoencoder):
+    stream = TinyDecoderStream(autoencoder.decoder)
+    counts = [
+        len(stream(torch.randn(1, 4, 5, 6), torch.rand(1, 3, 5, 6), is_last=k == 4))
+        for k in range(5)
+    ]
+    assert counts == [0, 0, 1, 1, 3]
