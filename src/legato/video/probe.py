@@ -37,7 +37,7 @@ from legato.video.images import display_matrix, orient
 STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
 FieldOrder = Literal["progressive", "top", "bottom"]
 FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
-SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut", "mpegts", "asf"}
+SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut"}  # indexed, one clock throughout
 UNSEEKABLE = {"gif", "apng"}
 FRAMES_INSPECTED = 5  # enough to see interlaced flags behind an unflagged first frame
 PACKETS_INSPECTED = 400
