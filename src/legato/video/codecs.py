@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from legato.errors import InputError
+from legato.video.hdr import encoder_parameters
 from legato.video.probe import VideoFacts
 
 CodecName = Literal["auto", "x264", "x265", "av1", "vp9", "prores", "ffv1", "png", "gif"]
@@ -215,6 +216,8 @@ def losses(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, int]) -
         found.append(f"{name} cannot hold opacity: use ffv1, prores, vp9 or a folder of PNG")
     if facts.bit_depth > 8 and codec.formats[1] in ("yuv420p", "bgr0"):
         found.append(f"{name} holds 8 of the {facts.bit_depth} bits here")
+    if facts.hdr is not None and not encoder_parameters(facts.hdr, name):
+        found.append(f"{name} cannot hold HDR10's static metadata: use x264, x265 or av1")
     if codec.odd_formats and (size[0] % 2 or size[1] % 2):
         found.append(f"odd size {size[0]}x{size[1]}: {name} written as 4:4:4, which keeps it exact")
     return found

@@ -32,6 +32,7 @@ from legato.video.container import (
     list_images,
     open_container,
 )
+from legato.video.hdr import StaticHdr, static_hdr
 from legato.video.images import display_matrix, orient
 
 STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
@@ -96,6 +97,8 @@ class VideoFacts:
     pixel_format: str
     images: tuple[Path, ...] = ()
     """The files of a folder of images, in natural order."""
+    hdr: StaticHdr | None = None
+    """HDR10's static metadata, carried to codecs that can hold it."""
     notices: tuple[str, ...] = ()
     """What a user should know: assumptions made and streams left aside."""
 
@@ -184,6 +187,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         container=container.format.name,
         codec=codec_name(stream),
         pixel_format=first.format.name,
+        hdr=static_hdr(first),
     )
     return replace(facts, notices=tuple(_notices(facts)))
 

@@ -29,10 +29,12 @@ from legato.video.codecs import (
 )
 from legato.video.colour import BT709, RGB, ColourConverter, ColourTags
 from legato.video.frame import Alpha, Pixels
+from legato.video.hdr import encoder_parameters
 from legato.video.images import encode_image
 from legato.video.probe import VideoFacts
 from legato.video.segments import SHIFT_KEY, SHIFT_PREFIX
 
+ENCODER_PARAMETERS = {"x264": "x264-params", "x265": "x265-params", "av1": "svtav1-params"}
 MKV_TICK = Fraction(1, 1000)
 
 
@@ -224,6 +226,11 @@ class _Encoder:
             options["crf"] = str(codec.crf if self.options.crf is None else self.options.crf)
         if name == "prores":
             options["profile"] = "4444" if self.pixel_format.startswith("yuva") else "hq"
+        written = encoder_parameters(self.facts.hdr, name)
+        if written:
+            key = ENCODER_PARAMETERS[name]
+            text = ":".join(f"{k}={v}" for k, v in written.items())
+            options[key] = f"{options[key]}:{text}" if key in options else text
         if name == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # else the encoder prints its settings
         return options
