@@ -1,6 +1,6 @@
 """Multiply-accumulates per output pixel, counted as executed in a real upscaling job.
 
-    python benchmarks/macs.py [CLIP] [--frames 64] [--size 320x180]
+    python benchmarks/macs.py [CLIP] [--frames 72]
 
 Window overlap, context between segments, temporal layers and decoder are all in it; so is what the
 job runs beforehand to measure its memory. Exit code 1: more than 120 kMAC.

@@ -1,6 +1,6 @@
 """Peak memory does not grow with a video's length.
 
-    python benchmarks/memory.py [--frames 60 600] [--size 320x180]
+    python benchmarks/memory.py [--frames 60 600]
 
 Each length is upscaled in a process of its own, whose peak resident memory the system reports.
 Exit code 1: the longer one needs over 1.1 times the memory, or over 2 GiB.

@@ -1,6 +1,6 @@
 """Killed at random moments and started again, a job gives the frames of an uninterrupted one.
 
-    python benchmarks/resume.py [--kills 10] [--frames 48] [--segment 8] [--seed 0]
+    python benchmarks/resume.py [--kills 10] [--frames 72] [--segment 4] [--seed 0]
 
 Each time the process is killed outright (SIGKILL) at a random moment of the time that a whole run
 takes, then the same command is given again. Exit code 1: a frame or a time differs.
@@ -72,8 +72,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clip", type=Path, default=DEMO)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--frames", type=int, default=48)
-    parser.add_argument("--segment", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=72)
+    parser.add_argument("--segment", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)

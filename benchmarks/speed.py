@@ -1,6 +1,6 @@
 """Frames per second end to end, 320x180 to 1280x720, against x4plus in the same run.
 
-    python benchmarks/speed.py [CLIP] [--frames 48] [--peer-frames 3]
+    python benchmarks/speed.py [CLIP] [--frames 96] [--peer-frames 3]
 
 Legato: reading, restoring, x264 and joining included, at default settings. x4plus: its network
 alone, already loaded. Run it on an idle machine. Exit code 1: less than ten times faster.

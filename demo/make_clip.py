@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 from skimage import data
@@ -27,6 +28,7 @@ FRAME_RATE = Fraction(24)
 FRAMES_PER_SHOT = 36
 SAMPLE_RATE_HZ = 44100
 TUNE = ((0, 4, 7), (12, 7), (9, 5), (7, 4), (5, 9, 12), (7, 11))  # semitones above A3
+COLOUR = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
 TARGET = Path(__file__).with_name("clip.mp4")
 
 
@@ -113,9 +115,12 @@ def write(target: Path, frames: UInt8[ndarray, "T h w 3"]) -> None:
         video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
         video.thread_count = 1
         video.options = {"crf": str(crf), "preset": "medium", "x264-params": "asm=0"}
+        video.codec_context.colorspace = COLOUR["dst_colorspace"]
+        video.codec_context.color_range = COLOUR["dst_color_range"]
         audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=64_000)
         for pixels in frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(video.encode(frame.reformat(format="yuv420p", **COLOUR)))
         container.mux(video.encode(None))
         for block in sound_frames(melody(float(len(frames) / FRAME_RATE))):
             container.mux(audio.encode(block))

@@ -15,7 +15,7 @@ from legato.video.read import read_frames
 ROOT = Path(__file__).parents[1]
 BEFORE, AFTER = ROOT / "demo" / "clip.mp4", ROOT / "demo" / "out" / "clip_x4.mp4"
 TARGET = ROOT / "docs" / "before_after.png"
-CROP_PX = (384, 400)  # rows, columns
+CROP_PX = (320, 400)  # rows, columns
 GAP_PX = 6
 
 

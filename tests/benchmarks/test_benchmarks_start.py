@@ -1,0 +1,50 @@
+"""The benchmarks are run by hand; here only that each starts, and the parts that can be wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if "argparse" in p.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_benchmark_explains_itself(script):
+    subprocess.run([sys.executable, script, "--help"], check=True, capture_output=True)
+
+
+def test_bicubic_keeps_a_constant_clip():
+    from peers import bicubic
+
+    large = bicubic(np.full((2, 5, 6, 3), 77, np.uint8))
+    assert large.shape == (2, 20, 24, 3)
+    assert (large == 77).all()
+
+
+def test_lossless_clips_come_back_bit_for_bit(tmp_path):
+    from clips import read_clip, write_lossless
+
+    clip = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3)).astype(np.uint8)
+    assert np.array_equal(read_clip(write_lossless(tmp_path / "c.mkv", clip)), clip)
+
+
+def test_crops_show_the_most_detailed_place(tmp_path):
+    from clips import save_crops
+
+    picture = np.zeros((128, 160, 3), np.uint8)
+    picture[90:120:2, 110:150] = 255
+    save_crops(tmp_path / "crops.png", {"a": picture, "b": picture // 2}, size_px=64)
+    saved = cv2.imread(str(tmp_path / "crops.png"))
+    assert saved.shape == (88, 128, 3)
+    assert saved[24:, :64].mean() > 25
+    assert np.abs(saved[24:, 64:].astype(int) - saved[24:, :64] // 2).max() <= 1
