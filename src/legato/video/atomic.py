@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from pathlib import Path
 import av.error
 
 from legato.errors import InputError, LegatoError, ResourceError
+
+LONGEST_NAME = 200  # bytes; file systems allow 255, and the temporary name is longer
 
 
 def temporary_beside(path: Path) -> Path:
@@ -25,9 +29,32 @@ def temporary_beside(path: Path) -> Path:
         raise InputError(
             f"{path}", why=f"the folder {folder} may not be written", fix="choose another folder"
         )
-    digest = f"{abs(hash(path.name)) % 16**8:08x}" if len(os.fsencode(path.name)) > 200 else ""
-    stem = digest or path.stem
+    stem = path.stem
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        stem = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    _remove_leftovers(folder, stem, path.suffix)
     return folder / f".{stem}.{os.getpid()}.part{path.suffix}"
+
+
+def _remove_leftovers(folder: Path, stem: str, suffix: str) -> None:
+    """Remove what a killed process of ours left under a temporary name of the same target."""
+    pattern = re.compile(rf"\.{re.escape(stem)}\.(\d+)\.part{re.escape(suffix)}")
+    for file in folder.iterdir():
+        match = pattern.fullmatch(file.name)
+        if match and not _is_running(int(match[1])):
+            remove(file)
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid() or os.name == "nt":  # Windows has no harmless signal to ask with
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to someone else
+        return True
+    return True
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -39,6 +39,7 @@ STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's im
 FieldOrder = Literal["progressive", "top", "bottom"]
 FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
 SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut"}  # indexed, one clock throughout
+STILL_BRANDS = {"avif", "heic", "heix", "mif1"}
 UNSEEKABLE = {"gif", "apng"}
 FRAMES_INSPECTED = 5  # enough to see interlaced flags behind an unflagged first frame
 PACKETS_INSPECTED = 400
@@ -154,7 +155,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     declared = declared_tags(context)
     frames = _first_frames(path, container, stream)
     first = frames[0]
-    is_image = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    is_image = _is_still(container)
     alpha = has_alpha(first.format.name) or holds_alpha(stream)
     if codec_name(stream) == "gif":
         alpha = any(_see_through(frame) for frame in frames)
@@ -190,6 +191,12 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         hdr=static_hdr(first),
     )
     return replace(facts, notices=tuple(_notices(facts)))
+
+
+def _is_still(container: InputContainer) -> bool:
+    """Tell whether a file is of a kind that holds one image."""
+    name, brand = container.format.name, container.metadata.get("major_brand", "")
+    return name.endswith("_pipe") or name == "image2" or brand in STILL_BRANDS
 
 
 def _first_frames(path: Path, container: InputContainer, stream: VideoStream) -> list[VideoFrame]:

@@ -1,0 +1,51 @@
+"""Files that are complete or absent."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from legato.errors import InputError
+from legato.video.atomic import put_in_place, temporary_beside
+
+
+def test_a_temporary_name_is_hidden_in_the_same_folder_and_of_the_same_kind(tmp_path):
+    name = temporary_beside(tmp_path / "out.mp4")
+    assert (name.parent, name.suffix) == (tmp_path, ".mp4")
+    assert name.name.startswith(".")
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "é" * 120])
+def test_the_longest_names_work(tmp_path, stem):
+    target = tmp_path / f"{stem}.mp4"
+    temporary = temporary_beside(target)
+    temporary.write_bytes(b"1")
+    put_in_place(temporary, target)
+    assert target.read_bytes() == b"1"
+
+
+def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    dead = tmp_path / f".out.{finished.pid}.part.mp4"
+    living = tmp_path / f".out.{os.getppid()}.part.mp4"
+    other = tmp_path / f".other.{finished.pid}.part.mp4"
+    for file in (dead, living, other):
+        file.write_bytes(b"1")
+    temporary_beside(tmp_path / "out.mp4")
+    assert (dead.exists(), living.exists(), other.exists()) == (False, True, True)
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").write_bytes(b"1")
+    put_in_place(tmp_path / "new", tmp_path / "old")
+    assert [p.name for p in (tmp_path / "old").iterdir()] == ["new.png"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        temporary_beside(tmp_path / "nowhere" / "out.mp4")
