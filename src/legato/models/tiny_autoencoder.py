@@ -126,9 +126,18 @@ class ConditionalTinyDecoder(nn.Module):
         low_res: Float[Tensor, "N 3 h w"],
         *,
         num_frames: int | None,
+        conditional: bool = True,
     ) -> Float[Tensor, "N 3 H W"]:
-        """Return pixels; `num_frames` None switches the temporal convolutions off."""
-        x = self.fuse(latents, low_res)
+        """Return pixels.
+
+        Args:
+            latents: scaled.
+            low_res: the clean small frames.
+            num_frames: frames per clip; None switches the temporal convolutions off.
+            conditional: False leaves only the bicubic skip of the small frames, so that in training
+                the latents have to carry the picture.
+        """
+        x = self.fuse(latents, low_res) if conditional else self.conv_in(latents)
         for block, temporal in zip_longest(self.blocks, self.temporal):
             x = block(x)
             if temporal is not None and num_frames is not None:
@@ -192,6 +201,7 @@ class TinyAutoencoder(nn.Module):
         low_res: Float[Tensor, "B T 3 h w"],
         *,
         temporal: bool = True,
+        conditional: bool = True,
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return frames, about [-1, 1], float32, of scaled latents and the clean small clip."""
         batch, num_frames = latents.shape[:2]
@@ -199,6 +209,7 @@ class TinyAutoencoder(nn.Module):
             rearrange(latents, "b t c h w -> (b t) c h w"),
             rearrange(low_res, "b t c h w -> (b t) c h w"),
             num_frames=num_frames if temporal else None,
+            conditional=conditional,
         )
         clip: Tensor = rearrange(frames, "(b t) c h w -> b t c h w", b=batch)
         return clip

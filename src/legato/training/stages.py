@@ -56,6 +56,9 @@ class StageOptions:
     """Share of steps at the timestep of the 1-step schedule."""
     v_share: float = 0.12
     """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
+    unconditional_share: float = 0.35
+    """Share of steps at which the decoder does without the small clip but for the bicubic skip:
+    otherwise it learns to do the U-Net's work alone."""
     latent_weight: float = 0.1
     """Weight of the L1 distance of x_0 to the encoder's latents."""
     warping_weight: float = 50.0
@@ -147,6 +150,8 @@ class UpscaleTask:
         noise = _normal(latents.shape, generator, latents.device)
         alpha, sigma = self.module.schedule.scales(timestep)
         noisy = alpha * latents + sigma * noise
+        if timestep == self.first:  # nothing of the latents is left: the network is shown the mean
+            noisy = torch.zeros_like(noisy)
         v = self.module.predict(
             noisy, self.noised(low_res, levels, generator), timestep, levels, batch["words"]
         ).float()
@@ -156,7 +161,10 @@ class UpscaleTask:
         if kind < self.options.v_share and self.stage != "decoder":
             loss = 0.25 * (v - (alpha * noise - sigma * latents)).square().mean()
             return loss, {"t": timestep, "latent": latent.item(), **nothing}
-        decoded = self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
+        conditional = torch.rand((), generator=generator).item() >= self.options.unconditional_share
+        decoded = self.module.autoencoder.decode(
+            x_0, low_res, temporal=self.temporal, conditional=conditional
+        )
         loss, parts = self.pixel_loss(_flat(decoded), _flat(frames), generator)
         loss = loss + latent
         figures = {"t": timestep, "latent": latent.item(), **nothing, **parts}
@@ -172,17 +180,16 @@ class UpscaleTask:
 
     @torch.no_grad()
     def upscale_once(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
-        """Return one-step results at the lowest noise level, from fixed noise."""
+        """Return one-step results at the lowest noise level."""
         low_res = unit_range(batch["low_res"])
         generator = torch.Generator().manual_seed(0)
         batch_size, frames, _, rows, cols = low_res.shape
         shape = torch.Size((batch_size, frames, 4, rows, cols))
-        noise = _normal(shape, generator, low_res.device)
+        blank = torch.zeros(shape, device=low_res.device)
         levels = torch.zeros(batch_size, dtype=torch.long, device=low_res.device)
         given = self.noised(low_res, levels, generator)
-        alpha, sigma = self.module.schedule.scales(self.first)
-        v = self.module.predict(noise, given, self.first, levels, batch["words"]).float()
-        x_0 = alpha * noise - sigma * v
+        _, sigma = self.module.schedule.scales(self.first)
+        x_0 = -sigma * self.module.predict(blank, given, self.first, levels, batch["words"]).float()
         return self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
 
     def noised(
