@@ -213,9 +213,12 @@ def test_tiles_agree_with_whole_frames_about_as_well_as_seeds_do_not():
     assert psnr(whole, tiled).mean() > psnr(whole, other).mean() + 3
 
 
-def test_frames_are_streamed_in_order(clip, monkeypatch):
-    monkeypatch.setattr("legato.pipelines.decode.CELLS_PER_CHUNK", 24 * 24 * 8)
-    core = restorer()
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("tile", [0, 16])
+def test_frames_are_decoded_in_pieces_in_order(clip, monkeypatch, streams, tile):
+    monkeypatch.setattr("legato.pipelines.decode.CELLS_PER_CHUNK", 24 * 24 * 6)
+    monkeypatch.setattr("legato.pipelines.decode.CELLS_PER_PIECE", 24 * 24 * 2)
+    core = restorer(replace(tiny_upscaler(), streams=streams), tile=tile)
     chunks, _ = core.stream(clip[:10], range(10), num_anchors=0, num_lookahead=0, state=None)
     pieces = [chunk.clone() for chunk in chunks]
     assert len(pieces) > 1
@@ -258,7 +261,10 @@ def test_broken_output_is_reported(clip, broken):
             return super().decode(latents, low_res, temporal=temporal) * broken
 
     with pytest.raises(BrokenOutputError, match="float32"):
-        restore(restorer(Broken(unet=model.unet, autoencoder=model.autoencoder)), clip[:2])
+        restore(
+            restorer(Broken(unet=model.unet, autoencoder=model.autoencoder, streams=False)),
+            clip[:2],
+        )
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class UpscalerModel:
             return self.autoencoder.decode(latents.to(dtype), low_res.to(dtype))
 
     def open_stream(self) -> TinyDecoderStream | None:
-        """Return a decoder of one clip piece by piece; None: this model decodes whole clips only."""
+        """Return a decoder of one clip piece by piece; None: this model decodes it whole."""
         if isinstance(self.autoencoder, TinyAutoencoder):
             return TinyDecoderStream(self.autoencoder.decoder)
         return None

@@ -12,9 +12,13 @@ from legato.diffusion.spans import Tile, merge_tiles
 from legato.errors import ResourceError
 from legato.pipelines.colour_fix import ColourFix, fix_colours
 from legato.pipelines.fidelity import back_project
+from legato.pipelines.upscaler import DecoderStream
 
 CELLS_PER_CHUNK = 1 << 20
 """Latent cells that are decoded at a time, context included: 18 frames of 320 x 180."""
+
+CELLS_PER_PIECE = 1 << 19
+"""The same where a model decodes a stream, which needs no context."""
 
 FINISHED = 2
 """Frames that are finished at a time: at full size every copy of a frame counts."""
@@ -54,6 +58,8 @@ class Decoder:
         context: frames on either side that reach a decoded frame.
         scale: output pixels per cell, each way.
         size: (rows, cols) of the input before padding.
+        open_stream: begins to decode a clip piece by piece, each frame once; None: pieces overlap
+            by the context instead.
     """
 
     decode: Decode
@@ -61,14 +67,72 @@ class Decoder:
     context: int
     scale: int
     size: tuple[int, int]
+    open_stream: Callable[[], DecoderStream] | None = None
+
+    def num_pieces(self, emitted: tuple[int, int], num_frames: int) -> int:
+        """Return how many pieces `run` gives for a clip of so many frames."""
+        if self.open_stream is None:
+            return len(self.chunks(*emitted))
+        return len(self._pieces(emitted, num_frames))
+
+    def run(
+        self,
+        latents: Float[Tensor, "1 T C h w"],
+        low_res: Float[Tensor, "1 T 3 h w"],
+        emitted: tuple[int, int],
+    ) -> Iterator[tuple[int, Float[Tensor, "t 3 sH sW"]]]:
+        """Yield decoded pieces in order, each with the index of its first frame; some are empty.
+
+        Args:
+            latents: of the whole clip.
+            low_res: padded, of the whole clip.
+            emitted: first frame to give out and the one after the last.
+        """
+        if self.open_stream is None:
+            for chunk in self.chunks(*emitted):
+                yield chunk[0], self(latents, low_res, chunk)
+            return
+        streams = {tile: self.open_stream() for tile in self.tiles}
+        pieces = self._pieces(emitted, latents.shape[1])
+        position = pieces[0][0]
+        for start, stop in pieces:
+
+            def compute(tile: Tile, own: slice = slice(start, stop)) -> Tensor:
+                cells = (
+                    slice(tile.rows.start, tile.rows.stop),
+                    slice(tile.cols.start, tile.cols.stop),
+                )
+                return streams[tile](
+                    latents[0, own][..., *cells],
+                    low_res[0, own][..., *cells],
+                    is_last=own.stop == pieces[-1][1],
+                )
+
+            frames = self._merged(compute, latents)
+            first = max(emitted[0] - position, 0)
+            wanted = frames[first : max(emitted[1] - position, 0)]
+            yield position + first, wanted
+            position += frames.shape[0]
+
+    def _pieces(self, emitted: tuple[int, int], num_frames: int) -> list[tuple[int, int]]:
+        """Cut the frames to emit, with the context before and after them all, into pieces."""
+        first = max(emitted[0] - self.context, 0)
+        stop = min(emitted[1] + self.context, num_frames)
+        return self._even(first, stop, CELLS_PER_PIECE // self._cells)
+
+    @property
+    def _cells(self) -> int:
+        return max(tile.rows.size * tile.cols.size for tile in self.tiles)
+
+    @staticmethod
+    def _even(start: int, stop: int, most: int) -> list[tuple[int, int]]:
+        count = -(-(stop - start) // max(most, 1))
+        return list(pairwise(start + (stop - start) * k // count for k in range(count + 1)))
 
     def chunks(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Cut a range of frames into evenly sized pieces that fit the memory meant for them."""
-        cells = max(tile.rows.size * tile.cols.size for tile in self.tiles)
-        most = max(CELLS_PER_CHUNK // cells - 2 * self.context, self.context, 1)
-        count = -(-(stop - start) // most)
-        edges = [start + (stop - start) * k // count for k in range(count + 1)]
-        return list(pairwise(edges))
+        most = max(CELLS_PER_CHUNK // self._cells - 2 * self.context, self.context, 1)
+        return self._even(start, stop, most)
 
     @torch.no_grad()
     def __call__(
@@ -96,8 +160,11 @@ class Decoder:
             )
             return piece[:, own]
 
+        return self._merged(lambda tile: compute(tile)[0], latents)
+
+    def _merged(self, compute: Callable[[Tile], Tensor], latents: Tensor) -> Tensor:
         plane = (latents.shape[-2], latents.shape[-1])
-        frames = merge_tiles(self.tiles, compute, size=plane, scale=self.scale)[0]
+        frames = merge_tiles(self.tiles, compute, size=plane, scale=self.scale)
         rows, cols = (side * self.scale for side in self.size)
         return frames[..., :rows, :cols]
 
@@ -124,17 +191,16 @@ def finished_chunks(
     """
     latents, low_res = clip
     rows, cols = decoder.size
-    for chunk in decoder.chunks(*emitted):
-        frames = decoder(latents, low_res, chunk)
-        small = low_res[0, chunk[0] : chunk[1], :, :rows, :cols]
+    for first, frames in decoder.run(latents, low_res, emitted):
+        small = low_res[0, first : first + frames.shape[0], :, :rows, :cols]
         if is_broken(frames, small):
             raise BrokenOutputError(
                 "the model's output is broken",
                 why="some frames are not numbers, or black where the input is not",
                 fix="use --dtype float32, or another model",
             )
-        for few, of_input in zip(frames.split(FINISHED), small.split(FINISHED), strict=True):
-            yield finish(few, of_input).cpu()
+        for k in range(0, frames.shape[0], FINISHED):
+            yield finish(frames[k : k + FINISHED], small[k : k + FINISHED]).cpu()
         on_chunk()
 
 

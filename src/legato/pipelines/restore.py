@@ -46,7 +46,7 @@ from legato.pipelines.segment import (
     seeds_of,
 )
 from legato.pipelines.tiles import plan_tiles
-from legato.pipelines.upscaler import Upscaler
+from legato.pipelines.upscaler import DecoderStream, Upscaler
 from legato.pipelines.windows import Grid, plan_segment_windows
 
 __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_broken"]
@@ -193,7 +193,8 @@ class Restorer:
         emitted = (num_anchors, layout.emit_stop - first)
         branches = 1 if self._negative_prompt is None else 2
         progress = _Progress(
-            len(windows) * len(self._timesteps) * branches + len(decoder.chunks(*emitted)), on_step
+            len(windows) * len(self._timesteps) * branches + decoder.num_pieces(emitted, used),
+            on_step,
         )
         denoiser = self._denoiser(windows, clip, ticks[:used], progress)
         denoiser.kept.update(kept_predictions(state, layout))
@@ -283,7 +284,17 @@ class Restorer:
             context=self.settings.decoder_context,
             scale=self.scale,
             size=size,
+            open_stream=self._open_stream if temporal and model.open_stream() else None,
         )
+
+    def _open_stream(self) -> DecoderStream:
+        stream, dtype = self._model.open_stream(), self._dtype
+        assert stream is not None
+
+        def decode(latents: Tensor, low_res: Tensor, *, is_last: bool) -> Tensor:
+            return stream(latents.to(dtype), low_res.to(dtype), is_last=is_last)
+
+        return decode
 
     def _tiles(self, clip: Float[Tensor, "1 T 3 h w"]) -> list[Tile]:
         rows, cols = clip.shape[-2:]
