@@ -150,15 +150,15 @@ class ConditionalTinyDecoder(nn.Module):
         """Return the features before the blocks: latents, conditioned on the clip."""
         condition = self.condition_block(self.condition_in(low_res))
         scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
-        return (self.conv_in(latents) + condition) * (1 + scale) + shift
+        return cast(Tensor, (self.conv_in(latents) + condition) * (1 + scale) + shift)
 
     def enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
     ) -> Float[Tensor, "N 3 H W"]:
         """Return pixels of the features after the blocks; without gradients a few at a time."""
         few = len(x) if torch.is_grad_enabled() else TAIL_FRAMES
-        pieces = zip(x.split(few), low_res.split(few), strict=True)
-        return torch.cat([self._enlarge(piece, of_input) for piece, of_input in pieces])
+        starts = range(0, len(x), few)
+        return torch.cat([self._enlarge(x[k : k + few], low_res[k : k + few]) for k in starts])
 
     def _enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
