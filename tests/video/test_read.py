@@ -1,6 +1,7 @@
 """Probing and reading files of many kinds."""
 
 import random
+import re
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -245,7 +246,38 @@ def test_a_truncated_tail_gives_what_can_be_decoded_and_counts_the_rest(tmp_path
     frames = list(read_frames(tmp_path / "c.mp4", report=report))
     assert 10 < len(frames) < 30
     notices = report.notices(probe(tmp_path / "c.mp4"))
-    assert any(f"{30 - len(frames)} of the 30 frames" in n for n in notices)
+    assert any(f"about {30 - len(frames)} frames are missing" in n for n in notices)
+
+
+def test_a_file_read_in_part_is_not_called_truncated(tmp_path):
+    path = make_video(tmp_path / "a.mp4", pts=tuple(i * 1001 for i in range(30)))
+    report = ReadReport()
+    frames = read_frames(path, report=report)
+    for _ in range(5):
+        next(frames)
+    assert report.notices(probe(path)) == []
+    list(read_frames(path, report=report, start_pts=20_000))
+    assert report.notices(probe(path)) == []
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_a_truncated_matroska_file_is_called_so(tmp_path, suffix):
+    codec = "libx264" if suffix == "mkv" else "libvpx-vp9"
+    whole = make_video(
+        tmp_path / f"a.{suffix}", pts=tuple(i * 1001 for i in range(30)), codec=codec
+    )
+    report = ReadReport()
+    assert len(list(read_frames(whole, report=report))) == 30
+    assert report.notices(probe(whole)) == []
+    data = whole.read_bytes()
+    cut = tmp_path / f"b.{suffix}"
+    cut.write_bytes(data[: len(data) * 2 // 3])
+    report = ReadReport()
+    frames = list(read_frames(cut, report=report))
+    assert 5 < len(frames) < 30
+    (notice,) = (n for n in report.notices(probe(cut)) if "ends early" in n)
+    missing = int(re.search(r"about (\d+)", notice)[1])
+    assert abs(missing - (30 - len(frames))) <= 1
 
 
 @settings(

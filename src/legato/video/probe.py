@@ -1,5 +1,6 @@
 """A file's facts, read from its content: streams, sizes, rates, colour, rotation."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -77,6 +78,8 @@ class VideoFacts:
     num_frames_estimate: int | None
     """As the container says; a damaged file may hold fewer. None: it does not say."""
     duration_seconds: Fraction | None
+    promised_seconds: Fraction | None
+    """How long the container says that this very stream lasts; a truncated file lasts less."""
     rotation_deg: int
     """Counter-clockwise turn that a player applies; the stored pixels are not turned."""
     display_matrix: tuple[int, ...] | None
@@ -176,6 +179,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         and context.codec.canonical_name not in UNSEEKABLE,
         num_frames_estimate=1 if is_image else stream.frames or None,
         duration_seconds=None if is_image else _duration(container, stream),
+        promised_seconds=None if is_image else _promised(stream),
         rotation_deg=0 if is_image else first.rotation,
         display_matrix=None if is_image else matrix,
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
@@ -229,9 +233,21 @@ def _time_base(stream: VideoStream, frames: list[VideoFrame], rate: Fraction) ->
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    whole = Fraction(container.duration, av.time_base) if container.duration else None
+    return _promised(stream) or whole
+
+
+def _promised(stream: VideoStream) -> Fraction | None:
+    """Return a stream's own duration: from its header, or from Matroska's statistics."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
-    return Fraction(container.duration, av.time_base) if container.duration else None
+    tags = {key.upper(): value for key, value in stream.metadata.items()}
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", tags.get("DURATION", ""))
+    if match is None:
+        return None
+    hours, minutes, seconds = (Fraction(part) for part in match.groups())
+    begin = (stream.start_time or 0) * (stream.time_base or Fraction(1))
+    return hours * 3600 + minutes * 60 + seconds - begin
 
 
 def _see_through(frame: VideoFrame) -> bool:

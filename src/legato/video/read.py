@@ -33,8 +33,15 @@ class ReadReport:
     num_retimed: int = 0
     """Frames whose presentation time was missing, doubled or went backwards."""
 
+    seconds: Fraction = Fraction(0)
+    """From the first frame's beginning to the last one's usual end."""
+    longest_gap: Fraction = Fraction(0)
+    """Seconds between the two neighbours that are furthest apart."""
+    is_complete: bool = False
+    """Whether the file was read from its first frame to its last."""
+
     def notices(self, facts: VideoFacts) -> list[str]:
-        """Return one sentence for each kind of damage found in a file read to its end."""
+        """Return one sentence for each kind of damage found so far."""
         counts = (
             (self.num_repeated, "could not be decoded; the last good frame stands in"),
             (self.num_concealed, "are damaged; the decoder restored them in part"),
@@ -42,11 +49,22 @@ class ReadReport:
             (self.num_retimed, "had no usable time; times were filled in"),
         )
         found = [f"{n} of {self.num_frames} frames {what}" for n, what in counts if n]
-        promised = facts.num_frames_estimate
-        if promised and promised > self.num_frames:
-            missing = promised - self.num_frames
-            found.append(f"{missing} of the {promised} frames that the file promises are missing")
+        missing = self._missing_at_end(facts)
+        if missing:
+            found.append(f"the file ends early: about {missing} frames are missing at its end")
         return found
+
+    def _missing_at_end(self, facts: VideoFacts) -> int:
+        """Estimate how many frames a truncated file lacks; 0 where nothing tells of a loss."""
+        promised, counted = facts.promised_seconds, facts.num_frames_estimate
+        if not self.is_complete or promised is None:
+            return 0
+        lacking = promised - self.seconds
+        if lacking <= max(self.longest_gap, 1 / facts.frame_rate):  # a last frame shown for long
+            return 0
+        if counted is None:
+            return round(lacking * facts.frame_rate)
+        return max(0, counted - self.num_frames)
 
 
 def read_frames(
@@ -79,11 +97,18 @@ def read_frames(
         frames = _video_frames(path, facts, start_pts, report)
     else:
         frames = _image_frames(facts, report)
+    first = last = None
     for frame in frames:
         if start_pts is None or frame.pts >= start_pts:
+            first = frame.time if first is None else first
+            report.seconds = frame.time - first + 1 / facts.frame_rate
+            if last is not None:
+                report.longest_gap = max(report.longest_gap, frame.time - last)
+            last = frame.time
             report.num_frames += 1
             report.num_repeated += frame.repeated
             yield frame
+    report.is_complete = start_pts is None
 
 
 def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fraction]:
