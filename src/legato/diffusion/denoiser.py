@@ -183,19 +183,21 @@ def denoise(
         assert timestep is not None
         step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
         is_first = index == 0
+        is_blind = schedule.is_blind(timestep)
+        seen = torch.zeros_like(z) if is_blind else z
         unconditional = (
-            denoiser(z, timestep, branch="negative_prompt", is_first=is_first)
+            denoiser(seen, timestep, branch="negative_prompt", is_first=is_first)
             if two_branches
             else None
         )
-        conditional = denoiser(z, timestep, branch="prompt", is_first=is_first)
+        conditional = denoiser(seen, timestep, branch="prompt", is_first=is_first)
         prediction = guide(conditional, unconditional, scale=guidance_scale)
+        alpha, sigma = schedule.scales(timestep)
         x0, eps = x0_eps_from(
-            prediction,
-            z,
-            scales=schedule.scales(timestep),
-            prediction_type=schedule.prediction_type,
+            prediction, seen, scales=(alpha, sigma), prediction_type=schedule.prediction_type
         )
+        if is_blind:  # the noise that the network was not shown is what the next step starts from
+            eps = (z - alpha * x0) / sigma
         for edit in edits:
             x0 = edit(step, x0)
         z = ddim_step(x0, eps, scales=schedule.scales(following))

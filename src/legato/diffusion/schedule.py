@@ -42,6 +42,10 @@ class Schedule:
     """Shift and scale sqrt(ab) so that the last timestep holds no signal (Lin et al. 2024,
     arXiv:2305.08891, algorithm 1)."""
 
+    blind_start: bool = False
+    """Whether the network was trained to see zeros, the mean, at the last training timestep: noisy
+    latents hold nothing there, and a single step then gives one estimate whatever the noise."""
+
     alphas_cumprod: Float[Tensor, " steps"] = field(init=False, repr=False, compare=False)
     """ab, float32, one per training timestep."""
 
@@ -96,6 +100,10 @@ class Schedule:
         points = torch.linspace(0, total - 1, count, dtype=torch.float64) if count > 1 else None
         return [0] if points is None else points.round().long().flip(0).tolist()
 
+    def is_blind(self, timestep: int) -> bool:
+        """Return whether the network is shown zeros instead of noisy latents at a timestep."""
+        return self.blind_start and timestep == self.num_train_timesteps - 1
+
     def scales(self, timestep: int | None) -> tuple[float, float]:
         """Return (alpha, sigma) at a timestep; None is the end, after the last step."""
         if timestep is None:
@@ -132,6 +140,7 @@ _DIFFUSERS_DEFAULTS: dict[str, object] = {
     "steps_offset": 0,
     "set_alpha_to_one": True,
     "rescale_betas_zero_snr": False,
+    "blind_start": False,
 }
 _CHOICES = {
     "beta_schedule": ("linear", "scaled_linear"),

@@ -81,7 +81,13 @@ def batches(
 ) -> Iterable[Batch]:
     """Return the batches from `first_step` on, made by one process beside the training."""
     samples = Samples(path, clips, options, first_step * options.batch_size)
-    return DataLoader(samples, batch_size=options.batch_size, num_workers=1, prefetch_factor=4)
+    return DataLoader(
+        samples,
+        batch_size=options.batch_size,
+        num_workers=1,
+        prefetch_factor=4,
+        multiprocessing_context="spawn",  # a fork beside the threads of torch and FFmpeg can hang
+    )
 
 
 def unit_range(frames: Tensor) -> Tensor:

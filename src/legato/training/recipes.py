@@ -49,7 +49,7 @@ TEMPORAL: dict[str, Any] = {
     "ff_multiple": 2,
     "initial_mix": 0.0,
 }
-SCHEDULE = Schedule(timestep_spacing="trailing", prediction_type="v_prediction")
+SCHEDULE = Schedule(timestep_spacing="trailing", set_alpha_to_one=True, blind_start=True)
 HELD_BACK_EVERY = 12
 """Every twelfth source is kept for validation."""
 

@@ -61,7 +61,7 @@ class StageOptions:
     otherwise it learns to do the U-Net's work alone."""
     latent_weight: float = 0.1
     """Weight of the L1 distance of x_0 to the encoder's latents."""
-    warping_weight: float = 50.0
+    warping_weight: float = 12.0
     """Weight of the squared warping error; clips only."""
     clean_level_share: float = 0.6
     """Share of clips whose small copy gets the least noise; others up to `max_level`."""
@@ -150,7 +150,7 @@ class UpscaleTask:
         noise = _normal(latents.shape, generator, latents.device)
         alpha, sigma = self.module.schedule.scales(timestep)
         noisy = alpha * latents + sigma * noise
-        if timestep == self.first:  # nothing of the latents is left: the network is shown the mean
+        if self.module.schedule.is_blind(timestep):
             noisy = torch.zeros_like(noisy)
         v = self.module.predict(
             noisy, self.noised(low_res, levels, generator), timestep, levels, batch["words"]

@@ -138,8 +138,8 @@ def _validate(task: Task, ema: Ema, step: int, folder: Path, log: Log) -> None:
 
 
 def _until(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
-    # range first: when the steps are done, no further batch is made
-    yield from (batch for _, batch in zip(range(count), batches, strict=False))
+    if count > 0:  # else nothing is started that makes batches
+        yield from (batch for _, batch in zip(range(count), batches, strict=False))
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
