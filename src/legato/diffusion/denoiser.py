@@ -75,6 +75,9 @@ class Denoiser:
     window; the loop adds those that it computes. They depend on noise and input only, so a later
     clip that holds the same window may have them."""
 
+    keep_after: int = 0
+    """Only windows that reach past this frame are added to `kept`."""
+
     on_window: Callable[[], None] | None = None
     """Called after each window of each step."""
 
@@ -95,7 +98,7 @@ class Denoiser:
             known = self.kept.get(key) if is_first else None
             if known is None:
                 known = self._predict_window(z, timestep, window, branch)
-            if is_first:
+            if is_first and window.stop > self.keep_after:
                 self.kept[key] = known
             if self.on_window is not None:
                 self.on_window()

@@ -7,6 +7,7 @@ lies more than `context_after` frames ahead.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -177,27 +178,28 @@ class Restorer:
         Prefer it: the whole segment at full size is then never in memory at once. The state is
         complete when this returns.
         """
-        position = num_anchors if state is None else state.position
-        first = position - num_anchors
-        layout = Layout(
-            first=first,
-            position=position,
-            emit_stop=first + frames.shape[0] - num_lookahead,
-            stop=first + frames.shape[0],
+        layout = Layout.of_clip(
+            frames.shape[0],
+            position=num_anchors if state is None else state.position,
+            num_anchors=num_anchors,
+            num_lookahead=num_lookahead,
             ends=num_lookahead < self.context_after,
         )
         windows = self._windows(layout, has_state=state is not None)
-        used = max(windows[-1].stop, layout.emit_stop - first)
+        used = max(windows[-1].stop, layout.emit_stop - layout.first)
         clip = _padded(frames[:used].float().to(self._device))[None]
         decoder = self._decoder(clip, (frames.shape[-2], frames.shape[-1]))
-        emitted = (num_anchors, layout.emit_stop - first)
+        emitted = (num_anchors, layout.emit_stop - layout.first)
         branches = 1 if self._negative_prompt is None else 2
         progress = _Progress(
             len(windows) * len(self._timesteps) * branches + decoder.num_pieces(emitted, used),
             on_step,
         )
-        denoiser = self._denoiser(windows, clip, ticks[:used], progress)
-        denoiser.kept.update(kept_predictions(state, layout))
+        denoiser = replace(
+            self._denoiser(windows, clip, ticks[:used], progress),
+            kept=kept_predictions(state, layout),
+            keep_after=emitted[1],
+        )
         recorder = Recorder(
             stop=emitted[1],
             num_anchors=num_anchors_after(layout, self._grid) if self.settings.is_temporal else 0,

@@ -31,6 +31,17 @@ class Layout:
     ends: bool
     """Whether the shot ends with the clip."""
 
+    @classmethod
+    def of_clip(
+        cls, num_frames: int, *, position: int, num_anchors: int, num_lookahead: int, ends: bool
+    ) -> "Layout":
+        """Place a clip of which so many frames come before and after those to emit."""
+        first = position - num_anchors
+        stop = first + num_frames
+        return cls(
+            first=first, position=position, emit_stop=stop - num_lookahead, stop=stop, ends=ends
+        )
+
     @property
     def num_anchors(self) -> int:
         """Frames before the first one to emit."""
