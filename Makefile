@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# the networks of the tests are tiny: with more threads they only wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 FAST := -m "not slow"
 
-.PHONY: demo setup check test test-slow test-all benchmarks clean
+.PHONY: demo setup check test test-slow test-slow test-all clean
 
 demo: .venv/.installed  ## upscale the demo clip and put it beside its input
 	@mkdir -p demo/out
@@ -22,13 +24,13 @@ check: .venv/.developed  ## lint, format, types
 	$(BIN)/mypy
 
 test: .venv/.developed  ## the fast tests
-	$(BIN)/python -m pytest $(FAST)
+	$(PYTEST) $(FAST)
 
 test-slow: .venv/.developed
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-all: .venv/.developed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
