@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from clips import read_clip
 from jaxtyping import Float
+from media import read_clip
 from peers import bicubic
 from torch import Tensor
 

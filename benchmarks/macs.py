@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from clips import legato_options, write_lossless
+from media import legato_options, write_lossless
 from speed import DEMO, clip_of
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from clips import write_lossless
+from media import write_lossless
 from speed import DEMO, clip_of
 
 from legato.evaluation.report import Bar

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from clips import legato_upscale, read_clip, save_crops
+from media import legato_upscale, read_clip, save_crops
 from peers import NcnnUpscaler, Upscaler, available, bicubic
 
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from clips import read_clip, write_lossless
+from media import read_clip, write_lossless
 from speed import DEMO
 
 from legato.video.read import read_frames

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from clips import read_clip, write_lossless
+from media import read_clip, write_lossless
 from peers import NcnnUpscaler
 
 import legato

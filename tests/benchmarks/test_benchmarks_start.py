@@ -32,14 +32,14 @@ def test_bicubic_keeps_a_constant_clip():
 
 
 def test_lossless_clips_come_back_bit_for_bit(tmp_path):
-    from clips import read_clip, write_lossless
+    from media import read_clip, write_lossless
 
     clip = np.random.default_rng(0).integers(0, 256, (3, 32, 48, 3)).astype(np.uint8)
     assert np.array_equal(read_clip(write_lossless(tmp_path / "c.mkv", clip)), clip)
 
 
 def test_crops_show_the_most_detailed_place(tmp_path):
-    from clips import save_crops
+    from media import save_crops
 
     picture = np.zeros((128, 160, 3), np.uint8)
     picture[90:120:2, 110:150] = 255
