@@ -182,7 +182,9 @@ def _alike(level: float) -> Severity:
     """Return the part of `WIDE` around a level from 0, the mildest, to 1."""
     low, high = max(0.0, level - SPREAD), min(1.0, level + SPREAD)
 
-    def part(bounds: tuple[float, float], *, worst_first: bool = False) -> tuple[float, float]:
+    def part(
+        bounds: tuple[float, float] | tuple[int, int], *, worst_first: bool = False
+    ) -> tuple[float, float]:
         ends = (1 - high, 1 - low) if worst_first else (low, high)
         first, last = (bounds[0] + end * (bounds[1] - bounds[0]) for end in ends)
         return first, last
