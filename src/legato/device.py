@@ -89,7 +89,7 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory for the next tensor instead of handing it back.
 
     Activations of video are large enough that every one of them is a fresh `mmap`, and the page
-    faults cost more than the arithmetic (docs/decisions/0004). No effect on other C libraries.
+    faults cost more than the arithmetic (docs/decisions/0011). No effect on other C libraries.
     """
     m_mmap_max, m_trim_threshold = -4, -1
     try:
