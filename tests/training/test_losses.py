@@ -6,6 +6,7 @@ import torch
 from legato.training.losses import (
     PixelLoss,
     PixelLossWeights,
+    grain_excess,
     lattice_excess,
     line_ratios,
     shifted_and_reduced,
@@ -27,7 +28,7 @@ def test_equal_pictures_cost_nothing():
     frames = noise(2, 3, 96, 96)
     total, parts = PixelLoss(PixelLossWeights(), None)(frames, frames, torch.Generator())
     assert total.item() == 0
-    assert set(parts) == {"l1", "spectral", "lattice"}
+    assert set(parts) == {"l1", "spectral", "grain", "lattice"}
 
 
 @pytest.mark.parametrize("period", [2, 4])
@@ -39,6 +40,12 @@ def test_a_lattice_shows_in_the_line_ratio_and_in_the_excess(period):
     assert rise > 0.5
     assert lattice_excess(marked, clean) > 0.5
     assert lattice_excess(clean, marked) == 0
+
+
+def test_grain_counts_where_the_truth_is_smooth_and_not_where_it_is_missing():
+    smooth, weave = torch.zeros(1, 3, 64, 64), 0.05 * noise(1, 3, 64, 64)
+    assert grain_excess(smooth + weave, smooth) > 0.005
+    assert grain_excess(smooth, smooth + weave) == 0
 
 
 def test_spectral_distance_ignores_where_texture_lies_but_not_how_much_there_is():
@@ -53,7 +60,9 @@ def test_shifted_copies_depend_on_the_generator_only():
     first = shifted_and_reduced(frames, torch.Generator().manual_seed(3))
     again = shifted_and_reduced(frames, torch.Generator().manual_seed(3))
     assert torch.equal(first, again)
-    sizes = {shifted_and_reduced(frames, torch.Generator().manual_seed(k)).shape[-1] for k in range(40)}
+    sizes = {
+        shifted_and_reduced(frames, torch.Generator().manual_seed(k)).shape[-1] for k in range(40)
+    }
     assert min(sizes) < 0.6 * 64
     assert 57 <= max(sizes) <= 64
 

@@ -74,7 +74,7 @@ def embedded() -> dict[StageName, StageRecipe]:
         ),
         "image": StageRecipe(trainer=TrainerOptions(steps=5000, learning_rate=5e-4), batch=image),
         "temporal": StageRecipe(
-            trainer=TrainerOptions(steps=3700, learning_rate=3e-4), batch=clips
+            trainer=TrainerOptions(steps=4000, learning_rate=3e-4), batch=clips
         ),
         "decoder": StageRecipe(trainer=TrainerOptions(steps=400, learning_rate=1e-4), batch=clips),
     }

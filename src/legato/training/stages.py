@@ -155,7 +155,9 @@ class UpscaleTask:
         v = self.module.predict(
             noisy, self.noised(low_res, levels, generator), timestep, levels, batch["words"]
         ).float()
-        nothing = dict.fromkeys(("l1", "spectral", "lattice", "lpips", "warping"), float("nan"))
+        nothing = dict.fromkeys(
+            ("l1", "spectral", "grain", "lattice", "lpips", "warping"), float("nan")
+        )
         x_0 = alpha * noisy - sigma * v
         latent = self.options.latent_weight * (x_0 - latents).abs().mean()
         if kind < self.options.v_share and self.stage != "decoder":
