@@ -51,6 +51,9 @@ class FrameDecoded(UpscalerModel):
         del temporal
         return super().decode(latents, low_res, temporal=False)
 
+    def open_stream(self) -> None:
+        """Return None: the stream of the embedded decoder always uses its temporal layers."""
+
 
 def frame_decoded(model: UpscalerModel) -> FrameDecoded:
     """Return the model with its decoder's temporal convolutions off."""

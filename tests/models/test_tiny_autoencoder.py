@@ -4,7 +4,9 @@ import torch
 
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 
-CONFIG = TinyAutoencoderConfig(width=32, num_blocks=3, num_temporal=2, encoder_width=32, encoder_blocks=1)
+CONFIG = TinyAutoencoderConfig(
+    width=32, num_blocks=3, num_temporal=2, encoder_width=32, encoder_blocks=1
+)
 
 
 def clip(*shape, seed=0):

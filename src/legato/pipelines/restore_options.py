@@ -265,9 +265,7 @@ def _numbers(propagate: str, num_inference_steps: int) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def _within(
-    name: str, value: float | int | None, low: float | int, high: float | int
-) -> None:
+def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
     if value is not None and not low <= value <= high:
         raise InputError(
             f"{name}={value}",
