@@ -74,10 +74,12 @@ def write_clip(path: Path, frames: np.ndarray, *, sound: bool) -> None:
             container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(video.encode(None))
         if audio is not None:
-            samples = np.zeros((1, int(len(frames) / rate * 8000)), np.int16)
-            tone = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            tone.sample_rate, tone.pts = 8000, 0
-            container.mux(audio.encode(tone))
+            for start in range(0, int(len(frames) / rate * 8000), 80):  # packets of 10 ms
+                tone = av.AudioFrame.from_ndarray(
+                    np.zeros((1, 80), np.int16), format="s16", layout="mono"
+                )
+                tone.sample_rate, tone.pts = 8000, start
+                container.mux(audio.encode(tone))
             container.mux(audio.encode(None))
 
 

@@ -1,9 +1,7 @@
 """Progress for people: a bar where there is a terminal, plain lines where there is none."""
 
-import sys
 import time
 from types import TracebackType
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -52,13 +50,12 @@ class Reporter:
     """Shows events on standard error; a context manager, and what `on_event` wants.
 
     Args:
-        stream: where to write.
+        console: where to write; None: standard error.
         quiet: show notices only.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        stream = sys.stderr if stream is None else stream
-        self._console = Console(file=stream, highlight=False, emoji=False, markup=False)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._is_live = self._console.is_terminal and not quiet
         self._quiet = quiet
         self._bar = Progress(

@@ -1,0 +1,202 @@
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from clips import pixels_of
+
+import legato
+from legato.apps import cli, doctor
+from legato.apps import upscale as upscale_app
+from legato.apps.arguments import ALIASES, parse
+from legato.errors import (
+    DecodeError,
+    InputError,
+    Interrupted,
+    LegatoError,
+    ModelError,
+    ResourceError,
+)
+from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.upscale_options import UpscaleOptions
+from legato.video.codecs import CodecOptions
+
+
+def parsed(*arguments):
+    return parse(upscale_app.UpscaleCommand, ["in.mp4", "out.mp4", *arguments], name="upscale")
+
+
+def test_no_flags_mean_the_defaults_of_python():
+    assert parsed().options == UpscaleOptions()
+    assert parsed().run == RunOptions()
+
+
+def test_every_flag_of_the_issue_is_there(capsys):
+    with pytest.raises(SystemExit):
+        parse(upscale_app.UpscaleCommand, ["--help"], name="upscale")
+    said = capsys.readouterr().out
+    wanted = [
+        *("noise-level", "prompt", "negative-prompt", "consistency", "propagate", "color"),
+        *("scale", "height", "fidelity", "seed", "model", "device", "dtype", "tile", "window"),
+        *("segment", "codec", "crf", "start", "end", "preview", "restart", "report", "json"),
+    ]
+    assert [flag for flag in wanted if not re.search(rf"--{flag}\b", said)] == []
+    assert {"--steps", "--guidance"} <= set(ALIASES)
+
+
+def test_every_option_is_one_flag_with_help(capsys):
+    with pytest.raises(SystemExit):
+        parse(upscale_app.UpscaleCommand, ["--help"], name="upscale")
+    said = capsys.readouterr().out
+    kinds = (UpscaleOptions, RestoreOptions, CodecOptions, RunOptions)
+    names = [f.name for kind in kinds for f in fields(kind) if f.name not in ("restore", "output")]
+    for name in names:
+        assert len(re.findall(rf"^ +--{name.replace('_', '-')} ", said, re.MULTILINE)) == 1, name
+
+
+def test_short_flags_mean_the_long_ones():
+    command = parsed("--steps", "4", "--guidance=2.5")
+    assert command.options.restore == RestoreOptions(num_inference_steps=4, guidance_scale=2.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--scale", "x"], "--scale"),
+        (["--nonsense"], "--nonsense"),
+        (["--codec", "h267"], "h267"),
+        (["--color", "blue"], "blue"),
+        (["--start", "soon"], "soon"),
+        (["--scale", "100"], "scale=100"),
+        (["--steps", "0"], "num_inference_steps=0"),
+    ],
+)
+def test_a_bad_flag_is_one_line_and_exit_code_2(capsys, arguments, says):
+    assert cli.main(["upscale", "in.mp4", "out.mp4", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("error: ")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(InputError, 2), (DecodeError, 2), (ModelError, 3), (ResourceError, 4), (Interrupted, 130)],
+)
+def test_exit_codes(kind, code):
+    assert cli.exit_code(kind("a", why="b", fix="c")) == code
+    assert cli.exit_code(LegatoError("a", why="b", fix="c")) == 1
+
+
+def failing(error):
+    def run(_):
+        raise error
+
+    return run
+
+
+def test_a_bug_is_one_line_without_debug_and_a_traceback_with_it(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "run", failing(ZeroDivisionError("division\nby zero")))
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["doctor", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "run", failing(KeyboardInterrupt()))
+    assert cli.main(["doctor"]) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted")
+
+
+def test_without_a_command_there_is_help(capsys):
+    assert cli.main([]) == 2
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in cli.COMMANDS)
+    assert cli.main(["--version"]) == 0
+    assert legato.__version__ in capsys.readouterr().out
+    assert cli.main(["upscal"]) == 2
+    assert "upscale" in capsys.readouterr().err
+
+
+def test_upscale_verify_and_compare(capsys, clip, tmp_path, tiny_model):
+    source, target = str(clip()), str(tmp_path / "out.mkv")
+    flags = ["--model", tiny_model, "--codec", "ffv1", "--end", "0.2", "--json"]
+    assert cli.main(["upscale", source, target, *flags]) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert report["frames_out"] == 6
+    assert "upscaling" in said.err
+    code = cli.main(["verify", source, target])  # by the report's range
+    assert (code, capsys.readouterr().out) == (0, "all of the input is in the output: 6 frames\n")
+    (tmp_path / "out.mkv.legato.json").unlink()
+    assert cli.main(["verify", source, target]) == 1
+    assert "10" in capsys.readouterr().out
+    assert cli.main(["compare", source, target, str(tmp_path / "both.mp4")]) == 0
+    assert (tmp_path / "both.profile.png").exists()
+
+
+def test_the_command_line_gives_what_python_gives(clip, options, tmp_path, tiny_model):
+    source = clip()
+    legato.upscale(source, tmp_path / "a.mkv", options(seed=3))
+    flags = ["--model", tiny_model, "--codec", "ffv1", "--seed", "3", "--segment", "4", "--quiet"]
+    assert cli.main(["upscale", str(source), str(tmp_path / "b.mkv"), *flags]) == 0
+    assert (pixels_of(tmp_path / "a.mkv") == pixels_of(tmp_path / "b.mkv")).all()
+
+
+def test_a_preview_prints_its_picture(capsys, clip, tmp_path, tiny_model):
+    target = tmp_path / "part.mp4"
+    flags = ["--model", tiny_model, "--preview", "--quiet"]
+    assert cli.main(["upscale", str(clip("in.mkv")), str(target), *flags]) == 0
+    assert str(target) + ".preview.png" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_damaged_video_ends_with_its_code(capsys, clip, tmp_path, tiny_model):
+    (tmp_path / "in").mkdir()
+    clip("in/a.mkv", frames=2)
+    (tmp_path / "in" / "b.mp4").write_text("no video")
+    flags = ["--model", tiny_model, "--codec", "ffv1", "--quiet"]
+    assert cli.main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), *flags]) == 2
+    said = capsys.readouterr()
+    assert "a.mkv" in said.out
+    assert "error: b.mp4" in said.err
+
+
+def test_plan_prints_every_number(capsys, clip, tiny_model):
+    assert cli.main(["plan", str(clip()), "--model", tiny_model, "--quiet"]) == 0
+    said = capsys.readouterr().out
+    for word in ("frames", "shots", "memory", "disk", "time"):
+        assert word in said
+
+
+def test_doctor_finds_nothing_missing(capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "embedded-x4" in said
+    assert "missing" not in said
+
+
+def test_doctor_says_how_to_mend(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "REQUIRED", ("no-such-package",))
+    assert cli.main(["doctor"]) == doctor.BROKEN
+    assert "pip install no-such-package" in capsys.readouterr().out
+
+
+def test_models_are_listed(capsys):
+    assert cli.main(["models", "list"]) == 0
+    assert "embedded-x4" in capsys.readouterr().out
+    assert cli.main(["models", "nonsense"]) == 2
+    assert cli.main(["models", "convert", "/nowhere", "/tmp/x"]) in (2, 3)
+
+
+def test_help_and_errors_do_not_wait_for_torch():
+    code = (
+        "import sys; from legato.apps.cli import main; main(['upscale', 'x', '--scale', 'y']);"
+        "print('torch' in sys.modules or 'diffusers' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "False\n"

@@ -1,0 +1,39 @@
+import cv2
+import numpy as np
+from clips import pixels_of, texture, times_of, write_clip
+
+from legato.pipelines.preview import picture_path, preview
+from legato.pipelines.upscale import upscale
+
+
+def test_a_preview_shows_the_most_detailed_shot_as_the_whole_job_gives_it(options, tmp_path):
+    """The first shot is dark and flat; the second one shows detail."""
+    source = tmp_path / "in.mkv"
+    frames = texture(12)
+    frames[:6] //= 8
+    write_clip(source, frames, sound=True)
+    assert upscale(source, tmp_path / "whole.mkv", options()).shots == 2
+    report = preview(source, tmp_path / "part.mkv", options())
+    assert report.frames_out == 6
+    assert np.array_equal(pixels_of(tmp_path / "part.mkv"), pixels_of(tmp_path / "whole.mkv")[6:])
+    assert times_of(tmp_path / "part.mkv")[0] == 0
+
+
+def test_a_preview_ends_after_two_seconds_and_whole_segments(options, tmp_path):
+    source = tmp_path / "in.mkv"
+    write_clip(source, texture(70, (16, 16)), sound=False)
+    report = preview(source, tmp_path / "part.mkv", options(segment=16))
+    assert report.frames_out == 64  # four segments: the fourth begins before two seconds
+    whole = options(segment=16)
+    upscale(source, tmp_path / "whole.mkv", whole)
+    assert np.array_equal(pixels_of(tmp_path / "part.mkv"), pixels_of(tmp_path / "whole.mkv")[:64])
+
+
+def test_the_picture_shows_before_and_after(clip, options, tmp_path):
+    target = tmp_path / "part.mkv"
+    preview(clip(), target, options())
+    picture = cv2.imread(str(picture_path(target)))[..., ::-1]
+    assert picture.shape == (96, 256, 3)
+    finished = pixels_of(target)
+    assert any(np.array_equal(picture[:, 128:], frame) for frame in finished)
+    assert not np.array_equal(picture[:, :128], picture[:, 128:])
