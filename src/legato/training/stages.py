@@ -162,14 +162,14 @@ class UpscaleTask:
         latent = self.options.latent_weight * (x_0 - latents).abs().mean()
         if kind < self.options.v_share and self.stage != "decoder":
             loss = 0.25 * (v - (alpha * noise - sigma * latents)).square().mean()
-            return loss, {"t": timestep, "latent": latent.item(), **nothing}
+            return loss, {"t": float(timestep), "latent": latent.item(), **nothing}
         conditional = torch.rand((), generator=generator).item() >= self.options.unconditional_share
         decoded = self.module.autoencoder.decode(
             x_0, low_res, temporal=self.temporal, conditional=conditional
         )
         loss, parts = self.pixel_loss(_flat(decoded), _flat(frames), generator)
         loss = loss + latent
-        figures = {"t": timestep, "latent": latent.item(), **nothing, **parts}
+        figures = {"t": float(timestep), "latent": latent.item(), **nothing, **parts}
         if "flow" in batch:
             moved = warping_loss(decoded, batch["flow"], batch["visible"])
             loss = loss + self.options.warping_weight * moved
