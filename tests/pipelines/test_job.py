@@ -99,6 +99,26 @@ def test_broken_output_is_computed_once_more_in_float32(clip, options, tmp_path,
     assert report.frames_out == 10
 
 
+def test_memory_that_runs_out_while_decoding_is_noticed_too(clip, options, tmp_path, monkeypatch):
+    """The first chunk comes when the encoder is open already."""
+    real = Restorer.stream
+
+    def stream(self, *args, **kwargs):
+        chunks, carried = real(self, *args, **kwargs)
+        return (fail() if self.settings.window > 4 else chunk for chunk in chunks), carried
+
+    def fail():
+        raise MemoryError
+
+    monkeypatch.setattr(
+        "legato.pipelines.restorers.Restorers.footprint", lambda *_: job_footprint()
+    )
+    monkeypatch.setattr(Restorer, "stream", stream)
+    report = upscale(clip(), tmp_path / "out.mkv", options())
+    assert report.window == 4
+    assert report.frames_out == 10
+
+
 def test_output_that_stays_broken_is_an_error(clip, options, tmp_path, failing, bfloat16):
     calls = failing(BrokenOutputError("NaN in frame 0", why="overflow", fix="none"))
     with pytest.raises(ResourceError, match="NaN"):

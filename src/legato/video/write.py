@@ -104,7 +104,7 @@ class VideoWriter:
         """Remove what was written; the path is left as it was."""
         if self._open:
             self._open = False
-            with contextlib.suppress(OSError, av.error.FFmpegError):
+            with contextlib.suppress(OSError, av.error.FFmpegError, InputError):
                 self._sink.close()
             remove(self._temporary)
 
