@@ -30,6 +30,7 @@ class TinyDefaults:
     guidance_scale: float = 1.0
     window: int = 8
     overlap: int = 2
+    tile: int = 0
     decoder_context: int = 2
     consistency: str = "temporal,propagation"
     propagate: str = "middle"

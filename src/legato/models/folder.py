@@ -44,6 +44,9 @@ class UpscalerDefaults:
     """Frames denoised together."""
     overlap: int = 2
     """Frames shared by neighbouring windows."""
+    tile: int = 0
+    """Side of the largest tile in low-resolution pixels; attention costs grow with its square, and
+    a model has seen no larger picture. 0: whole frames."""
     decoder_context: int = 0
     """Frames on either side that reach a decoded frame."""
     consistency: str = "temporal,propagation"

@@ -57,7 +57,7 @@ class RestoreOptions:
 
     tile: int | None = None
     """Side of the square tiles that are computed at a time, in input pixels; smaller needs less
-    memory; 0 computes whole frames. Default: what memory allows."""
+    memory; 0 computes whole frames. Default: the model's own, or less where memory is short."""
 
     window: int | None = None
     """Frames that are denoised together. Default: the model's own."""
@@ -160,6 +160,11 @@ class ModelDefaults(Protocol):
         ...
 
     @property
+    def tile(self) -> int:
+        """Side of the largest tile in low-resolution pixels; 0: whole frames."""
+        ...
+
+    @property
     def decoder_context(self) -> int:
         """Frames on either side that reach a decoded frame."""
         ...
@@ -219,7 +224,7 @@ def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
         window=window,
         overlap=min(defaults.overlap, window // 2) if is_temporal else 0,
         decoder_context=defaults.decoder_context if is_temporal else 0,
-        tile=options.tile or 0,
+        tile=defaults.tile if options.tile is None else options.tile,
         is_temporal=is_temporal,
         propagate=propagate,
     )

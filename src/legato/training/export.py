@@ -13,13 +13,18 @@ from legato.training.stages import EmbeddedUpscaler
 
 NAME = "embedded-x4"
 MAX_NOISE_LEVEL = 250
+LARGEST_TILE = 512
 
 
 def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
     """Write the system as a model folder in half precision; return the folder."""
     context = system.autoencoder.decoder.receptive_frames
     defaults = UpscalerDefaults(
-        steps=1, noise_level=0, max_noise_level=MAX_NOISE_LEVEL, decoder_context=context
+        steps=1,
+        noise_level=0,
+        max_noise_level=MAX_NOISE_LEVEL,
+        tile=LARGEST_TILE,
+        decoder_context=context,
     )
     manifest = Manifest(name=NAME, family="video_ldm", licence="Apache-2.0", defaults=defaults)
     schedule = scheduler_config(system.schedule)
