@@ -179,6 +179,14 @@ def test_a_floor_of_photons_keeps_flat_crops_from_drowning():
     assert (kept - 0.5).var() == pytest.approx(0.5 / 64, rel=0.06)
 
 
+def test_photons_are_counted_up_to_the_next_power_of_two():
+    five_levels = np.repeat(np.linspace(0.2, 0.8, 5, dtype=np.float32), 32)[None, :, None]
+    picture = np.ascontiguousarray(np.broadcast_to(five_levels, (256, 160, 3)))
+    step = NoiseStep(kind="poisson", is_grey=False, levels=(1.0,))
+    noise = step.apply([picture], rng())[0] - picture
+    assert noise.var() == pytest.approx(0.5 / 8, rel=0.03)
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "poisson"])
 @pytest.mark.parametrize("is_grey", [True, False])
 def test_grey_noise_is_the_same_in_all_channels(kind, is_grey):

@@ -102,7 +102,8 @@ class VideoStep:
 def compress(clip: UInt8[ndarray, "T H W 3"], step: VideoStep) -> UInt8[ndarray, "T H W 3"]:
     """Encode RGB frames as 4:2:0 video and decode them again.
 
-    One thread on both sides, so that the result does not depend on the machine's number of cores.
+    The same clip gives the same bits: one thread on both sides, and x264 without its macroblock
+    tree, whose lookahead was measured to vary from call to call on short clips.
 
     Args:
         clip: RGB; rows and columns even, at least 2.
@@ -123,9 +124,7 @@ def compress(clip: UInt8[ndarray, "T H W 3"], step: VideoStep) -> UInt8[ndarray,
     encoder.width, encoder.height, encoder.pix_fmt = columns, rows, "yuv420p"
     encoder.bit_rate, encoder.framerate = step.bit_rate, Fraction(step.frame_rate)
     encoder.time_base = Fraction(1, step.frame_rate)
-    if step.quantiser is not None:
-        names = ("qmin", "qmax") if step.codec == "mpeg4" else ("crf",)
-        encoder.options = dict.fromkeys(names, str(step.quantiser))
+    encoder.options = _encoder_options(step)
     packets = []
     for index, pixels in enumerate(clip):
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
@@ -136,6 +135,15 @@ def compress(clip: UInt8[ndarray, "T H W 3"], step: VideoStep) -> UInt8[ndarray,
     decoded += decoder.decode(None)
     assert len(decoded) == len(clip), "these encoders neither drop nor repeat frames"
     return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+
+
+def _encoder_options(step: VideoStep) -> dict[str, str]:
+    is_mpeg4 = step.codec == "mpeg4"
+    options = {} if is_mpeg4 else {"mbtree": "0"}
+    if step.quantiser is not None:
+        names = ("qmin", "qmax") if is_mpeg4 else ("crf",)
+        options |= dict.fromkeys(names, str(step.quantiser))
+    return options
 
 
 def _open(name: str, mode: Literal["r", "w"]) -> VideoCodecContext:
