@@ -9,6 +9,7 @@ from legato.flow.estimate import choose_estimator
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
 from legato.pipelines.memory import (
+    SHARE,
     ActivationMeter,
     Footprint,
     Shape,
@@ -118,5 +119,8 @@ def fit_into_memory(
         return estimate_bytes(footprint, shape, tile=tile, window=window)
 
     available = available_memory_bytes(restorers.device)
+    usual = restorer.settings.tile or None  # the model's own, where the user named none
+    if wanted.tile is None and estimate(usual) <= SHARE * available:
+        return wanted, estimate(usual)
     tile = choose_tile(estimate, shape, wanted=wanted.tile, available=available)
     return replace(wanted, tile=tile), estimate(tile)
