@@ -25,9 +25,9 @@ def folder(tmp_path_factory):
     cv2.imwrite(str(root / "photo.png"), picture)
     with av.open(str(root / "clip.mkv"), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 224, 208, "bgr0"
+        stream.width, stream.height, stream.pix_fmt = 288, 272, "bgr0"
         for k in range(10):
-            frame = np.ascontiguousarray(picture[k : k + 208, 2 * k : 2 * k + 224])
+            frame = np.ascontiguousarray(picture[k : k + 272, 2 * k : 2 * k + 288])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     (root / "MANIFEST.csv").write_text("file,notes\nclip.mkv,a dog on grass\nphoto.png,\n")

@@ -29,7 +29,7 @@ class BatchOptions:
     frames: int = 1
     """Frames per clip, 1 to 8."""
     size: int = 128
-    """Rows and columns of the clean crops, at most 192."""
+    """Rows and columns of the clean crops, at most `data.CROP`."""
     second_order_share: float = 0.15
     """Share of clips with the full RealBasicVSR degradation; the others get the fast one."""
     word_dropout: float = 0.15
