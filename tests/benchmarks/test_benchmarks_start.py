@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if "argparse" in p.read_text(encoding="utf-8"))
+SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if "__main__" in p.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(autouse=True)
