@@ -187,7 +187,7 @@ def denoise(
         step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
         is_first = index == 0
         is_blind = schedule.is_blind(timestep)
-        seen = torch.zeros_like(z) if is_blind else z
+        seen = z.new_zeros(()).expand_as(z) if is_blind else z
         unconditional = (
             denoiser(seen, timestep, branch="negative_prompt", is_first=is_first)
             if two_branches

@@ -90,7 +90,7 @@ def merge_tiles(
         total[rows, cols] += weights
     if merged is None:
         raise ValueError("a plan without tiles")
-    return merged / total
+    return merged.div_(total)
 
 
 def _ramp(span: Span, scale: int, like: Tensor) -> Float[Tensor, " size"]:
