@@ -16,7 +16,7 @@ SURVEY = Survey(
     end=None,
     notices=("one",),
 )
-FIRST = Execution(tile=None, window=None, dtype="bfloat16")
+FIRST = Execution(tile=None, window=None, segment=32, dtype="bfloat16")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def plan():
 
 
 def test_a_plan_reads_back_as_it_was_written(plan, tmp_path):
-    smaller = Execution(tile=128, window=4, dtype="float32")
+    smaller = Execution(tile=128, window=4, segment=32, dtype="float32")
     plan.fallbacks.append(Fallback(segment=3, why="memory ran out", execution=smaller))
     plan.execution = smaller
     plan.save(tmp_path / "plan.json")

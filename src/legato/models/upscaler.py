@@ -73,6 +73,11 @@ class UpscalerModel:
         with nullcontext() if temporal else self.autoencoder.disabled():
             return self.autoencoder.decode(latents.to(dtype), low_res.to(dtype))
 
+    @property
+    def streams(self) -> bool:
+        """Whether `open_stream` gives a decoder."""
+        return isinstance(self.autoencoder, TinyAutoencoder)
+
     def open_stream(self) -> TinyDecoderStream | None:
         """Return a decoder of one clip piece by piece; None: this model decodes it whole."""
         if isinstance(self.autoencoder, TinyAutoencoder):

@@ -17,11 +17,11 @@ from legato.pipelines.upscaler import DecoderStream
 CELLS_PER_CHUNK = 1 << 20
 """Latent cells that are decoded at a time, context included: 18 frames of 320 x 180."""
 
-CELLS_PER_PIECE = 1 << 19
+CELLS_PER_PIECE = 1 << 18
 """The same where a model decodes a stream, which needs no context."""
 
-FINISHED = 2
-"""Frames that are finished at a time: at full size every copy of a frame counts."""
+PIXELS_FINISHED = 1 << 21
+"""Pixels at full size that are finished at a time, but at least a frame: every copy counts."""
 
 BLACK, NOT_BLACK = -0.96, -0.8  # 2% and 10% of the range from -1 to 1
 
@@ -31,6 +31,18 @@ class BrokenOutputError(ResourceError):
 
 
 Decode = Callable[[Tensor, Tensor], Tensor]
+
+
+def frames_decoded(cells: int, *, context: int, streams: bool) -> int:
+    """Return how many frames of so many latent cells are decoded at a time, context included."""
+    if streams:
+        return max(CELLS_PER_PIECE // cells, 1)
+    return 2 * context + max(CELLS_PER_CHUNK // cells - 2 * context, context, 1)
+
+
+def frames_finished(pixels: int) -> int:
+    """Return how many frames of so many pixels are finished at a time."""
+    return max(PIXELS_FINISHED // pixels, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +130,7 @@ class Decoder:
         """Cut the frames to emit, with the context before and after them all, into pieces."""
         first = max(emitted[0] - self.context, 0)
         stop = min(emitted[1] + self.context, num_frames)
-        return self._even(first, stop, CELLS_PER_PIECE // self._cells)
+        return self._even(first, stop, frames_decoded(self._cells, context=0, streams=True))
 
     @property
     def _cells(self) -> int:
@@ -126,13 +138,13 @@ class Decoder:
 
     @staticmethod
     def _even(start: int, stop: int, most: int) -> list[tuple[int, int]]:
-        count = -(-(stop - start) // max(most, 1))
+        count = -(-(stop - start) // most)
         return list(pairwise(start + (stop - start) * k // count for k in range(count + 1)))
 
     def chunks(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Cut a range of frames into evenly sized pieces that fit the memory meant for them."""
-        most = max(CELLS_PER_CHUNK // self._cells - 2 * self.context, self.context, 1)
-        return self._even(start, stop, most)
+        together = frames_decoded(self._cells, context=self.context, streams=False)
+        return self._even(start, stop, together - 2 * self.context)
 
     @torch.no_grad()
     def __call__(
@@ -199,8 +211,9 @@ def finished_chunks(
                 why="some frames are not numbers, or black where the input is not",
                 fix="use --dtype float32, or another model",
             )
-        for k in range(0, frames.shape[0], FINISHED):
-            yield finish(frames[k : k + FINISHED], small[k : k + FINISHED]).cpu()
+        few = frames_finished(frames.shape[-2] * frames.shape[-1])
+        for k in range(0, frames.shape[0], few):
+            yield finish(frames[k : k + few], small[k : k + few]).cpu()
         on_chunk()
 
 

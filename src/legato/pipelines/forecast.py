@@ -90,10 +90,15 @@ def plan(
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers(model_name=options.model, options=options.restore, device=device)
     dtype = str(choose_dtype(run.dtype, device)).removeprefix("torch.")
-    wanted = Execution(tile=options.restore.tile, window=options.restore.window, dtype=dtype)
-    execution, memory = fit_into_memory(restorers, wanted, facts, segment=options.segment)
+    wanted = Execution(
+        tile=options.restore.tile,
+        window=options.restore.window,
+        segment=options.segment,
+        dtype=dtype,
+    )
     found = survey(facts, start=options.start_seconds, end=options.end_seconds, on_event=on_event)
-    segments = cut_segments(found.num_frames, found.shots, size=options.segment)
+    execution, memory = fit_into_memory(restorers, wanted, facts, longest_shot=found.longest_shot)
+    segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     measured, seconds, written = _measure(request, found, restorers(execution))
     span = (found.pts[-1] - found.pts[0]) * facts.time_base
     others = facts.path.stat().st_size if facts.path.is_file() else 0

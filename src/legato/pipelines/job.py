@@ -15,7 +15,7 @@ from legato.pipelines.background import Prefetch, WriteBehind
 from legato.pipelines.carried import Carried
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.frame_buffer import FrameBuffer
-from legato.pipelines.memory import Shape, is_out_of_memory, smaller_tiles
+from legato.pipelines.memory import is_out_of_memory, smaller_tiles
 from legato.pipelines.pictures import to_model, to_size, write_picture
 from legato.pipelines.restore import BrokenOutputError, Restorer
 from legato.pipelines.saved_plan import Execution, Fallback, SavedPlan
@@ -146,8 +146,7 @@ def _smaller(job: Job, segment: Segment) -> Execution:
         ResourceError: there are none.
     """
     execution = job.plan.execution
-    shape = Shape(rows=job.facts.height, cols=job.facts.width, frames=len(segment), scale=1)
-    tiles = smaller_tiles(execution.tile, shape)
+    tiles = smaller_tiles(execution.tile, (job.facts.width, job.facts.height))
     if tiles:
         return replace(execution, tile=tiles[0])
     window = execution.window or job.model_window

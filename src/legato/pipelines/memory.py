@@ -1,7 +1,7 @@
-"""How much memory a job needs, and the largest tile that fits."""
+"""How much memory a job needs, and the largest tile and segment that fit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,20 +11,23 @@ from legato.errors import ResourceError
 
 SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it kills
 MIN_TILE = 64
-FLOAT_BYTES = 4
-RGB = 3
-CHUNK_FRAMES = 8  # frames that are decoded to full size at a time
-COPIES_AT_FULL_SIZE = 4  # model's output, colour corrected, resized, 8-bit and in the encoder
+MIN_SEGMENT = 4
+RGB_BYTES = 3 * 4  # float32
+CLIP_BYTES = 150  # of every pixel of a segment with its context: frames, noise, latents, flow
+FINISHING_COPIES = 6  # of the frames that are corrected, resized and queued at a time
+ENCODER_BYTES = 75  # of every pixel of the output: the frames that x264 looks ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Bytes that a model's own activations take, as measured by `measure_footprint`."""
+    """Bytes that a model's own activations take, as `Restorers.footprint` measures them."""
 
     fixed: int
     """Parameters, whatever the picture's size."""
-    per_cell: float
-    """Activations per low-resolution pixel of one frame in a window."""
+    denoising: float
+    """Activations of the U-Net per latent cell of a frame in a window."""
+    decoding: float
+    """Activations of the decoder per latent cell of a frame that is decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,70 +39,79 @@ class Shape:
     frames: int
     """In a segment with its context."""
     scale: int
+    window: int
+    """Frames denoised together."""
 
 
-def estimate_bytes(footprint: Footprint, shape: Shape, *, tile: int | None, window: int) -> int:
+def estimate_bytes(
+    footprint: Footprint,
+    shape: Shape,
+    *,
+    tile: int | None,
+    frames_decoded: Callable[[int], int],
+    num_finished: int,
+) -> int:
     """Return the expected peak of a segment's memory.
 
     Args:
         footprint: of the model.
         shape: of a segment.
         tile: side in low-resolution pixels; None or 0 for whole frames.
-        window: frames computed together.
+        frames_decoded: how many frames of so many cells are decoded at a time.
+        num_finished: frames that are finished at a time.
     """
-    rows, cols = shape.rows, shape.cols
-    if tile:
-        rows, cols = min(rows, tile), min(cols, tile)
-    active = footprint.per_cell * rows * cols * min(window, shape.frames)
-    low_res = shape.rows * shape.cols * shape.frames * (RGB + 3 * 4 + RGB) * FLOAT_BYTES
-    full_size = (
-        COPIES_AT_FULL_SIZE
-        * min(CHUNK_FRAMES, shape.frames)
-        * shape.rows
-        * shape.cols
-        * shape.scale**2
-        * RGB
-        * FLOAT_BYTES
+    pixels = shape.rows * shape.cols
+    cells = min(shape.rows, tile) * min(shape.cols, tile) if tile else pixels
+    decoded = min(frames_decoded(cells), shape.frames)
+    merged = RGB_BYTES * decoded * (1 if cells == pixels else 2)
+    finishing = RGB_BYTES * min(num_finished, shape.frames) * FINISHING_COPIES
+    active = cells * max(
+        footprint.denoising * min(shape.window, shape.frames), footprint.decoding * decoded
     )
-    return int(footprint.fixed + active + low_res + full_size)
+    full_size = pixels * shape.scale**2 * (merged + finishing + ENCODER_BYTES)
+    return int(footprint.fixed + active + pixels * shape.frames * CLIP_BYTES + full_size)
 
 
-def choose_tile(
-    estimate: Callable[[int | None], int], shape: Shape, *, wanted: int | None, available: int
-) -> int | None:
-    """Return the tile to use: the wanted one, or the largest that fits.
+def choose_size(
+    estimate: Callable[[int | None, int], int],
+    tiles: Sequence[int | None],
+    segment: int,
+    *,
+    size: tuple[int, int],
+    available: int,
+) -> tuple[int | None, int]:
+    """Return the first tile that fits, at the longest segment with which one does.
 
     Args:
-        estimate: bytes needed with a tile.
-        shape: of a segment.
-        wanted: what the user asked for; None leaves the choice to us.
+        estimate: bytes needed with a tile and a segment.
+        tiles: those to try, the wanted one first.
+        segment: frames in a segment, as wanted; halved down to `MIN_SEGMENT` where nothing fits.
+        size: width and height of the input, to say so.
         available: bytes free on the device.
 
     Raises:
-        ResourceError: the wanted tile, or even the smallest, needs more than `SHARE` of it.
+        ResourceError: even the last tile and the shortest segment need more than `SHARE` of it.
     """
-    budget = SHARE * available
-    needed = estimate(wanted)
-    if needed <= budget:
-        return wanted
-    fitting = (tile for tile in smaller_tiles(wanted, shape) if estimate(tile) <= budget)
-    fit = next(fitting, None)
-    if wanted is not None or fit is None:
-        least = estimate(MIN_TILE)
-        raise ResourceError(
-            f"about {needed / 1e9:.1f} GB of memory needed for {shape.cols}x{shape.rows}",
-            why=f"{available / 1e9:.1f} GB are available and {SHARE:.0%} of them may be used",
-            fix=f"use --tile {fit}"
-            if fit is not None
-            else f"free memory or use a smaller --segment (tiles of {MIN_TILE} need "
-            f"{least / 1e9:.1f} GB)",
-        )
-    return fit
+    lengths = [segment]
+    while lengths[-1] // 2 >= MIN_SEGMENT:
+        lengths.append(lengths[-1] // 2)
+    for length in lengths:
+        for tile in tiles:
+            if estimate(tile, length) <= SHARE * available:
+                return tile, length
+    least = min(estimate(tile, lengths[-1]) for tile in tiles)
+    raise ResourceError(
+        f"about {least / 1e9:.1f} GB of memory needed for {size[0]}x{size[1]}, at the least",
+        why=f"{available / 1e9:.1f} GB are available and {SHARE:.0%} of them may be used",
+        fix="free memory, or use a smaller input"
+        if len(tiles) > 1
+        else "leave --tile out: a smaller one may fit",
+    )
 
 
-def smaller_tiles(tile: int | None, shape: Shape) -> list[int]:
-    """Return the tiles to try below `tile`, halving from the picture's longer side."""
-    side = tile or max(shape.rows, shape.cols)
+def smaller_tiles(tile: int | None, size: tuple[int, int]) -> list[int]:
+    """Return the tiles to try below `tile`, halving from the longer side of a picture."""
+    side = tile or max(size)
     power = 2 ** math.ceil(math.log2(max(side, 1)))
     tiles = []
     while (power := power // 2) >= MIN_TILE:
@@ -118,29 +130,26 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class ActivationMeter:
-    """Counts the bytes that go through a network's modules while the block runs.
+    """Measures the bytes that go through a network's modules while the block runs.
 
     Attributes:
         largest: input and output of the largest module call, in bytes.
-        total: outputs of all calls, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.largest = 0
-        self.total = 0
+        self._leaves = [m for m in network.modules() if next(m.children(), None) is None]
 
     def __enter__(self) -> "ActivationMeter":
-        self._handle = nn.modules.module.register_module_forward_hook(self._count)
+        self._handles = [leaf.register_forward_hook(self._count) for leaf in self._leaves]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
 
     def _count(self, module: nn.Module, inputs: object, output: object) -> None:
-        if next(module.children(), None) is None:
-            written = _bytes(output)
-            self.largest = max(self.largest, _bytes(inputs) + written)
-            self.total += written
+        self.largest = max(self.largest, _bytes(inputs) + _bytes(output))
 
 
 def _bytes(value: object) -> int:

@@ -109,7 +109,12 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     saved = SavedPlan.load(folder.plan)
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers(model_name=options.model, options=options.restore, device=device)
-    wanted = Execution(tile=options.restore.tile, window=options.restore.window, dtype=dtype)
+    wanted = Execution(
+        tile=options.restore.tile,
+        window=options.restore.window,
+        segment=options.segment,
+        dtype=dtype,
+    )
     restorer = restorers(wanted)
     fingerprint = (
         source_fingerprint(facts.path, facts.images)
@@ -120,22 +125,24 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     if saved is not None:
         saved.require_same(fingerprint, folder.path)
     else:
-        wanted, _ = fit_into_memory(restorers, wanted, facts, segment=options.segment)
-        if wanted.tile != options.restore.tile:
-            notices.append(notice(on_event, f"computed in tiles of {wanted.tile}: memory is short"))
         found = survey(
             facts, start=options.start_seconds, end=options.end_seconds, on_event=on_event
         )
+        fitting, _ = fit_into_memory(restorers, wanted, facts, longest_shot=found.longest_shot)
+        if fitting != wanted:
+            notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
         require_space(folder.path, needed)
-        saved = SavedPlan(fingerprint=fingerprint, survey=found, execution=wanted)
+        saved = SavedPlan(fingerprint=fingerprint, survey=found, execution=fitting)
         saved.save(folder.plan)
     notices += [notice(on_event, sentence) for sentence in saved.survey.notices]
     job = Job(
         facts=facts,
         plan=saved,
         folder=folder,
-        segments=cut_segments(saved.survey.num_frames, saved.survey.shots, size=options.segment),
+        segments=cut_segments(
+            saved.survey.num_frames, saved.survey.shots, size=saved.execution.segment
+        ),
         size=request.size,
         codec=request.codec,
         make_restorer=restorers,

@@ -1,6 +1,7 @@
 """Restorers for one job: the model loaded once per precision, with what a fallback asks for."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -8,20 +9,21 @@ from legato.device import available_memory_bytes, choose_dtype
 from legato.flow.estimate import choose_estimator
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
+from legato.pipelines.decode import frames_decoded, frames_finished
 from legato.pipelines.memory import (
-    SHARE,
     ActivationMeter,
     Footprint,
     Shape,
-    choose_tile,
+    choose_size,
     estimate_bytes,
+    smaller_tiles,
 )
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.saved_plan import Execution
 from legato.video.probe import VideoFacts
 
-METERED_SIDE = 32  # input pixels: small enough to cost little, a multiple of every U-Net's strides
+METERED_SIDE = 64  # input pixels: small enough to cost little, a multiple of every U-Net's strides
 LIVE_SHARE = 4.0  # peak of live activations over the largest call's input and output, measured
 
 
@@ -71,56 +73,64 @@ class Restorers:
         return {"name": model.name, "licence": model.licence, "sha256": model.sha256}
 
     def footprint(self, execution: Execution) -> Footprint:
-        """Measure what the model's activations take, on a small clip of noise and one step."""
-        options = replace(
-            self.options,
-            num_inference_steps=1,
-            propagate=None,
-            strength=1.0,
-            tile=0,
-            window=execution.window,
-        )
+        """Measure what the model's activations take, on a small frame of noise and one step."""
+        options = replace(self.options, num_inference_steps=1, propagate=None, strength=1.0, tile=0)
         restorer = self._restorer(options, execution.dtype)
-        window = restorer.settings.window
-        clip = torch.rand(window, 3, METERED_SIDE, METERED_SIDE) * 2 - 1
-        with ActivationMeter() as meter:
-            restorer(clip, range(window), num_anchors=0, num_lookahead=0, state=None)
         model = self.model(execution.dtype)
-        cells = METERED_SIDE**2 * window
+        noise = torch.rand(1, 3, METERED_SIDE, METERED_SIDE) * 2 - 1
+        with (
+            ActivationMeter(model.unet) as denoising,
+            ActivationMeter(model.autoencoder) as decoding,
+        ):
+            restorer(noise, range(1), num_anchors=0, num_lookahead=0, state=None)
+        parameters = [*model.unet.parameters(), *model.autoencoder.parameters()]
         return Footprint(
-            fixed=sum(p.nelement() * p.element_size() for p in model.unet.parameters()),
-            per_cell=LIVE_SHARE * meter.largest / cells,
+            fixed=sum(p.nelement() * p.element_size() for p in parameters),
+            denoising=LIVE_SHARE * denoising.largest / METERED_SIDE**2,
+            decoding=LIVE_SHARE * decoding.largest / METERED_SIDE**2,
         )
 
 
 def fit_into_memory(
-    restorers: Restorers, wanted: Execution, facts: VideoFacts, *, segment: int
+    restorers: Restorers, wanted: Execution, facts: VideoFacts, *, longest_shot: int
 ) -> tuple[Execution, int]:
-    """Return the wanted way of computing with the largest tile that fits, and its bytes.
+    """Return the wanted way of computing with the largest tile and segment that fit, and its bytes.
 
     Args:
         restorers: of the job.
-        wanted: tile, window and precision as asked for.
+        wanted: tile, window, segment and precision as asked for.
         facts: of the source.
-        segment: frames in a segment.
+        longest_shot: frames of the longest shot in the range; none is looked at beyond a cut.
 
     Raises:
-        ResourceError: even the smallest tile needs too much; says how much.
+        ResourceError: even the smallest tile and segment need too much; says how much.
     """
     restorer = restorers(wanted)
     footprint = restorers.footprint(wanted)
-    frames = segment + restorer.context_before + restorer.context_after
-    if facts.kind != "video" and facts.num_frames_estimate is not None:
-        frames = min(frames, facts.num_frames_estimate)
-    shape = Shape(rows=facts.height, cols=facts.width, frames=frames, scale=restorer.scale)
-    window = restorer.settings.window
+    streams = restorer.settings.is_temporal and restorers.model(wanted.dtype).streams
+    context = restorer.settings.decoder_context
 
-    def estimate(tile: int | None) -> int:
-        return estimate_bytes(footprint, shape, tile=tile, window=window)
+    def estimate(tile: int | None, segment: int) -> int:
+        frames = segment + restorer.context_before + restorer.context_after
+        shape = Shape(
+            rows=facts.height,
+            cols=facts.width,
+            frames=min(frames, longest_shot),
+            scale=restorer.scale,
+            window=restorer.settings.window,
+        )
+        return estimate_bytes(
+            footprint,
+            shape,
+            tile=tile,
+            frames_decoded=partial(frames_decoded, context=context, streams=streams),
+            num_finished=frames_finished(shape.rows * shape.cols * shape.scale**2),
+        )
 
-    available = available_memory_bytes(restorers.device)
+    size = (facts.width, facts.height)
     usual = restorer.settings.tile or None  # the model's own, where the user named none
-    if wanted.tile is None and estimate(usual) <= SHARE * available:
-        return wanted, estimate(usual)
-    tile = choose_tile(estimate, shape, wanted=wanted.tile, available=available)
-    return replace(wanted, tile=tile), estimate(tile)
+    tiles = [usual] if wanted.tile is not None else [usual, *smaller_tiles(usual, size)]
+    available = available_memory_bytes(restorers.device)
+    tile, segment = choose_size(estimate, tiles, wanted.segment, size=size, available=available)
+    chosen = wanted.tile if tile == usual else tile
+    return replace(wanted, tile=chosen, segment=segment), estimate(tile, segment)

@@ -11,7 +11,7 @@ from legato.errors import InputError
 from legato.pipelines.survey import Survey
 from legato.pipelines.workfolder import write_json
 
-FORMAT = 1
+FORMAT = 2
 HEAD_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 5
 
@@ -26,8 +26,17 @@ class Execution:
     window: int | None
     """Frames denoised together; None: the model's own."""
 
+    segment: int
+    """Frames that are computed and saved together; fixed for the whole job."""
+
     dtype: str
     """Precision of the networks."""
+
+    def sentence(self) -> str:
+        """Say it to the user."""
+        tile = f", tiles of {self.tile}" if self.tile else ""
+        window = f", windows of {self.window}" if self.window else ""
+        return f"{self.dtype}{tile}{window}, segments of {self.segment} frames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +49,7 @@ class Fallback:
 
     def sentence(self) -> str:
         """Say it to the user."""
-        tile = f", tiles of {self.execution.tile}" if self.execution.tile else ""
-        window = f", windows of {self.execution.window}" if self.execution.window else ""
-        return f"from segment {self.segment} on {self.execution.dtype}{tile}{window}: {self.why}"
+        return f"from segment {self.segment} on {self.execution.sentence()}: {self.why}"
 
 
 @dataclass(kw_only=True)

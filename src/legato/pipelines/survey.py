@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -46,6 +47,11 @@ class Survey:
     def num_frames(self) -> int:
         """Frames in the range."""
         return len(self.pts)
+
+    @property
+    def longest_shot(self) -> int:
+        """Frames of the longest shot."""
+        return max(stop - first for first, stop in pairwise([*self.shots, self.num_frames]))
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
