@@ -10,7 +10,7 @@ from clips import pixels_of
 import legato
 from legato.apps import cli, doctor
 from legato.apps import upscale as upscale_app
-from legato.apps.arguments import ALIASES, parse
+from legato.apps.arguments import SAMPLING_ALIASES, parse
 from legato.errors import (
     DecodeError,
     InputError,
@@ -22,11 +22,13 @@ from legato.errors import (
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale_options import UpscaleOptions
+from legato.training.recipes import TrainOptions
 from legato.video.codecs import CodecOptions
 
 
 def parsed(*arguments):
-    return parse(upscale_app.UpscaleCommand, ["in.mp4", "out.mp4", *arguments], name="upscale")
+    flags = ["in.mp4", "out.mp4", *arguments]
+    return parse(upscale_app.UpscaleCommand, flags, name="upscale", aliases=SAMPLING_ALIASES)
 
 
 def test_no_flags_mean_the_defaults_of_python():
@@ -44,7 +46,7 @@ def test_every_flag_of_the_issue_is_there(capsys):
         *("segment", "codec", "crf", "start", "end", "preview", "restart", "report", "json"),
     ]
     assert [flag for flag in wanted if not re.search(rf"--{flag}\b", said)] == []
-    assert {"--steps", "--guidance"} <= set(ALIASES)
+    assert {"--steps", "--guidance"} <= set(SAMPLING_ALIASES)
 
 
 def test_every_option_is_one_flag_with_help(capsys):
@@ -60,6 +62,11 @@ def test_every_option_is_one_flag_with_help(capsys):
 def test_short_flags_mean_the_long_ones():
     command = parsed("--steps", "4", "--guidance=2.5")
     assert command.options.restore == RestoreOptions(num_inference_steps=4, guidance_scale=2.5)
+
+
+def test_training_has_steps_of_its_own():
+    options = parse(TrainOptions, ["--data", "clips", "--steps", "3"], name="train embedded")
+    assert options.steps == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 import tyro
@@ -13,10 +14,11 @@ from legato.errors import InputError
 
 T = TypeVar("T")
 
-ALIASES: Mapping[str, str] = {
+SAMPLING_ALIASES: Mapping[str, str] = {
     "--steps": "--num-inference-steps",
     "--guidance": "--guidance-scale",
 }
+"""Short names of the commands that sample; `train` has steps of its own."""
 CONFIG = (
     tyro.conf.OmitArgPrefixes,
     tyro.conf.OmitSubcommandPrefixes,
@@ -24,19 +26,26 @@ CONFIG = (
 )
 
 
-def parse(command: type[T], arguments: Sequence[str], *, name: str) -> T:
+def parse(
+    command: type[T],
+    arguments: Sequence[str],
+    *,
+    name: str,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> T:
     """Return a command's dataclass filled from flags; its fields' docstrings are the help.
 
     Args:
         command: a frozen dataclass; nested options are flattened.
         arguments: without the command's name.
         name: of the command.
+        aliases: short names of flags.
 
     Raises:
         InputError: an unknown flag or a value that does not fit, in one line.
         SystemExit: with 0, after `--help` was printed.
     """
-    expanded = [_expand(argument) for argument in arguments]
+    expanded = [_expand(argument, aliases) for argument in arguments]
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -52,9 +61,9 @@ def parse(command: type[T], arguments: Sequence[str], *, name: str) -> T:
         ) from None
 
 
-def _expand(argument: str) -> str:
+def _expand(argument: str, aliases: Mapping[str, str]) -> str:
     flag, equals, value = argument.partition("=")
-    return f"{ALIASES.get(flag, flag)}{equals}{value}"
+    return f"{aliases.get(flag, flag)}{equals}{value}"
 
 
 def _reason(said: str) -> str:

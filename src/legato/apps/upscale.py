@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import parse
+from legato.apps.arguments import SAMPLING_ALIASES, parse
 from legato.apps.cli import exit_code
 from legato.apps.computing import prepare_torch
 from legato.apps.interrupt import StopOnSignal
@@ -48,7 +48,7 @@ class UpscaleCommand:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    command = parse(UpscaleCommand, arguments, name="upscale")
+    command = parse(UpscaleCommand, arguments, name="upscale", aliases=SAMPLING_ALIASES)
     prepare_torch()
     from legato.pipelines.preview import picture_path, preview
     from legato.pipelines.upscale import upscale

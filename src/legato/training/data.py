@@ -22,7 +22,7 @@ from legato.video.read import read_frames
 
 CLIP_FRAMES = 8
 CROP = 256
-SOFT_SHARE = 0.3
+SOFT_SHARE = 0.4
 MAGIC = b"LEGATOPK"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".ts"}
@@ -125,7 +125,7 @@ def random_view(
 ) -> Clip:
     """Return a random crop in space and time of a clip, mirrored, turned or reversed at random.
 
-    Three in ten are enlarged from less: much real footage is soft, and must not be sharpened more
+    Four in ten are enlarged from less: much real footage is soft, and must not be sharpened more
     than it was.
     """
     first = int(rng.integers(0, CLIP_FRAMES - frames + 1))

@@ -53,6 +53,10 @@ ALIKE_SHARE = 0.75
 """Share of `fast` clips whose kinds of damage are about equally bad, as they are in most videos; a
 network that cannot count on it sharpens every smooth picture."""
 
+MILDNESS = 1.5
+"""Power of the uniform number that is a clip's level: 1 would make light damage, which a network
+learns last, no more frequent than heavy damage."""
+
 SPREAD = 0.2
 """How far a kind of damage strays from the clip's own level, as a share of its range."""
 
@@ -174,7 +178,8 @@ def fast(clip: UInt8[ndarray, "T H W 3"], rng: np.random.Generator) -> UInt8[nda
         clip: RGB, at least one frame of 4 x 4 pixels.
         rng: the only source of randomness.
     """
-    severity = _alike(float(rng.random())) if rng.random() < ALIKE_SHARE else WIDE
+    mild = float(rng.random()) ** MILDNESS
+    severity = _alike(mild) if rng.random() < ALIKE_SHARE else WIDE
     return degrade(clip, severity, rng)
 
 

@@ -52,18 +52,18 @@ class EmbeddedUpscaler(nn.Module):
 class StageOptions:
     """What a stage of the upscaler weighs."""
 
-    first_step_share: float = 0.8
+    first_step_share: float = 0.9
     """Share of steps at the timestep of the 1-step schedule."""
-    v_share: float = 0.04
+    v_share: float = 0.02
     """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
-    unconditional_share: float = 0.2
+    unconditional_share: float = 0.1
     """Share of steps at which the decoder does without the small clip but for the bicubic skip:
     otherwise it learns to do the U-Net's work alone."""
     latent_weight: float = 0.1
     """Weight of the L1 distance of x_0 to the encoder's latents."""
     warping_weight: float = 2.0
     """Weight of the squared warping error; clips only."""
-    clean_level_share: float = 0.7
+    clean_level_share: float = 0.85
     """Share of clips whose small copy gets the least noise; others up to `max_level`."""
     max_level: int = 250
     """Largest noise level of the small copy."""
