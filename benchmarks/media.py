@@ -1,5 +1,6 @@
 """Clips in memory for the benchmarks: read, store without loss, upscale with Legato, crop, save."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -49,6 +50,12 @@ def legato_upscale(clip: np.ndarray, folder: Path, settings: Mapping[str, Any]) 
     source, target = write_lossless(folder / "in.mkv", clip), folder / "out.mkv"
     legato.upscale(source, target, legato_options(settings), run=legato.RunOptions(restart=True))
     return np.stack([frame.pixels for frame in read_frames(target)])
+
+
+def upscale_command(source: Path, target: Path, *flags: str) -> list[str]:
+    """Return the command line that users give, for a process of its own."""
+    job = [sys.executable, "-m", "legato.apps.cli", "upscale", str(source), str(target)]
+    return [*job, "--quiet", *flags]
 
 
 def save_crops(path: Path, pictures: Mapping[str, np.ndarray], size_px: int = 256) -> None:

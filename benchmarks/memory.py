@@ -14,18 +14,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from media import write_lossless
+from media import upscale_command, write_lossless
 from speed import DEMO, clip_of
 
 from legato.evaluation.report import Bar
 
 GIB = 1024**3
-JOB = "import sys, legato; legato.upscale(sys.argv[1], sys.argv[2])"
 
 
 def peak_bytes(source: Path, target: Path) -> int:
     """Return the peak resident memory of upscaling a file."""
-    process = subprocess.Popen([sys.executable, "-c", JOB, str(source), str(target)])
+    process = subprocess.Popen(upscale_command(source, target))
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from media import read_clip, write_lossless
+from media import read_clip, upscale_command, write_lossless
 from speed import DEMO
 
 from legato.video.read import read_frames
@@ -28,8 +28,7 @@ RESUMED = "segments_resumed"
 
 def command(source: Path, target: Path, segment: int) -> list[str]:
     """Return the command line of one job."""
-    flags = ["--segment", str(segment), "--codec", "ffv1"]
-    return [sys.executable, "-m", "legato.apps.cli", "upscale", str(source), str(target), *flags]
+    return upscale_command(source, target, "--segment", str(segment), "--codec", "ffv1")
 
 
 def run(arguments: list[str]) -> None:

@@ -14,6 +14,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from legato.models.temporal_conv import add_, silu_
+
 FACTOR = 4
 """Pixels per latent cell along one axis."""
 TAIL_FRAMES = 4
@@ -52,7 +54,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
         """Return x plus its residual."""
-        return cast(Tensor, x + self.conv2(F.silu(self.conv1(F.silu(x)))))
+        return add_(self.conv2(silu_(self.conv1(F.silu(x)))), x)
 
 
 class TemporalResidual(nn.Module):
@@ -164,9 +166,9 @@ class ConditionalTinyDecoder(nn.Module):
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
     ) -> Float[Tensor, "N 3 H W"]:
         x = F.pixel_shuffle(self.grow(F.silu(x)), 2)
-        x = F.pixel_shuffle(self.conv_out(F.silu(self.tail(F.silu(x)))), 2)
+        x = F.pixel_shuffle(self.conv_out(silu_(self.tail(silu_(x)))), 2)
         skip = F.interpolate(low_res.float(), scale_factor=FACTOR, mode="bicubic")
-        return skip + x.float()
+        return add_(skip, x.float())
 
 
 class TinyAutoencoder(nn.Module):
