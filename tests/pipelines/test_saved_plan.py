@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 from fractions import Fraction
 
 import pytest
@@ -66,3 +68,14 @@ def test_a_fingerprint_survives_json(tmp_path):
     path.write_bytes(b"x")
     found = source_fingerprint(path)
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
+def test_a_source_whose_name_is_no_text_is_the_same_when_resumed(plan, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.bin")
+    path.write_bytes(b"x")
+    plan.fingerprint = source_fingerprint(path)
+    plan.save(tmp_path / "plan.json")
+    saved = SavedPlan.load(tmp_path / "plan.json")
+    assert saved is not None
+    saved.require_same(source_fingerprint(path), tmp_path)

@@ -5,6 +5,7 @@ memory or disk, 130 interrupted.
 """
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,8 @@ BUG, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; results go to stdout, all else to stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

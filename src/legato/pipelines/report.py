@@ -71,7 +71,8 @@ def read_range(path: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     try:
-        chosen = json.loads(path.read_text(encoding="utf-8")).get("range")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        chosen = json.loads(text).get("range")
     except (ValueError, AttributeError):
         return None
     return chosen if isinstance(chosen, dict) else None

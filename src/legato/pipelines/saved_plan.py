@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class SavedPlan:
         if not path.exists():
             return None
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']}")
             return cls(
@@ -137,11 +138,11 @@ def source_fingerprint(path: Path, images: tuple[Path, ...] = ()) -> dict[str, A
         facts = file.stat()
         size += facts.st_size
         changed = max(changed, facts.st_mtime_ns)
-        digest.update(file.name.encode() if images else b"")
+        digest.update(os.fsencode(file.name) if images else b"")
         with file.open("rb") as stream:
             digest.update(stream.read(HEAD_BYTES if not images else 4096))
     return {
-        "source": str(path.resolve()),
+        "source": os.fsencode(path.resolve()).decode("utf-8", "surrogateescape"),  # in any locale
         "source size": size,
         "source changed": changed,
         "source head": digest.hexdigest()[:32],

@@ -21,9 +21,9 @@ class WorkFolder:
     """
 
     def __init__(self, target: Path, *, suffix: str = ".mkv") -> None:
-        name = target.name
-        if len(name.encode()) > MAX_NAME_BYTES - len("..legato"):
-            name = hashlib.sha256(name.encode()).hexdigest()[:32]
+        name, raw = target.name, os.fsencode(target.name)
+        if len(raw) > MAX_NAME_BYTES - len("..legato"):
+            name = hashlib.sha256(raw).hexdigest()[:32]
         self.path = target.parent / f".{name}.legato"
         self.suffix = suffix
 
@@ -96,9 +96,12 @@ class WorkFolder:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write JSON whole or not at all: a temporary file, flushed to disk, then renamed."""
+    """Write JSON whole or not at all: a temporary file, flushed to disk, then renamed.
+
+    Names that are no text in the locale's encoding are written as the bytes that they are.
+    """
     part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with part.open("w", encoding="utf-8", errors="surrogateescape") as file:
         json.dump(data, file, ensure_ascii=False, indent=1)
         file.flush()
         os.fsync(file.fileno())
