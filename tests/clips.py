@@ -12,7 +12,7 @@ from tiny import tiny_upscaler_folder
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import CodecOptions
-from legato.video.read import read_frames
+from legato.video.read import ReadOptions, read_frames
 
 SIZE = (32, 24)
 
@@ -30,7 +30,9 @@ def options(tiny_model):
     def make(**changes):
         restore = {k: changes.pop(k) for k in list(changes) if k in RestoreOptions.__annotations__}
         output = {k: changes.pop(k) for k in list(changes) if k in CodecOptions.__annotations__}
+        read = {k: changes.pop(k) for k in list(changes) if k in ReadOptions.__annotations__}
         return UpscaleOptions(
+            read=ReadOptions(**read),
             restore=RestoreOptions(**restore),
             output=CodecOptions(**{"codec": "ffv1"} | output),
             **{"model": tiny_model, "segment": 4} | changes,

@@ -23,6 +23,7 @@ from legato.pipelines import job, prepare
 from legato.pipelines.lock import Lock
 from legato.pipelines.report import Report, report_path
 from legato.pipelines.workfolder import WorkFolder
+from legato.video.images import encode_image
 from legato.video.probe import probe
 
 __all__ = ["tiny_model"]
@@ -213,6 +214,14 @@ class TestEvents:
     def test_an_empty_folder(self, refused, tmp_path):
         (tmp_path / "empty").mkdir()
         refused(tmp_path / "empty", tmp_path / "out.mp4", code=2, says="it is empty")
+
+    def test_a_damaged_frame_where_none_may_be_replaced(self, refused, tmp_path):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for index, pixels in enumerate(texture(3)):
+            (folder / f"{index}.png").write_bytes(encode_image(pixels, None, ".png"))
+        (folder / "1.png").write_bytes(b"\x89PNG broken")
+        refused(folder, tmp_path / "out.mkv", "--strict", code=2, says="at 0.040 s is damaged")
 
     def test_input_equal_to_output(self, refused, source):
         refused(source, source, code=2, says="both input and output")

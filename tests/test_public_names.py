@@ -10,6 +10,7 @@ from legato.apps.cli import COMMANDS
 def test_public_names():
     assert sorted(legato.__all__) == [
         "CodecOptions",
+        "ReadOptions",
         "RestoreOptions",
         "RunOptions",
         "UpscaleOptions",
@@ -34,6 +35,7 @@ def test_commands():
 
 def test_defaults_of_upscaling():
     assert legato.UpscaleOptions().to_json() == {
+        "strict": False,
         "num_inference_steps": None,
         "noise_level": None,
         "prompt": "",

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from legato.video.codecs import CodecOptions as CodecOptions
     from legato.video.conservation import verify as verify
     from legato.video.probe import probe as probe
+    from legato.video.read import ReadOptions as ReadOptions
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "CodecOptions": "legato.video.codecs",
+    "ReadOptions": "legato.video.read",
     "RestoreOptions": "legato.pipelines.restore_options",
     "RunOptions": "legato.pipelines.run_options",
     "UpscaleOptions": "legato.pipelines.upscale_options",

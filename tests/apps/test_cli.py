@@ -21,9 +21,10 @@ from legato.errors import (
 )
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.upscale_options import UpscaleOptions
+from legato.pipelines.upscale_options import PARTS, UpscaleOptions
 from legato.training.recipes import TrainOptions
 from legato.video.codecs import CodecOptions
+from legato.video.read import ReadOptions
 
 
 def parsed(*arguments):
@@ -44,6 +45,7 @@ def test_every_flag_of_the_issue_is_there(capsys):
         *("noise-level", "prompt", "negative-prompt", "consistency", "propagate", "color"),
         *("scale", "height", "fidelity", "seed", "model", "device", "dtype", "tile", "window"),
         *("segment", "codec", "crf", "start", "end", "preview", "restart", "report", "json"),
+        "strict",
     ]
     assert [flag for flag in wanted if not re.search(rf"--{flag}\b", said)] == []
     assert {"--steps", "--guidance"} <= set(SAMPLING_ALIASES)
@@ -53,8 +55,8 @@ def test_every_option_is_one_flag_with_help(capsys):
     with pytest.raises(SystemExit):
         parse(upscale_app.UpscaleCommand, ["--help"], name="upscale")
     said = capsys.readouterr().out
-    kinds = (UpscaleOptions, RestoreOptions, CodecOptions, RunOptions)
-    names = [f.name for kind in kinds for f in fields(kind) if f.name not in ("restore", "output")]
+    kinds = (UpscaleOptions, ReadOptions, RestoreOptions, CodecOptions, RunOptions)
+    names = [f.name for kind in kinds for f in fields(kind) if f.name not in PARTS]
     for name in names:
         assert len(re.findall(rf"^ +--{name.replace('_', '-')} ", said, re.MULTILINE)) == 1, name
 

@@ -61,6 +61,13 @@ def test_other_options_are_refused_and_named(clip, options, tmp_path):
     assert report.segments_resumed == 0
 
 
+def test_a_job_that_was_not_strict_does_not_become_so(clip, options, tmp_path):
+    source, target = clip(), tmp_path / "out.mkv"
+    stopped(source, target, options())
+    with pytest.raises(InputError, match="strict was False, now True"):
+        upscale(source, target, options(strict=True))
+
+
 def test_a_changed_source_is_refused(clip, options, tmp_path):
     source, target = clip(), tmp_path / "out.mkv"
     stopped(source, target, options())

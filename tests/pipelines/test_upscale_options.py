@@ -8,6 +8,7 @@ from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.upscale_options import UpscaleOptions, output_size
 from legato.video.codecs import CodecOptions
 from legato.video.probe import probe
+from legato.video.read import ReadOptions
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,7 @@ def test_what_cannot_be_meant_is_refused(changes):
 
 def test_options_survive_json():
     options = UpscaleOptions(
+        read=ReadOptions(strict=True),
         restore=RestoreOptions(seed=3, tile=64, prompt="face"),
         output=CodecOptions(codec="x265", crf=20),
         height=720,
@@ -71,9 +73,9 @@ def test_options_survive_json():
 
 
 def test_every_option_has_one_flat_name():
-    nested = {"restore", "output"}
+    nested = {"read": ReadOptions, "restore": RestoreOptions, "output": CodecOptions}
     names = [f.name for f in fields(UpscaleOptions) if f.name not in nested]
-    names += [f.name for f in (*fields(RestoreOptions), *fields(CodecOptions))]
+    names += [f.name for kind in nested.values() for f in fields(kind)]
     assert sorted(UpscaleOptions().to_json()) == sorted(names)
     assert len(set(names)) == len(names)
 
@@ -81,6 +83,7 @@ def test_every_option_has_one_flat_name():
 def test_the_public_names_are_these():
     assert sorted(legato.__all__) == [
         "CodecOptions",
+        "ReadOptions",
         "RestoreOptions",
         "RunOptions",
         "UpscaleOptions",
@@ -96,6 +99,7 @@ def test_the_public_names_are_these():
 
 def test_the_defaults_are_these():
     assert UpscaleOptions().to_json() == {
+        "strict": False,
         "num_inference_steps": None,
         "noise_level": None,
         "prompt": "",

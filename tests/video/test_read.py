@@ -17,7 +17,7 @@ from tiny_files import STEADY, TICK, make_video, picture
 from legato.errors import DecodeError
 from legato.video.images import orient
 from legato.video.probe import probe
-from legato.video.read import ReadReport, read_frames, read_times
+from legato.video.read import ReadOptions, ReadReport, read_frames, read_times
 
 UNEVEN = (0, 1001, 1500, 9000, 9001, 20_000, 20_500, 31_000, 40_000, 40_001, 41_000, 50_000)
 
@@ -223,6 +223,41 @@ def test_a_lost_frame_is_replaced_by_the_last_good_one_and_said_so(tmp_path):
         assert report.num_concealed or not np.array_equal(frames[4].pixels, picture(4))
 
 
+@pytest.fixture
+def damaged(tmp_path):
+    """A clip whose fifth frame cannot be decoded."""
+    path = make_video(tmp_path / "a.mov", codec="png", pixel_format="rgb24")
+    with av.open(str(path)) as container:
+        payload = [bytes(p) for p in container.demux(video=0) if p.size][4]
+    path.write_bytes(path.read_bytes().replace(payload, b"\xff" * len(payload)))
+    return path
+
+
+def test_strict_reading_stops_at_a_lost_frame(damaged):
+    lost = [frame.repeated for frame in read_frames(damaged)].index(True)
+    assert lost == 4
+    frames = read_frames(damaged, options=ReadOptions(strict=True))
+    assert [next(frames).repeated for _ in range(lost)] == [False] * lost
+    with pytest.raises(DecodeError, match=r"the frame at 0\.133 s is damaged"):
+        next(frames)
+
+
+def test_strict_reading_of_a_part_does_not_mind_what_lies_before(damaged):
+    late = list(read_frames(damaged, options=ReadOptions(strict=True), start_pts=STEADY[5]))
+    assert [frame.pts for frame in late] == list(STEADY[5:])
+
+
+def test_strict_reading_takes_no_half_restored_frame(tmp_path):
+    good = make_video(tmp_path / "a.mp4", pts=tuple(i * 1001 for i in range(30)), size=(128, 96))
+    assert len(list(read_frames(good, options=ReadOptions(strict=True)))) == 30
+    bad = damage(good, tmp_path / "b.mp4", seed=0)
+    report = ReadReport()
+    list(read_frames(bad, report=report))
+    assert (report.num_concealed, report.num_repeated) != (0, 0)
+    with pytest.raises(DecodeError, match="is damaged"):
+        list(read_frames(bad, options=ReadOptions(strict=True)))
+
+
 def test_a_truncated_tail_gives_what_can_be_decoded_and_counts_the_rest(tmp_path):
     whole = make_video(
         tmp_path / "a.mp4",
@@ -278,6 +313,8 @@ def test_a_truncated_matroska_file_is_called_so(tmp_path, suffix):
     (notice,) = (n for n in report.notices(probe(cut)) if "ends early" in n)
     missing = int(re.search(r"about (\d+)", notice)[1])
     assert abs(missing - (30 - len(frames))) <= 1
+    with pytest.raises(DecodeError, match="missing at its end"):
+        list(read_frames(cut, options=ReadOptions(strict=True)))
 
 
 @settings(

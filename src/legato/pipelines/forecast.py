@@ -96,7 +96,13 @@ def plan(
         segment=options.segment,
         dtype=dtype,
     )
-    found = survey(facts, start=options.start_seconds, end=options.end_seconds, on_event=on_event)
+    found = survey(
+        facts,
+        read=options.read,
+        start=options.start_seconds,
+        end=options.end_seconds,
+        on_event=on_event,
+    )
     execution, memory = fit_into_memory(restorers, wanted, facts, longest_shot=found.longest_shot)
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     measured, seconds, written = _measure(request, found, restorers(execution))
@@ -131,7 +137,9 @@ def _measure(request: Request, found: Survey, restorer: Restorer) -> tuple[int, 
     facts = request.facts
     start = None if found.start is None else found.pts[0]
     stop = min(MEASURED_FRAMES, found.num_frames, *(cut for cut in found.shots if cut))
-    frames = list(islice(read_frames(facts.path, facts=facts, start_pts=start), stop))
+    read = request.options.read
+    source = read_frames(facts.path, facts=facts, options=read, start_pts=start)
+    frames = list(islice(source, stop))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         suffix = segment_suffix(request.codec, facts)

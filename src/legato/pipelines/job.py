@@ -24,7 +24,7 @@ from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions
 from legato.video.frame import Frame
 from legato.video.probe import VideoFacts
-from legato.video.read import read_frames
+from legato.video.read import ReadOptions, read_frames
 from legato.video.write import VideoWriter
 
 QUEUED_BYTES = 1 << 26  # decoded or finished frames that wait for the other side
@@ -37,6 +37,7 @@ class Job:
     """One source on its way to one output."""
 
     facts: VideoFacts
+    read: ReadOptions
     plan: SavedPlan
     folder: WorkFolder
     segments: Sequence[Segment]
@@ -201,7 +202,10 @@ def _read_ahead(job: Job, first: int) -> Prefetch[Frame]:
     pts = job.plan.survey.pts
     whole = job.plan.survey.start is None and first == 0
     frames: Iterator[Frame] = read_frames(
-        job.facts.path, facts=job.facts, start_pts=None if whole else pts[first]
+        job.facts.path,
+        facts=job.facts,
+        options=job.read,
+        start_pts=None if whole else pts[first],
     )
     bytes_per_frame = job.facts.width * job.facts.height * 3 * (1 + (job.facts.bit_depth > 8))
     depth = max(2, min(32, QUEUED_BYTES // bytes_per_frame))

@@ -126,7 +126,11 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         saved.require_same(fingerprint, folder.path)
     else:
         found = survey(
-            facts, start=options.start_seconds, end=options.end_seconds, on_event=on_event
+            facts,
+            read=options.read,
+            start=options.start_seconds,
+            end=options.end_seconds,
+            on_event=on_event,
         )
         fitting, _ = fit_into_memory(restorers, wanted, facts, longest_shot=found.longest_shot)
         if fitting != wanted:
@@ -138,6 +142,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     notices += [notice(on_event, sentence) for sentence in saved.survey.notices]
     job = Job(
         facts=facts,
+        read=options.read,
         plan=saved,
         folder=folder,
         segments=cut_segments(

@@ -104,7 +104,8 @@ def side_by_side(job: Job, segments: Sequence[Segment]) -> Pixels:
     finished = job.folder.segment(middle.index)
     after = next(islice(read_frames(finished), offset, None)).pixels
     pts = job.plan.survey.pts[middle.first + offset]
-    before = next(iter(read_frames(job.facts.path, facts=job.facts, start_pts=pts)))
+    source = read_frames(job.facts.path, facts=job.facts, options=job.read, start_pts=pts)
+    before = next(source)
     enlarged = to_pixels(to_size(to_model([before]), job.size)[0], after.dtype)
     return np.ascontiguousarray(np.concatenate([enlarged, after], axis=1))
 

@@ -1,10 +1,9 @@
 """Pass 0: the chosen range is read once for its times, shots and damage."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ from legato.errors import InputError
 from legato.pipelines.events import Event, OnEvent
 from legato.video.frame import Frame
 from legato.video.probe import VideoFacts
-from legato.video.read import ReadReport, read_frames
+from legato.video.read import ReadOptions, ReadReport, read_frames
 from legato.video.shots import ShotDetector
 
 SMALL_COLS = 160  # enough to see a cut, and cheap
@@ -80,26 +79,34 @@ class Survey:
 
 
 def survey(
-    facts: VideoFacts, *, start: Fraction | None, end: Fraction | None, on_event: OnEvent
+    facts: VideoFacts,
+    *,
+    read: ReadOptions,
+    start: Fraction | None,
+    end: Fraction | None,
+    on_event: OnEvent,
 ) -> Survey:
     """Read the frames with `start <= time < end` once; only small pictures are kept, briefly.
 
     Args:
         facts: of the source.
+        read: how to read it.
         start: seconds after the first frame; None: from the beginning.
         end: seconds after the first frame; None: to the last one.
         on_event: told how many frames were read.
 
     Raises:
         InputError: the range holds no frame.
-        DecodeError: no frame can be decoded.
+        DecodeError: no frame can be decoded, or one cannot and `read` is strict.
     """
     start, end = _on_the_streams_clock(facts, start, end)
+    first = None if start is None else math.ceil(start / facts.time_base)
     detector, report = ShotDetector(), ReadReport()
+    frames = read_frames(facts.path, facts=facts, options=read, start_pts=first, report=report)
     pts: list[int] = []
     detail: list[float] = []
     num_repeated = 0
-    for frame in _frames_of_range(facts, start, end, report):
+    for frame in takewhile(lambda frame: end is None or frame.time < end, frames):
         picture = small_picture(frame)
         detector.feed(len(pts), picture)
         pts.append(frame.pts)
@@ -150,13 +157,3 @@ def _on_the_streams_clock(
     origin = next(iter(read_frames(facts.path, facts=facts))).time
     shifted = origin + (start or 0)
     return shifted, None if end is None else origin + end
-
-
-def _frames_of_range(
-    facts: VideoFacts, start: Fraction | None, end: Fraction | None, report: ReadReport
-) -> Iterator[Frame]:
-    first = None if start is None else math.ceil(start / facts.time_base)
-    for frame in read_frames(facts.path, facts=facts, start_pts=first, report=report):
-        if end is not None and frame.time >= end:
-            return
-        yield frame

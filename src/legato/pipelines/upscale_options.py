@@ -1,6 +1,6 @@
 """What changes the result of an upscaling job."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,16 +9,20 @@ from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.timecode import parse_time
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
+from legato.video.read import ReadOptions
 
 DEFAULT_SCALE = Fraction(4)
 MIN_SCALE, MAX_SCALE = Fraction(1, 4), Fraction(16)
 MAX_OUTPUT_PIXELS = 2**28  # 16384 x 16384: no codec here goes further
 MAX_SEGMENT = 4096
+PARTS: dict[str, Any] = {"read": ReadOptions, "restore": RestoreOptions, "output": CodecOptions}
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpscaleOptions:
     """Everything that changes the result of `upscale`. Frozen, so it can be logged and replayed."""
+
+    read: ReadOptions = field(default_factory=ReadOptions)
 
     restore: RestoreOptions = field(default_factory=RestoreOptions)
 
@@ -86,20 +90,19 @@ class UpscaleOptions:
     def to_json(self) -> dict[str, Any]:
         """Return a flat dictionary, one entry per flag."""
         nested: dict[str, Any] = asdict(self)
-        flat: dict[str, Any] = nested.pop("restore") | nested.pop("output") | nested
-        return flat
+        for part in PARTS:
+            nested |= nested.pop(part)
+        return nested
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "UpscaleOptions":
         """Return the options that `to_json` described."""
         rest = dict(data)
-        restore = RestoreOptions(
-            **{name: rest.pop(name) for name in asdict(RestoreOptions()) if name in rest}
-        )
-        output = CodecOptions(
-            **{name: rest.pop(name) for name in asdict(CodecOptions()) if name in rest}
-        )
-        return cls(restore=restore, output=output, **rest)
+        parts = {
+            part: kind(**{f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest})
+            for part, kind in PARTS.items()
+        }
+        return cls(**parts, **rest)
 
 
 def without_range(options: UpscaleOptions) -> UpscaleOptions:

@@ -19,6 +19,18 @@ from legato.video.images import read_image
 from legato.video.probe import VideoFacts, probe
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How the input is read."""
+
+    strict: bool = False
+    """Stop at the first frame that cannot be decoded whole, or where frames are missing at the
+    end. Default: the last good frame stands in, and is counted."""
+
+
+DEFAULTS = ReadOptions()
+
+
 @dataclass(slots=True, kw_only=True)
 class ReadReport:
     """What had to be mended while reading; filled in as frames are read."""
@@ -49,12 +61,12 @@ class ReadReport:
             (self.num_retimed, "had no usable time; times were filled in"),
         )
         found = [f"{n} of {self.num_frames} frames {what}" for n, what in counts if n]
-        missing = self._missing_at_end(facts)
+        missing = self.missing_at_end(facts)
         if missing:
             found.append(f"the file ends early: about {missing} frames are missing at its end")
         return found
 
-    def _missing_at_end(self, facts: VideoFacts) -> int:
+    def missing_at_end(self, facts: VideoFacts) -> int:
         """Estimate how many frames a truncated file lacks; 0 where nothing tells of a loss."""
         promised, counted = facts.promised_seconds, facts.num_frames_estimate
         if not self.is_complete or promised is None:
@@ -71,6 +83,7 @@ def read_frames(
     path: Path,
     *,
     facts: VideoFacts | None = None,
+    options: ReadOptions = DEFAULTS,
     start_pts: int | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[Frame]:
@@ -83,23 +96,26 @@ def read_frames(
     Args:
         path: a video, an image or a folder of images.
         facts: what `probe(path)` returned, to save probing again.
+        options: how to read.
         start_pts: yield only frames with `pts >= start_pts`, the same bit for bit as when read
             from the start. Seeks to a keyframe where `facts.seekable`.
         report: filled with what had to be mended.
 
     Raises:
-        DecodeError: there is no frame to be had.
+        DecodeError: there is no frame to be had, or a frame is lost and the options are strict.
     """
     path = Path(path)
     facts = facts or probe(path)
     report = report if report is not None else ReadReport()
     if facts.kind == "video":
-        frames = _video_frames(path, facts, start_pts, report)
+        frames = _video_frames(_VideoReader(path, facts, report, options), start_pts)
     else:
         frames = _image_frames(facts, report)
     first = last = None
     for frame in frames:
         if start_pts is None or frame.pts >= start_pts:
+            if options.strict and frame.repeated:
+                raise _lost(path, f"the frame at {float(frame.time):.3f} s is damaged")
             first = frame.time if first is None else first
             report.seconds = frame.time - first + 1 / facts.frame_rate
             if last is not None:
@@ -109,6 +125,17 @@ def read_frames(
             report.num_repeated += frame.repeated
             yield frame
     report.is_complete = start_pts is None
+    missing = report.missing_at_end(facts)
+    if options.strict and missing:
+        raise _lost(path, f"about {missing} frames are missing at its end")
+
+
+def _lost(path: Path, what: str) -> DecodeError:
+    return DecodeError(
+        f"{path}: {what}",
+        why="strict reading puts nothing in the place of a lost frame",
+        fix="copy the file again, or leave out --strict: the last good frame then stands in",
+    )
 
 
 def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fraction]:
@@ -116,7 +143,7 @@ def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fract
     path = Path(path)
     facts = facts or probe(path)
     if facts.kind == "video":
-        reader = _VideoReader(path, facts, ReadReport())
+        reader = _VideoReader(path, facts, ReadReport(), DEFAULTS)
         for _, pts, _ in reader.timed_pictures(start_pts=None):
             yield pts * facts.time_base
     else:
@@ -124,12 +151,11 @@ def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fract
             yield index * facts.time_base
 
 
-def _video_frames(
-    path: Path, facts: VideoFacts, start_pts: int | None, report: ReadReport
-) -> Iterator[Frame]:
+def _video_frames(reader: "_VideoReader", start_pts: int | None) -> Iterator[Frame]:
     """Yield frames from a safe keyframe on, or from the start where there is none."""
-    if start_pts is not None and facts.seekable:
-        frames = _VideoReader(path, facts, report).frames(start_pts=start_pts)
+    if start_pts is not None and reader.facts.seekable:
+        report = reader.report
+        frames = reader.frames(start_pts=start_pts)
         before = replace(report)
         try:
             first = next(frames, None)
@@ -141,14 +167,16 @@ def _video_frames(
             yield first
             yield from frames
             return
-    yield from _VideoReader(path, facts, report).frames(start_pts=None)
+    yield from reader.frames(start_pts=None)
 
 
 class _VideoReader:
     """One pass over a video stream: decode, deinterlace, mend times, convert to RGB."""
 
-    def __init__(self, path: Path, facts: VideoFacts, report: ReadReport) -> None:
-        self.path, self.facts, self.report = path, facts, report
+    def __init__(
+        self, path: Path, facts: VideoFacts, report: ReadReport, options: ReadOptions
+    ) -> None:
+        self.path, self.facts, self.report, self.options = path, facts, report, options
         self.converter = ColourConverter()
 
     def timed_pictures(
@@ -189,12 +217,13 @@ class _VideoReader:
         last: VideoFrame | None = None
         lost_at_start: list[int | None] = []
         for picture in pictures:
-            if picture.frame is not None:
+            is_whole = picture.frame is not None and not picture.frame.is_corrupt
+            if picture.frame is not None and (is_whole or not self.options.strict):
                 last = picture.frame
                 for pts in lost_at_start:
                     yield last, (pts, True)
                 lost_at_start.clear()
-                self.report.num_concealed += picture.frame.is_corrupt
+                self.report.num_concealed += not is_whole
                 yield last, (picture.pts, False)
             elif last is not None:
                 yield last, (picture.pts, True)
