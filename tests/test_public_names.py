@@ -36,6 +36,7 @@ def test_commands():
 def test_defaults_of_upscaling():
     assert legato.UpscaleOptions().to_json() == {
         "strict": False,
+        "keep_interlaced": False,
         "num_inference_steps": None,
         "noise_level": None,
         "prompt": "",

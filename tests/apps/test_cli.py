@@ -45,7 +45,7 @@ def test_every_flag_of_the_issue_is_there(capsys):
         *("noise-level", "prompt", "negative-prompt", "consistency", "propagate", "color"),
         *("scale", "height", "fidelity", "seed", "model", "device", "dtype", "tile", "window"),
         *("segment", "codec", "crf", "start", "end", "preview", "restart", "report", "json"),
-        "strict",
+        *("strict", "keep-interlaced"),
     ]
     assert [flag for flag in wanted if not re.search(rf"--{flag}\b", said)] == []
     assert {"--steps", "--guidance"} <= set(SAMPLING_ALIASES)

@@ -15,6 +15,7 @@ from legato.pipelines.report import Report, report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale import upscale
 from legato.video.conservation import verify
+from legato.video.probe import probe
 
 
 def test_the_whole_input_is_in_the_output(clip, options, tmp_path):
@@ -183,6 +184,24 @@ def test_a_transparent_image_stays_so(options, tmp_path):
     result = cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)
     assert (result[..., 3] == 99).all()
     assert any("opacity" in sentence for sentence in report.notices)
+
+
+def test_interlaced_frames_are_kept_only_if_asked_for(options, tmp_path):
+    source = tmp_path / "in.mpg"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("mpeg2video", rate=25, options={"field_order": "tt"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.codec_context.flags |= 0x20000000 | 0x00040000  # interlaced motion and transform
+        for pixels in texture(3, (64, 48)):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+    assert probe(source).interlaced != "progressive"
+    usual = upscale(source, tmp_path / "a.mkv", options())
+    kept = upscale(source, tmp_path / "b.mkv", options(keep_interlaced=True))
+    assert usual.frames_out == kept.frames_out == 3
+    assert not np.array_equal(pixels_of(tmp_path / "a.mkv"), pixels_of(tmp_path / "b.mkv"))
+    assert any("kept so; the output is marked progressive" in text for text in kept.notices)
+    assert probe(tmp_path / "b.mkv").interlaced == "progressive"
 
 
 class TestRefusals:

@@ -100,6 +100,7 @@ def test_the_public_names_are_these():
 def test_the_defaults_are_these():
     assert UpscaleOptions().to_json() == {
         "strict": False,
+        "keep_interlaced": False,
         "num_inference_steps": None,
         "noise_level": None,
         "prompt": "",

@@ -42,7 +42,6 @@ READABLE = {
         frames=24,
         size=(320, 240),
         facts={"interlaced": "top"},
-        notices=("interlaced",),
         first=Fraction(51_006, 90_000),
     ),
     "14_audio_aac.mp4": Expected(frames=24, facts={"frame_rate": NTSC}),

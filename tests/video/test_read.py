@@ -2,7 +2,6 @@
 
 import random
 import re
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -96,11 +95,14 @@ def test_interlaced_video_is_deinterlaced_frame_for_frame(tmp_path):
     facts = probe(path)
     if facts.interlaced == "progressive":
         pytest.skip("this build's MPEG-2 encoder writes no interlaced flag")
-    woven = list(read_frames(path, facts=replace(facts, interlaced="progressive")))
+    kept = ReadOptions(keep_interlaced=True)
+    woven = list(read_frames(path, options=kept))
     frames = list(read_frames(path))
     assert len(frames) == len(woven) == 20
     assert [f.pts for f in frames] == [f.pts for f in woven]
-    assert "bwdif" in " ".join(facts.notices)
+    assert not any(np.array_equal(a.pixels, b.pixels) for a, b in zip(frames, woven, strict=True))
+    assert "bwdif" in " ".join(ReadOptions().notices(facts))
+    assert "kept so" in " ".join(kept.notices(facts))
     late = list(read_frames(path, start_pts=frames[11].pts))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(late, frames[11:], strict=True))
 

@@ -54,7 +54,7 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
     """
     source, target = Path(source), Path(target)
     facts = probe(source)
-    notices = list(facts.notices)
+    notices = [*facts.notices, *options.read.notices(facts)]
     if facts.kind != "video" and (options.start is not None or options.end is not None):
         notices.append("start and end are ignored: images have no time")
         options = without_range(options)

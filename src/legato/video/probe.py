@@ -90,7 +90,7 @@ class VideoFacts:
     """Bits of a component: 8, 10, 12 or 16. More than 8 is decoded to uint16."""
     has_alpha: bool
     interlaced: FieldOrder
-    """Which field comes first; frames that are not progressive are deinterlaced when read."""
+    """Which field comes first."""
     colour: ColourTags
     stream_index: int
     """The video stream that is read; 0 for images."""
@@ -262,8 +262,6 @@ def _frame_rate(stream: VideoStream) -> Fraction:
 
 
 def _notices(facts: VideoFacts) -> Iterator[str]:
-    if facts.interlaced != "progressive":
-        yield f"interlaced ({facts.interlaced} field first): deinterlaced with bwdif"
     if facts.colour.guessed:
         name = MATRIX_NAMES[facts.colour.matrix]
         yield f"no colour matrix in the file: {name} assumed for {facts.width}x{facts.height}"

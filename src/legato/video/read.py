@@ -27,6 +27,23 @@ class ReadOptions:
     """Stop at the first frame that cannot be decoded whole, or where frames are missing at the
     end. Default: the last good frame stands in, and is counted."""
 
+    keep_interlaced: bool = False
+    """Take interlaced frames as they are, both fields woven into one picture. Default: they are
+    deinterlaced."""
+
+    def deinterlaces(self, facts: VideoFacts) -> bool:
+        """Tell whether these frames are deinterlaced when read."""
+        return facts.interlaced != "progressive" and not self.keep_interlaced
+
+    def notices(self, facts: VideoFacts) -> list[str]:
+        """Return what a user should know of how these frames are read."""
+        if facts.interlaced == "progressive":
+            return []
+        became = "deinterlaced with bwdif"
+        if self.keep_interlaced:
+            became = "kept so; the output is marked progressive, its rows belong to no field"
+        return [f"interlaced ({facts.interlaced} field first): {became}"]
+
 
 DEFAULTS = ReadOptions()
 
@@ -89,9 +106,9 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Yield every frame in presentation order; never more than a few are in memory.
 
-    Interlaced material is deinterlaced (bwdif, as many frames out as in). Frames that cannot be
-    decoded are replaced by the last good one (`repeated=True`); lost ones before the first good
-    one, by that.
+    Unless the options say otherwise, interlaced material is deinterlaced (bwdif, as many frames out
+    as in), and frames that cannot be decoded are replaced by the last good one (`repeated=True`);
+    lost ones before the first good one, by that.
 
     Args:
         path: a video, an image or a folder of images.
@@ -184,7 +201,7 @@ class _VideoReader:
     ) -> Iterator[tuple[tuple[VideoFrame, bool], int, bool]]:
         """Yield (picture, whether it stands in for a lost one), its time, and if it was mended."""
         pictures = self._stand_ins(decode_pictures(self.path, self.facts, start_pts=start_pts))
-        if self.facts.interlaced != "progressive":
+        if self.options.deinterlaces(self.facts):
             pictures = deinterlace(pictures, order=self.facts.interlaced)
         return mend_times(
             (((frame, repeated), pts) for frame, (pts, repeated) in pictures),
