@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from clips import pixels_of, texture, tiny_model, write_clip
+from tiny import tiny_diffusers_upscaler
 
 from legato.apps import cli
 from legato.pipelines import job, prepare
@@ -264,6 +265,15 @@ class TestEvents:
 
     def test_an_option_that_the_model_cannot_honour(self, refused, source, tmp_path):
         refused(source, tmp_path / "out.mkv", "--noise-level", "999", code=2, says="noise_level")
+
+    def test_temporal_layers_of_a_model_that_has_none(self, refused, source, tmp_path, capsys):
+        model = tiny_diffusers_upscaler(tmp_path / "image")
+        capsys.readouterr()  # diffusers' progress
+        flags = ("--model", model, "--steps", "1", "--guidance", "1")
+        asked = (*flags, "--consistency", "temporal,propagation")
+        refused(source, tmp_path / "out.mkv", *asked, code=2, says="no temporal layers")
+        code, said = run(capsys, "upscale", source, tmp_path / "out.mkv", "--quiet", *flags)
+        assert code == 0, said  # the model's own default
 
     def test_a_missing_device(self, refused, source, tmp_path):
         refused(source, tmp_path / "out.mkv", "--device", "cuda:99", code=4, says="cuda:99")

@@ -42,6 +42,7 @@ class TinyUpscaler:
     autoencoder: TinyAutoencoder
     scale: int = 4
     has_encoder: bool = True
+    is_temporal: bool = True
     streams: bool = True
     schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULE))

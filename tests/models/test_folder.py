@@ -41,6 +41,11 @@ def image_folder(tmp_path_factory):
     return tiny_diffusers_upscaler(tmp_path_factory.mktemp("models") / "image")
 
 
+def test_a_model_knows_whether_its_frames_depend_on_each_other(packed, image_folder):
+    assert load(packed).is_temporal
+    assert not load(image_folder).is_temporal
+
+
 def load(path, dtype=torch.float32):
     return load_upscaler(str(path), CPU, dtype)
 

@@ -101,15 +101,19 @@ def test_consistency_is_a_list():
     assert holds("none") == frozenset()
 
 
+def resolved(options, defaults):
+    return resolve(options, defaults, has_temporal_layers=True)
+
+
 def test_none_means_the_models_own():
-    settings = resolve(RestoreOptions(), TinyDefaults(steps=5, noise_level=33, window=6))
+    settings = resolved(RestoreOptions(), TinyDefaults(steps=5, noise_level=33, window=6))
     assert (settings.num_inference_steps, settings.noise_level, settings.window) == (5, 33, 6)
     assert (settings.is_temporal, settings.propagate) == (True, "middle")
 
 
 def test_a_choice_wins_over_the_models_own():
     options = RestoreOptions(num_inference_steps=2, noise_level=0, guidance_scale=1.0, window=3)
-    settings = resolve(options, TinyDefaults(guidance_scale=9.0))
+    settings = resolved(options, TinyDefaults(guidance_scale=9.0))
     assert (settings.num_inference_steps, settings.noise_level) == (2, 0)
     assert (settings.guidance_scale, settings.window) == (1.0, 3)
 
@@ -126,16 +130,16 @@ def test_a_choice_wins_over_the_models_own():
     ],
 )
 def test_consistency_and_propagate_work_together(chosen, temporal, propagate):
-    settings = resolve(RestoreOptions(**chosen), TinyDefaults())
+    settings = resolved(RestoreOptions(**chosen), TinyDefaults())
     assert (settings.is_temporal, settings.propagate) == (temporal, propagate)
 
 
 def test_asking_for_propagation_wins_over_a_model_that_leaves_it_out():
     defaults = TinyDefaults(consistency="temporal", propagate="none")
-    assert resolve(RestoreOptions(), defaults).propagate == "none"
-    assert resolve(RestoreOptions(propagate="late"), defaults).propagate == "late"
+    assert resolved(RestoreOptions(), defaults).propagate == "none"
+    assert resolved(RestoreOptions(propagate="late"), defaults).propagate == "late"
     both = RestoreOptions(consistency="temporal,propagation")
-    assert resolve(both, defaults).propagate == "middle"
+    assert resolved(both, defaults).propagate == "middle"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,16 @@ def test_asking_for_propagation_wins_over_a_model_that_leaves_it_out():
 )
 def test_what_would_have_no_effect_is_refused(chosen, why):
     with pytest.raises(InputError, match=why):
-        resolve(RestoreOptions(**chosen), TinyDefaults())
+        resolved(RestoreOptions(**chosen), TinyDefaults())
+
+
+@pytest.mark.parametrize("chosen", ["temporal", "temporal,propagation"])
+def test_temporal_layers_that_a_model_lacks_are_refused_by_name_only(chosen):
+    defaults = TinyDefaults(consistency=chosen)
+    with pytest.raises(InputError, match=r"no temporal layers.*propagation or none"):
+        resolve(RestoreOptions(consistency=chosen), defaults, has_temporal_layers=False)
+    for other in (None, "propagation", "none"):
+        resolve(RestoreOptions(consistency=other), defaults, has_temporal_layers=False)
 
 
 def test_options_are_frozen():

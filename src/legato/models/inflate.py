@@ -110,6 +110,12 @@ class Inflated(nn.Module):
             self.spatial.disable_gradient_checkpointing()  # type: ignore[operator]
 
     @property
+    def is_temporal(self) -> bool:
+        """Whether a frame can depend on its neighbours."""
+        layered = any(site.kind != "cond.sft" for site in self.sites)  # that one sees a frame only
+        return layered or self.options.norm_stats == "clip"
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the parameters."""
         return next(self.parameters()).dtype

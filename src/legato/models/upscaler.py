@@ -37,6 +37,14 @@ class UpscalerModel:
     """Those of the noise on the low-resolution clip."""
 
     @property
+    def is_temporal(self) -> bool:
+        """Whether a frame can depend on its neighbours, in the U-Net or in the decoder."""
+        decoder = self.autoencoder
+        if isinstance(decoder, TinyAutoencoder):
+            return self.unet.is_temporal or decoder.config.num_temporal > 0
+        return self.unet.is_temporal or decoder.is_temporal
+
+    @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
         """Frames `B T 3 H W` in [-1, 1] to scaled latents; None: the model has no encoder."""
         if isinstance(self.autoencoder, TinyAutoencoder) and not self.autoencoder.encoder:

@@ -91,7 +91,9 @@ class Restorer:
         dtype: torch.dtype,
         estimator: FlowEstimator,
     ) -> None:
-        self.settings: Settings = resolve(options, model.defaults)
+        self.settings: Settings = resolve(
+            options, model.defaults, has_temporal_layers=model.is_temporal
+        )
         self._model, self._options, self._estimator = model, options, estimator
         self._device, self._dtype = device, dtype
         self._schedule = Schedule.from_config(model.schedule)

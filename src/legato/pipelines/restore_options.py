@@ -195,8 +195,15 @@ class Settings:
     propagate: str
 
 
-def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
+def resolve(
+    options: RestoreOptions, defaults: ModelDefaults, *, has_temporal_layers: bool
+) -> Settings:
     """Fill what the user left open with the model's defaults.
+
+    Args:
+        options: what the user chose.
+        defaults: the model's.
+        has_temporal_layers: whether the model has any; its defaults may name them all the same.
 
     Raises:
         InputError: an option that this model, or another option, leaves without effect.
@@ -214,6 +221,13 @@ def resolve(options: RestoreOptions, defaults: ModelDefaults) -> Settings:
             f"negative_prompt={options.negative_prompt!r}",
             why=f"it counts only with a guidance scale above 1, which is {guidance:g}",
             fix="set the guidance scale to 2 or more",
+        )
+    wants_layers = options.consistency is not None and "temporal" in holds(options.consistency)
+    if wants_layers and not has_temporal_layers:
+        raise InputError(
+            f"consistency={options.consistency!r}",
+            why="this model has no temporal layers: its frames are independent",
+            fix="use propagation or none, or a model that has them",
         )
     is_temporal, propagate = _consistency(options, defaults)
     window = options.window or defaults.window

@@ -45,6 +45,11 @@ class Upscaler(Protocol):
         ...
 
     @property
+    def is_temporal(self) -> bool:
+        """Whether it has layers through which a frame depends on its neighbours."""
+        ...
+
+    @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
         """Frames "B T 3 H W" in [-1, 1] to latents; None where the model carries no encoder."""
         ...
