@@ -76,21 +76,26 @@ def _insert(header: bytearray, new: bytes) -> bytearray:
     seek_head, void, tracks = top[SEEK_HEAD], top[VOID], top[TRACKS]
     if CHECKSUM in (header[tracks.body], header[seek_head.body]):
         raise KeyError(CHECKSUM)  # it would no longer be right
-    if void.at != seek_head.end or void.size < len(new) or tracks.end > len(header):
+    if void.at != seek_head.end or tracks.end > len(header):
         raise KeyError(VOID)
     entry = next(e for e in _elements(header, tracks.body, tracks.end) if e.id == TRACK_ENTRY)
     video = next(e for e in _elements(header, entry.body, entry.end) if e.id == VIDEO)
     for unit in _elements(header, video.body, video.end):
         if unit.id == DISPLAY_UNIT:  # written as "unknown" (4); 0 says pixels
             header[unit.body : unit.end] = bytes(unit.size)
+    start = stop = video.end
     for parent in (video, entry, tracks):
-        _set_size(header, parent, parent.size + len(new))
-    _set_size(header, void, void.size - len(new))
+        body = header[parent.body : start] + new + header[stop : parent.end]
+        new, start, stop = _with_body(header, parent, body), parent.at, parent.end
+    grown = len(new) - (tracks.end - tracks.at)
+    if void.size < grown:
+        raise KeyError(VOID)
+    padding = _with_body(header, void, bytes(void.size - grown))
     for moved in _seek_positions(header, seek_head, after=void.end - segment.body):
         position = int.from_bytes(header[moved.body : moved.end], "big")
         if position <= tracks.at - segment.body:
-            header[moved.body : moved.end] = (position - len(new)).to_bytes(moved.size, "big")
-    return header[: void.end - len(new)] + header[void.end : video.end] + new + header[video.end :]
+            header[moved.body : moved.end] = (position - grown).to_bytes(moved.size, "big")
+    return header[: void.at] + padding + header[void.end : tracks.at] + new + header[tracks.end :]
 
 
 def _seek_positions(header: bytearray, seek_head: _Element, *, after: int) -> list[_Element]:
@@ -124,10 +129,10 @@ def _length(first: int) -> int:
     return 9 - first.bit_length()
 
 
-def _set_size(data: bytearray, element: _Element, size: int) -> None:
+def _with_body(data: bytearray, element: _Element, body: bytes | bytearray) -> bytes:
+    """Return an element with another body; its size takes as many bytes as before, or more."""
     length = element.body - element.size_at
-    largest = (1 << 7 * length) - 2
-    if size > largest:
-        raise OverflowError(size)
-    marked = size | 1 << 7 * length
-    data[element.size_at : element.body] = marked.to_bytes(length, "big")
+    while len(body) > (1 << 7 * length) - 2:  # all ones mean "unknown"
+        length += 1
+    marked = len(body) | 1 << 7 * length
+    return bytes(data[element.at : element.size_at]) + marked.to_bytes(length, "big") + body
