@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from tiny_files import STEADY, TICK, doubled, make_video, picture, upscale
 
 from legato.errors import InputError
@@ -263,3 +264,23 @@ def test_verify_names_a_lost_stream_and_a_lost_turn(tmp_path, rich):
     assert "subtitle streams" in found
     assert "rotation" in found
     assert "sample aspect" in found
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("defaults", [(True, True), (True, False), (False, True)])
+def test_the_upscaled_stream_is_the_one_that_players_show(tmp_path, suffix, defaults):
+    source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}"
+    sizes = ((16, 16), (256, 192))
+    with av.open(str(source), "w") as container:
+        for size, is_default in zip(sizes, defaults, strict=True):
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            stream.disposition = Disposition.default if is_default else Disposition(0)
+        for stream in container.streams.video:
+            frame = av.VideoFrame(stream.width, stream.height, "yuv420p")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    facts = probe(source)
+    upscale(source, target)
+    made = probe(target)
+    assert (made.width, made.height) == (2 * facts.width, 2 * facts.height)
+    assert [s.type for s in made.streams] == ["video", "video"]

@@ -167,6 +167,7 @@ class Joiner:
                 )
         if facts.has_alpha and holds_alpha(template):
             stream.metadata["alpha_mode"] = "1"
+        stream.disposition = Disposition.default
         return stream
 
     def _add_others(self, output: OutputContainer, original: InputContainer) -> dict[int, _Route]:
@@ -188,6 +189,8 @@ class Joiner:
             if self.suffix == ".mov" and language in MOV_LANGUAGES:
                 route.stream.metadata["language"] = MOV_LANGUAGES[language]
             route.stream.disposition = stream.disposition
+            if track.stream.type == "video":  # players show the upscaled one
+                route.stream.disposition &= ~Disposition.default
             routes[stream.index] = route
         return routes
 
