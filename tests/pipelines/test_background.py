@@ -53,6 +53,27 @@ def test_a_failed_write_is_raised():
         behind.put(1)
 
 
+def test_what_waits_is_dropped_when_the_producer_fails():
+    written, started, gate = [], threading.Event(), threading.Event()
+
+    def write(item):
+        started.set()
+        gate.wait()
+        written.append(item)
+
+    def produce():
+        with WriteBehind(write, depth=9) as behind:
+            for item in range(5):
+                behind.put(item)
+            started.wait()
+            threading.Timer(0.2, gate.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        produce()
+    assert written == [0]
+
+
 def test_an_error_of_the_producer_wins_and_the_thread_ends():
     before = threading.active_count()
     with pytest.raises(KeyError), WriteBehind(lambda _: None, depth=1):

@@ -63,6 +63,7 @@ class WriteBehind(Generic[T]):
     """Calls `write` for each item in a thread of its own, in order, at most `depth` behind.
 
     Leaving the block waits for the last item; what `write` raised is raised there or by `put`.
+    Leaving it by an exception drops the items that wait.
     """
 
     def __init__(self, write: Callable[[T], None], *, depth: int) -> None:
@@ -94,6 +95,7 @@ class WriteBehind(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._error = self._error or error
         self._queue.put(_END)
         self._thread.join()
         if kind is None:
