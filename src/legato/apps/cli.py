@@ -8,11 +8,13 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 
 from legato import __version__
+from legato.apps.interrupt import handled_by
 from legato.errors import InputError, Interrupted, LegatoError, ModelError, ResourceError
 
 COMMANDS = {
@@ -42,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [argument for argument in given if argument != "--debug"]
     logging.basicConfig(level=logging.DEBUG if debug else logging.CRITICAL, stream=sys.stderr)
     try:
-        return _run(given)
+        with handled_by(signal.default_int_handler):
+            return _run(given)
     except LegatoError as error:
         if debug:
             traceback.print_exc()

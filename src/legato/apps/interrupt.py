@@ -3,12 +3,28 @@
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Within the block, signals go to a handler, save those that are ignored, as under nohup."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class StopOnSignal:
@@ -20,16 +36,14 @@ class StopOnSignal:
 
     def __init__(self) -> None:
         self._requested = threading.Event()
-        self._before: dict[signal.Signals, Any] = {}
+        self._handled = handled_by(self._on_signal)
 
     def __call__(self) -> bool:
         """Tell whether somebody wants the job to stop."""
         return self._requested.is_set()
 
     def __enter__(self) -> "StopOnSignal":
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._on_signal)
+        self._handled.__enter__()
         return self
 
     def __exit__(
@@ -38,8 +52,7 @@ class StopOnSignal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handled.__exit__(kind, error, trace)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._requested.is_set():
