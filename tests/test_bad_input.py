@@ -212,6 +212,11 @@ class TestEvents:
     def test_a_missing_input(self, refused, tmp_path):
         refused(tmp_path / "no.mp4", tmp_path / "out.mp4", code=2, says="no such file")
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
+    def test_a_pipe(self, refused, tmp_path):
+        os.mkfifo(tmp_path / "pipe.mkv")
+        refused(tmp_path / "pipe.mkv", tmp_path / "out.mkv", code=2, says="read more than once")
+
     def test_an_empty_folder(self, refused, tmp_path):
         (tmp_path / "empty").mkdir()
         refused(tmp_path / "empty", tmp_path / "out.mp4", code=2, says="it is empty")

@@ -115,6 +115,13 @@ def test_a_bug_is_one_line_without_debug_and_a_traceback_with_it(capsys, monkeyp
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_closed_standard_streams_do_no_harm(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["--version"]) == 0
+    assert cli.main(["upscal"]) == 2
+
+
 def test_ctrl_c_is_130(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "run", failing(KeyboardInterrupt()))
     assert cli.main(["doctor"]) == 130

@@ -37,6 +37,8 @@ BUG, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; results go to stdout, all else to stderr."""
+    sys.stdout = sys.stdout or io.StringIO()  # None where the descriptor is closed
+    sys.stderr = sys.stderr or io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that it cannot show is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -118,6 +118,12 @@ def probe(path: Path) -> VideoFacts:
         raise DecodeError(f"{path}", why="no such file or folder", fix="check the spelling")
     if path.is_dir():
         return _probe_folder(path)
+    if not path.is_file():
+        raise DecodeError(
+            f"{path}",
+            why="it is a pipe or device, and the input is read more than once",
+            fix="save it to a file first",
+        )
     with open_container(path) as container:
         return _probe_container(path, container)
 
