@@ -250,6 +250,14 @@ class TestEvents:
         (tmp_path / "there.mp4" / "mine").touch()
         refused(source, tmp_path / "there.mp4", code=2, says="there.mp4")
 
+    @pytest.mark.parametrize("report", [".", "no/report.json", "r" * 251])
+    def test_a_report_that_cannot_be_written(self, refused, source, tmp_path, report):
+        flags = ("--report", tmp_path / report)
+        refused(source, tmp_path / "out.mkv", *flags, code=2, says="the report cannot be written")
+
+    def test_a_name_that_leaves_no_room_for_the_reports(self, refused, source, tmp_path):
+        refused(source, tmp_path / f"{'x' * 251}.mkv", code=2, says="--report")
+
     def test_an_unknown_container(self, refused, source, tmp_path):
         refused(source, tmp_path / "out.xyz", code=2, says=".xyz")
 

@@ -1,5 +1,6 @@
 """Whether an output path can be used, and what it will take on the disk; asked before any work."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from legato.video.probe import VideoFacts
 LOSSY_BYTES_PER_PIXEL = 0.06  # near-transparent H.264 of enlarged video; others need less
 INTERMEDIATE_BYTES_PER_PIXEL = 0.6  # ProRes HQ
 LOSSLESS_BYTES_PER_SAMPLE = 0.6  # of a byte per sample
+LONGEST_REPORT_NAME = 250  # bytes; file systems allow 255, and the partial file's is longer
 COPIES = 2  # finished segments, and the file that they are joined to
 
 
@@ -57,6 +59,25 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
             f"{target} is neither a file nor a folder",
             why="the output is put in place by renaming, which would replace it",
             fix="name a file",
+        )
+
+
+def require_report(path: Path) -> None:
+    """Refuse a path that cannot take the report, before any work rather than behind it.
+
+    Raises:
+        InputError: see the message.
+    """
+    why = ""
+    if len(os.fsencode(path.name)) > LONGEST_REPORT_NAME:
+        why = f"the name is longer than {LONGEST_REPORT_NAME} bytes"
+    elif path.is_dir():
+        why = "it is a folder"
+    elif not path.absolute().parent.is_dir():
+        why = "there is no such folder"
+    if why:
+        raise InputError(
+            f"the report cannot be written to {path}", why=why, fix="name a file with --report"
         )
 
 

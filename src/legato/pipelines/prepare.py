@@ -9,7 +9,8 @@ from legato.device import choose_device, choose_dtype
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.job import Job
 from legato.pipelines.lock import Lock
-from legato.pipelines.output import bytes_on_disk, require_space, require_target
+from legato.pipelines.output import bytes_on_disk, require_report, require_space, require_target
+from legato.pipelines.report import report_path
 from legato.pipelines.restorers import Restorers, fit_into_memory
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
@@ -60,6 +61,7 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
         options = without_range(options)
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
+    require_report(run.report or report_path(target))
     size = output_size(facts, options)
     notices += losses(codec, facts, size=size)
     if facts.has_alpha:
