@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 FAST := -m "not slow"
 
-.PHONY: demo setup check test test-slow test-slow test-all clean
+.PHONY: demo setup check test test-slow test-all clean
 
 demo: .venv/.installed  ## upscale the demo clip and put it beside its input
 	@mkdir -p demo/out
