@@ -180,33 +180,51 @@ def denoise(
     """
     z = latents.float()
     edits, pins = hooks
-    two_branches = needs_unconditional(guidance_scale)
     ends = [*timesteps, None]
     for index, (timestep, following) in enumerate(pairwise(ends)):
         assert timestep is not None
         step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
-        is_first = index == 0
-        is_blind = schedule.is_blind(timestep)
-        seen = z.new_zeros(()).expand_as(z) if is_blind else z
-        unconditional = (
-            denoiser(seen, timestep, branch="negative_prompt", is_first=is_first)
-            if two_branches
-            else None
-        )
-        conditional = denoiser(seen, timestep, branch="prompt", is_first=is_first)
-        prediction = guide(conditional, unconditional, scale=guidance_scale)
-        alpha, sigma = schedule.scales(timestep)
-        x0, eps = x0_eps_from(
-            prediction, seen, scales=(alpha, sigma), prediction_type=schedule.prediction_type
-        )
-        if is_blind:  # the noise that the network was not shown is what the next step starts from
-            eps = (z - alpha * x0) / sigma
+        x0, eps = _estimate(denoiser, z, step, schedule=schedule, guidance_scale=guidance_scale)
+        scales = schedule.scales(following)
+        if scales[1] == 0:  # nothing of it is left: give its memory back before the edits
+            eps = _zeros_like(eps)
         for edit in edits:
             x0 = edit(step, x0)
-        z = ddim_step(x0, eps, scales=schedule.scales(following))
+        z = ddim_step(x0, eps, scales=scales)
         for pin in pins:
             z = pin(step, x0, z)
     return z
+
+
+def _estimate(
+    denoiser: Denoiser,
+    z: Float[Tensor, "B T C h w"],
+    step: Step,
+    *,
+    schedule: Schedule,
+    guidance_scale: float,
+) -> tuple[Float[Tensor, "B T C h w"], Float[Tensor, "B T C h w"]]:
+    """Return (x_0, eps) as the guided network estimates them."""
+    is_blind = schedule.is_blind(step.timestep)
+    seen = _zeros_like(z) if is_blind else z
+
+    def predict(branch: str) -> Tensor:
+        return denoiser(seen, step.timestep, branch=branch, is_first=step.index == 0)
+
+    unconditional = predict("negative_prompt") if needs_unconditional(guidance_scale) else None
+    prediction = guide(predict("prompt"), unconditional, scale=guidance_scale)
+    alpha, sigma = schedule.scales(step.timestep)
+    x0, eps = x0_eps_from(
+        prediction, seen, scales=(alpha, sigma), prediction_type=schedule.prediction_type
+    )
+    if is_blind:  # the noise that the network was not shown is what the next step starts from
+        eps = (z - alpha * x0) / sigma
+    return x0, eps
+
+
+def _zeros_like(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return zeros of a shape that take no memory; they cannot be written to."""
+    return x.new_zeros(()).expand_as(x)
 
 
 def _whole(sample: Float[Tensor, "B t C h w"]) -> Tile:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,8 +48,7 @@ class LatentPropagation:
         first = self.num_anchors
         pair = (first if seed is None else first - 1) - self.first_pair
         batch = x0.shape[0]
-        edited = x0.clone()
-        edited[:, first:] = propagate(
+        propagated = propagate(
             x0[:, first:],
             self.flow_forward[pair:].to(x0.device).expand(batch, -1, -1, -1, -1),
             self.flow_backward[pair:].to(x0.device).expand(batch, -1, -1, -1, -1),
@@ -57,4 +57,4 @@ class LatentPropagation:
             thresholds=self.thresholds,
             seed_previous=None if seed is None else seed.to(x0.device).expand(batch, -1, -1, -1),
         )
-        return edited
+        return torch.cat((x0[:, :first], propagated), dim=1) if first else propagated

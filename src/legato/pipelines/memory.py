@@ -13,7 +13,7 @@ SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it
 MIN_TILE = 64
 MIN_SEGMENT = 4
 RGB_BYTES = 3 * 4  # float32
-CLIP_BYTES = 150  # of every pixel of a segment with its context: frames, noise, latents, flow
+CLIP_BYTES = 110  # of every pixel of a segment with its context: frames, noise, latents, flow
 FINISHING_COPIES = 6  # of the frames that are corrected, resized and queued at a time
 ENCODER_BYTES = 75  # of every pixel of the output: the frames that x264 looks ahead
 
