@@ -125,23 +125,17 @@ def left_in(folder: Path, *names: str) -> list[str]:
 
 
 LARGE = ("51_real_vfr_screen.mp4", "53_real_hlg10.mp4")
-REFUSED_ON_SMALL_MACHINES = pytest.mark.xfail(
-    reason="the memory estimate is too high for large frames and refuses them on 24 GB"
-)
+"""Minutes a frame with the embedded model on two cores."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=REFUSED_ON_SMALL_MACHINES) if name in LARGE else name
-        for name in EXPECTED
-    ],
-)
-def test_awkward_files(name, shared, tmp_path, capsys):
+@pytest.mark.parametrize("name", EXPECTED)
+def test_awkward_files(name, shared, tmp_path, capsys, tiny_model):
     expected, source = EXPECTED[name], shared / "data" / "odd" / name
     target = tmp_path / expected.target
     flags = [] if isinstance(expected, Fails) else expected.flags
+    if name in LARGE:
+        flags = (*flags, "--model", tiny_model)
     code, said = run(
         capsys,
         "upscale",
