@@ -124,7 +124,7 @@ def left_in(folder: Path, *names: str) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in names)
 
 
-LARGE = ("51_real_vfr_screen.mp4", "53_real_hlg10.mp4")
+LARGE = ("48_real_corrupted.mp4", "51_real_vfr_screen.mp4", "53_real_hlg10.mp4")
 """Minutes a frame with the embedded model on two cores."""
 
 
