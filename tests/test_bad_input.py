@@ -124,18 +124,12 @@ def left_in(folder: Path, *names: str) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in names)
 
 
-LARGE = ("48_real_corrupted.mp4", "51_real_vfr_screen.mp4", "53_real_hlg10.mp4")
-"""Minutes a frame with the embedded model on two cores."""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
-def test_awkward_files(name, shared, tmp_path, capsys, tiny_model):
+def test_awkward_files(name, shared, tmp_path, capsys):
     expected, source = EXPECTED[name], shared / "data" / "odd" / name
     target = tmp_path / expected.target
     flags = [] if isinstance(expected, Fails) else expected.flags
-    if name in LARGE:
-        flags = (*flags, "--model", tiny_model)
     code, said = run(
         capsys,
         "upscale",
