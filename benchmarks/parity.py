@@ -24,7 +24,7 @@ from torch import Tensor
 from legato.diffusion.augmentation import augment
 from legato.diffusion.denoiser import Conditions, Denoiser, denoise
 from legato.diffusion.latent_propagation import LatentPropagation
-from legato.diffusion.prediction import ddim_step, x0_eps_from
+from legato.diffusion.prediction import ddim_step, eps_from, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.flow.propagate import propagate
 from legato.models.convert.upscale_a_video import build_decoder, build_unet
@@ -136,11 +136,14 @@ def run_ddim(fixture: Fixture, networks: Networks) -> Outputs:
             index = int(name.removeprefix("v_"))
             later = timesteps[index + 1] if index + 1 < len(timesteps) else None
             scales = SCHEDULE.scales(later)
-            x0, eps = x0_eps_from(
-                fixture[name],
-                fixture[f"latents_{index}"],
-                scales=SCHEDULE.scales(timesteps[index]),
-                prediction_type="v_prediction",
+            x0, eps = (
+                estimate(
+                    fixture[name],
+                    fixture[f"latents_{index}"],
+                    scales=SCHEDULE.scales(timesteps[index]),
+                    prediction_type="v_prediction",
+                )
+                for estimate in (x0_from, eps_from)
             )
             out[f"x0_{index}"] = x0
             out[f"prev_{index}"] = ddim_step(x0, eps, scales=scales)

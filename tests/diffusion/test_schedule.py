@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from legato.diffusion.augmentation import augment
-from legato.diffusion.prediction import ddim_step, x0_eps_from
+from legato.diffusion.prediction import ddim_step, eps_from, x0_from
 from legato.diffusion.schedule import Schedule, started_part_way
 from legato.errors import InputError, ModelError
 
@@ -33,11 +33,14 @@ def test_timesteps_and_scales_are_the_references(ddim):
 def test_a_step_is_the_references(ddim, index):
     schedule = Schedule()
     ends = [*schedule.timesteps(30), None]
-    x0, eps = x0_eps_from(
-        ddim[f"v_{index}"],
-        ddim[f"latents_{index}"],
-        scales=schedule.scales(ends[index]),
-        prediction_type="v_prediction",
+    x0, eps = (
+        estimate(
+            ddim[f"v_{index}"],
+            ddim[f"latents_{index}"],
+            scales=schedule.scales(ends[index]),
+            prediction_type="v_prediction",
+        )
+        for estimate in (x0_from, eps_from)
     )
     following = schedule.scales(ends[index + 1])
     close(x0, ddim[f"x0_{index}"])
@@ -131,8 +134,7 @@ def test_predictions_give_back_signal_and_noise(kind):
     alpha, sigma = 0.8, 0.6
     x0, eps = torch.randn(2, 3, 4)
     prediction = {"v_prediction": alpha * eps - sigma * x0, "epsilon": eps, "sample": x0}[kind]
-    found = x0_eps_from(
-        prediction, alpha * x0 + sigma * eps, scales=(alpha, sigma), prediction_type=kind
-    )
-    torch.testing.assert_close(found[0], x0)
-    torch.testing.assert_close(found[1], eps)
+    z = alpha * x0 + sigma * eps
+    for estimate, wanted in ((x0_from, x0), (eps_from, eps)):
+        found = estimate(prediction, z, scales=(alpha, sigma), prediction_type=kind)
+        torch.testing.assert_close(found, wanted)

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from tiny import randomise_, tiny_clip, tiny_unet
 
 from legato.errors import InputError, ModelError
@@ -260,3 +261,19 @@ def test_an_unknown_family_or_option_is_refused(family, options, message):
 def test_a_model_without_sites_is_refused():
     with pytest.raises(ModelError, match="none of the sites"):
         inflate(torch.nn.Conv2d(3, 3, 1), "video_ldm")
+
+
+@torch.no_grad()
+def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, monkeypatch):
+    stir_(model)
+    whole = model(**clip)
+    sizes = set()
+    for block in model.spatial.modules():
+        if isinstance(block, ResnetBlock2D):
+            block.conv1.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
+    monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
+    torch.testing.assert_close(model(**clip), whole, rtol=1e-5, atol=1e-5)
+    assert sizes == {1}
+    with torch.enable_grad():
+        model(**clip)
+    assert sizes == {1, clip["sample"].shape[0] * clip["sample"].shape[1]}

@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from tiny_files import make_video, picture
 
 from legato.errors import InputError, ResourceError
-from legato.video import write
-from legato.video.codecs import CODECS, CodecOptions, choose_codec, segment_suffix
+from legato.video import codecs, write
+from legato.video.codecs import (
+    CODECS,
+    CodecOptions,
+    choose_codec,
+    frames_ahead,
+    segment_suffix,
+)
 from legato.video.probe import probe
 from legato.video.read import read_frames
 from legato.video.segments import segment_packets
@@ -224,3 +230,18 @@ def test_a_smaller_rate_factor_makes_a_larger_file(tmp_path, facts):
                 writer.write(picture(index), pts=index * 3003)
         sizes.append((tmp_path / f"{crf}.mp4").stat().st_size)
     assert sizes[0] > sizes[1] * 1.3
+
+
+@pytest.mark.parametrize(("codec", "usual"), [("x264", 40), ("x265", 20)])
+def test_encoders_look_less_far_ahead_where_frames_are_large(
+    tmp_path, facts, monkeypatch, codec, usual
+):
+    assert frames_ahead(codec, (3840, 2160)) == usual
+    assert frames_ahead(codec, (12104, 5544)) == 8
+    files = []
+    for name in ("usual", "less"):
+        write_all(tmp_path / f"{name}.mkv", facts, codec=codec)
+        files.append((tmp_path / f"{name}.mkv").read_bytes())
+        monkeypatch.setattr(codecs, "LOOKAHEAD_PIXELS", 7 * 64 * 48)
+    for file, frames in zip(files, (usual, 7), strict=True):
+        assert f"rc{'_' if codec == 'x264' else '-'}lookahead={frames} ".encode() in file

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from legato.diffusion.guidance import guide, needs_unconditional
-from legato.diffusion.prediction import ddim_step, x0_eps_from
+from legato.diffusion.prediction import ddim_step, eps_from, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.spans import Span, Tile, merge_tiles, merge_windows
 
@@ -184,10 +184,15 @@ def denoise(
     for index, (timestep, following) in enumerate(pairwise(ends)):
         assert timestep is not None
         step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
-        x0, eps = _estimate(denoiser, z, step, schedule=schedule, guidance_scale=guidance_scale)
         scales = schedule.scales(following)
-        if scales[1] == 0:  # nothing of it is left: give its memory back before the edits
-            eps = _zeros_like(eps)
+        x0, eps = _estimate(
+            denoiser,
+            z,
+            step,
+            schedule=schedule,
+            guidance_scale=guidance_scale,
+            wants_eps=scales[1] > 0,
+        )
         for edit in edits:
             x0 = edit(step, x0)
         z = ddim_step(x0, eps, scales=scales)
@@ -203,8 +208,9 @@ def _estimate(
     *,
     schedule: Schedule,
     guidance_scale: float,
+    wants_eps: bool,
 ) -> tuple[Float[Tensor, "B T C h w"], Float[Tensor, "B T C h w"]]:
-    """Return (x_0, eps) as the guided network estimates them."""
+    """Return (x_0, eps) as the guided network estimates them; zeros for an eps not wanted."""
     is_blind = schedule.is_blind(step.timestep)
     seen = _zeros_like(z) if is_blind else z
 
@@ -213,12 +219,15 @@ def _estimate(
 
     unconditional = predict("negative_prompt") if needs_unconditional(guidance_scale) else None
     prediction = guide(predict("prompt"), unconditional, scale=guidance_scale)
-    alpha, sigma = schedule.scales(step.timestep)
-    x0, eps = x0_eps_from(
-        prediction, seen, scales=(alpha, sigma), prediction_type=schedule.prediction_type
-    )
-    if is_blind:  # the noise that the network was not shown is what the next step starts from
+    scales = alpha, sigma = schedule.scales(step.timestep)
+    kind = schedule.prediction_type
+    x0 = x0_from(prediction, seen, scales=scales, prediction_type=kind)
+    if not wants_eps:
+        eps = _zeros_like(x0)
+    elif is_blind:  # the noise that the network was not shown is what the next step starts from
         eps = (z - alpha * x0) / sigma
+    else:
+        eps = eps_from(prediction, seen, scales=scales, prediction_type=kind)
     return x0, eps
 
 

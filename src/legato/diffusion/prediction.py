@@ -10,14 +10,14 @@ from torch import Tensor
 from legato.diffusion.schedule import PredictionType
 
 
-def x0_eps_from(
+def x0_from(
     prediction: Float[Tensor, "*shape"],
     z: Float[Tensor, "*shape"],
     *,
     scales: tuple[float, float],
     prediction_type: PredictionType,
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Return (x_0, eps), the estimates of the clean latents and of the noise in z.
+) -> Float[Tensor, "*shape"]:
+    """Return the estimate of the clean latents.
 
     Args:
         prediction: the network's output.
@@ -27,10 +27,26 @@ def x0_eps_from(
     """
     alpha, sigma = scales
     if prediction_type == "v_prediction":
-        return alpha * z - sigma * prediction, alpha * prediction + sigma * z
+        return alpha * z - sigma * prediction
     if prediction_type == "epsilon":
-        return (z - sigma * prediction) / max(alpha, 1e-4), prediction
-    return prediction, (z - alpha * prediction) / max(sigma, 1e-4)
+        return (z - sigma * prediction) / max(alpha, 1e-4)
+    return prediction
+
+
+def eps_from(
+    prediction: Float[Tensor, "*shape"],
+    z: Float[Tensor, "*shape"],
+    *,
+    scales: tuple[float, float],
+    prediction_type: PredictionType,
+) -> Float[Tensor, "*shape"]:
+    """Return the estimate of the noise in z; arguments as in `x0_from`."""
+    alpha, sigma = scales
+    if prediction_type == "v_prediction":
+        return alpha * prediction + sigma * z
+    if prediction_type == "epsilon":
+        return prediction
+    return (z - alpha * prediction) / max(sigma, 1e-4)
 
 
 def ddim_step(
@@ -43,8 +59,8 @@ def ddim_step(
 
     Args:
         x0: clean estimate.
-        eps: noise estimate.
+        eps: noise estimate; not looked at where sigma' is 0.
         scales: (alpha', sigma') at the next timestep.
     """
     alpha, sigma = scales
-    return alpha * x0 + sigma * eps
+    return alpha * x0 + sigma * eps if sigma else alpha * x0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ BLOCK_ARGUMENTS = (
     "cross_attention_kwargs",
 )
 """Arguments of a `BasicTransformerBlock` after its tokens; checkpointing omits the names."""
+
+ELEMENTS_AT_A_TIME = 1 << 22
+"""Of a spatial block's input: 2 frames of 32 channels at 320 x 180."""
 
 Trunk = Tensor | tuple[Any, ...]
 """What a block returns: the trunk, alone or with the skip tensors behind it."""
@@ -183,6 +187,28 @@ class ClipNorm:
         return norm_frames(self.norm, input, context.num_frames)
 
 
+class FewFrames:
+    """Stands in for a `ResnetBlock2D`'s forward: on a CPU a few frames at a time.
+
+    Each is computed by itself anyway, and what lies between then takes a part of the memory. With
+    gradients everything is kept for the backward pass, so nothing would be won.
+    """
+
+    def __init__(self, block: ResnetBlock2D) -> None:
+        self.block = block
+
+    def __call__(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
+        """Return the block's output for `N C h w`, by the block's own forward."""
+        forward: Callable[..., Tensor] = partial(ResnetBlock2D.forward, self.block)
+        frames, few = len(input_tensor), max(ELEMENTS_AT_A_TIME // input_tensor[0].numel(), 1)
+        if torch.is_grad_enabled() or input_tensor.device.type != "cpu" or few >= frames:
+            return forward(input_tensor, temb)
+        pieces = [slice(start, start + few) for start in range(0, frames, few)]
+        return torch.cat(
+            [forward(input_tensor[k], None if temb is None else temb[k]) for k in pieces]
+        )
+
+
 class CheckpointInContext:
     """Gradient checkpointing that repeats a module's forward pass inside its own clip.
 
@@ -235,6 +261,15 @@ def attach_clip_norms(owner: Owner, spatial: nn.Module) -> list[Callable[[], Non
         if isinstance(module, nn.GroupNorm) and (inside or final):
             removers.append(replace_forward(module, ClipNorm(owner, module)))
     return removers
+
+
+def attach_few_frames(spatial: nn.Module) -> list[Callable[[], None]]:
+    """Let every `ResnetBlock2D` compute a few frames at a time; return what undoes it.
+
+    Only where its norms see one frame.
+    """
+    blocks = [module for module in spatial.modules() if isinstance(module, ResnetBlock2D)]
+    return [replace_forward(block, FewFrames(block)) for block in blocks]
 
 
 def replace_forward(module: nn.Module, stand_in: Callable[..., Tensor]) -> Callable[[], None]:

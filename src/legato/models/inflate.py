@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from legato.errors import ModelError
 from legato.models.families import FAMILIES, NormStats, options_from
-from legato.models.hooks import CheckpointInContext, ClipContext, attach, attach_clip_norms
+from legato.models.hooks import (
+    CheckpointInContext,
+    ClipContext,
+    attach,
+    attach_clip_norms,
+    attach_few_frames,
+)
 from legato.models.sites import Site, find_sites, fingerprint
 
 FORMAT_VERSION = 1
@@ -68,6 +74,8 @@ class Inflated(nn.Module):
         self._removers = [attach(self, site, modules[site.path]) for site in self.sites]
         if self.options.norm_stats == "clip":
             self._removers += attach_clip_norms(self, self.norms_of())
+        else:
+            self._removers += attach_few_frames(self.spatial)
 
     def norms_of(self) -> nn.Module:
         """Return the part of the image model whose norms may see the whole clip."""

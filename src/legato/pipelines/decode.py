@@ -20,6 +20,9 @@ CELLS_PER_CHUNK = 1 << 20
 CELLS_PER_PIECE = 1 << 18
 """The same where a model decodes a stream, which needs no context."""
 
+PICTURE_CELLS_PER_PIECE = 1 << 20
+"""Cells of all tiles together in such a piece, but at least a frame: merged pixels are held."""
+
 PIXELS_FINISHED = 1 << 21
 """Pixels at full size that are finished at a time, but at least a frame: every copy counts."""
 
@@ -33,10 +36,17 @@ class BrokenOutputError(ResourceError):
 Decode = Callable[[Tensor, Tensor], Tensor]
 
 
-def frames_decoded(cells: int, *, context: int, streams: bool) -> int:
-    """Return how many frames of so many latent cells are decoded at a time, context included."""
+def frames_decoded(cells: int, picture: int, *, context: int, streams: bool) -> int:
+    """Return how many frames are decoded at a time, context included.
+
+    Args:
+        cells: latent cells of a tile.
+        picture: latent cells of a whole frame.
+        context: frames on either side that reach a decoded frame.
+        streams: whether each frame is decoded once, without context.
+    """
     if streams:
-        return max(CELLS_PER_PIECE // cells, 1)
+        return max(min(CELLS_PER_PIECE // cells, PICTURE_CELLS_PER_PIECE // picture), 1)
     return 2 * context + max(CELLS_PER_CHUNK // cells - 2 * context, context, 1)
 
 
@@ -130,11 +140,11 @@ class Decoder:
         """Cut the frames to emit, with the context before and after them all, into pieces."""
         first = max(emitted[0] - self.context, 0)
         stop = min(emitted[1] + self.context, num_frames)
-        return self._even(first, stop, frames_decoded(self._cells, context=0, streams=True))
+        return self._even(first, stop, self._frames_decoded(context=0, streams=True))
 
-    @property
-    def _cells(self) -> int:
-        return max(tile.rows.size * tile.cols.size for tile in self.tiles)
+    def _frames_decoded(self, *, context: int, streams: bool) -> int:
+        cells = max(tile.rows.size * tile.cols.size for tile in self.tiles)
+        return frames_decoded(cells, self.size[0] * self.size[1], context=context, streams=streams)
 
     @staticmethod
     def _even(start: int, stop: int, most: int) -> list[tuple[int, int]]:
@@ -143,7 +153,7 @@ class Decoder:
 
     def chunks(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Cut a range of frames into evenly sized pieces that fit the memory meant for them."""
-        together = frames_decoded(self._cells, context=self.context, streams=False)
+        together = self._frames_decoded(context=self.context, streams=False)
         return self._even(start, stop, together - 2 * self.context)
 
     @torch.no_grad()

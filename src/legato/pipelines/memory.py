@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from legato.errors import ResourceError
+from legato.video.codecs import frames_ahead
 
 SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it kills
 MIN_TILE = 64
@@ -15,7 +16,8 @@ MIN_SEGMENT = 4
 RGB_BYTES = 3 * 4  # float32
 CLIP_BYTES = 110  # of every pixel of a segment with its context: frames, noise, latents, flow
 FINISHING_COPIES = 6  # of the frames that are corrected, resized and queued at a time
-ENCODER_BYTES = 75  # of every pixel of the output: the frames that x264 looks ahead
+ENCODED_BYTES = 1.5  # of every pixel of a frame that an encoder holds
+ENCODER_FRAMES = 10  # that it holds besides those it looks ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def estimate_bytes(
     shape: Shape,
     *,
     tile: int | None,
-    frames_decoded: Callable[[int], int],
+    frames_decoded: Callable[[int, int], int],
     num_finished: int,
 ) -> int:
     """Return the expected peak of a segment's memory.
@@ -57,18 +59,20 @@ def estimate_bytes(
         footprint: of the model.
         shape: of a segment.
         tile: side in low-resolution pixels; None or 0 for whole frames.
-        frames_decoded: how many frames of so many cells are decoded at a time.
+        frames_decoded: how many frames are decoded at a time, of the cells in a tile and a frame.
         num_finished: frames that are finished at a time.
     """
     pixels = shape.rows * shape.cols
     cells = min(shape.rows, tile) * min(shape.cols, tile) if tile else pixels
-    decoded = min(frames_decoded(cells), shape.frames)
+    decoded = min(frames_decoded(cells, pixels), shape.frames)
     merged = RGB_BYTES * decoded * (1 if cells == pixels else 2)
     finishing = RGB_BYTES * min(num_finished, shape.frames) * FINISHING_COPIES
     active = cells * max(
         footprint.denoising * min(shape.window, shape.frames), footprint.decoding * decoded
     )
-    full_size = pixels * shape.scale**2 * (merged + finishing + ENCODER_BYTES)
+    large = (shape.cols * shape.scale, shape.rows * shape.scale)
+    encoding = ENCODED_BYTES * (frames_ahead("x264", large) + ENCODER_FRAMES)
+    full_size = pixels * shape.scale**2 * (merged + finishing + encoding)
     return int(footprint.fixed + active + pixels * shape.frames * CLIP_BYTES + full_size)
 
 

@@ -315,7 +315,12 @@ class Restorer:
     def _start(
         self, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
     ) -> Float[Tensor, "1 T 4 h w"]:
-        """Noise, or with strength below 1 the encoded input with that step's share of noise."""
+        """Noise, or with strength below 1 the encoded input with that step's share of noise.
+
+        Noise that no step looks at is not drawn: zeros stand for it, which take no memory.
+        """
+        if len(self._timesteps) == 1 and self._schedule.is_blind(self._timesteps[0]):
+            return clip.new_zeros(()).expand(1, len(ticks), LATENT_CHANNELS, *clip.shape[-2:])
         noise = self._noise("latents", LATENT_CHANNELS, clip, ticks)
         encode = self._model.encode
         if self._options.strength == 1 or encode is None:

@@ -23,6 +23,7 @@ from legato.video.codecs import (
     check_size,
     choose_codec,
     encoder_rate,
+    lookahead_parameters,
     losses,
     muxer_options,
     pixel_format,
@@ -226,7 +227,7 @@ class _Encoder:
             options["crf"] = str(codec.crf if self.options.crf is None else self.options.crf)
         if name == "prores":
             options["profile"] = "4444" if self.pixel_format.startswith("yuva") else "hq"
-        written = encoder_parameters(self.facts.hdr, name)
+        written = encoder_parameters(self.facts.hdr, name) | lookahead_parameters(name, self.size)
         if written:
             key = ENCODER_PARAMETERS[name]
             text = ":".join(f"{k}={v}" for k, v in written.items())
