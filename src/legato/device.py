@@ -7,11 +7,12 @@ import torch
 
 from legato.errors import InputError, ResourceError
 
-CGROUP_LIMITS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+CGROUP_LIMITS = (  # limit, usage, statistics and the name there of file pages that can be dropped
+    ("/sys/fs/cgroup/memory.max", "memory.current", "inactive_file"),
     (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
     ),
 )
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -67,12 +68,42 @@ def available_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = _system_available_bytes()
-    for limit_file, usage_file in CGROUP_LIMITS:
+    for path, usage, droppable in CGROUP_LIMITS:
         try:
-            free = min(free, int(limit_file.read_text()) - int(usage_file.read_text()))
+            free = min(free, _cgroup_available_bytes(Path(path), usage, droppable))
         except (OSError, ValueError):  # no such file, or "max"
             continue
-    return free
+    return free + _kept_bytes()
+
+
+def _cgroup_available_bytes(limit: Path, usage: str, droppable: str) -> int:
+    statistics = dict(
+        line.split() for line in (limit.parent / "memory.stat").read_text().splitlines()
+    )
+    used = int((limit.parent / usage).read_text()) - int(statistics.get(droppable, 0))
+    return int(limit.read_text()) - used
+
+
+class _HeapStatistics(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def _kept_bytes() -> int:
+    """Return what glibc keeps of freed memory: this process gets it again."""
+    try:
+        statistics = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError, TypeError):  # not glibc, or older than 2.33
+        return 0
+    statistics.restype = _HeapStatistics
+    return int(statistics().fordblks)
 
 
 def _system_available_bytes() -> int:

@@ -27,7 +27,7 @@ def x0_from(
     """
     alpha, sigma = scales
     if prediction_type == "v_prediction":
-        return alpha * z - sigma * prediction
+        return (alpha * z).sub_(prediction, alpha=sigma)  # clips are large: no third copy
     if prediction_type == "epsilon":
         return (z - sigma * prediction) / max(alpha, 1e-4)
     return prediction
@@ -43,7 +43,7 @@ def eps_from(
     """Return the estimate of the noise in z; arguments as in `x0_from`."""
     alpha, sigma = scales
     if prediction_type == "v_prediction":
-        return alpha * prediction + sigma * z
+        return (alpha * prediction).add_(z, alpha=sigma)
     if prediction_type == "epsilon":
         return prediction
     return (z - alpha * prediction) / max(sigma, 1e-4)

@@ -28,9 +28,9 @@ def fix_colours(
     """
     if method == "none":
         return frames
-    pairs = [(frames[k : k + 1], low_res[k : k + 1]) for k in range(frames.shape[0])]
     if method == "wavelet" and frames.shape[-1] == REDUCTION * low_res.shape[-1]:
-        return torch.cat([_wavelet_reduced(frame, small) for frame, small in pairs])
+        return _wavelet_reduced(frames, low_res)
+    pairs = [(frames[k : k + 1], low_res[k : k + 1]) for k in range(frames.shape[0])]
     fix = wavelet if method == "wavelet" else adain
     size = frames.shape[-2:]
     return torch.cat(
@@ -66,8 +66,8 @@ def adain(
 
 
 def _wavelet_reduced(
-    content: Float[Tensor, "1 C sH sW"], low_res: Float[Tensor, "1 C H W"]
-) -> Float[Tensor, "1 C sH sW"]:
+    content: Float[Tensor, "N C sH sW"], low_res: Float[Tensor, "N C H W"]
+) -> Float[Tensor, "N C sH sW"]:
     """Return what `wavelet` gives against the enlarged input, within two grey levels, faster.
 
     The three widest blurs are done at the input's size, dilated 1, 2, 4 there; reducing by
@@ -77,7 +77,7 @@ def _wavelet_reduced(
     low = low_res - F.avg_pool2d(content, REDUCTION)
     for level in range(LEVELS - 2):
         low = _blur(_blur(low, 2**level, axis=-2), 2**level, axis=-1)
-    return content + F.interpolate(low, scale_factor=REDUCTION, mode="bilinear")
+    return F.interpolate(low, scale_factor=REDUCTION, mode="bilinear").add_(content)
 
 
 def _blur(x: Float[Tensor, "N C H W"], reach: int, *, axis: int) -> Float[Tensor, "N C H W"]:

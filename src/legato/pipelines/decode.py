@@ -18,10 +18,7 @@ CELLS_PER_CHUNK = 1 << 20
 """Latent cells that are decoded at a time, context included: 18 frames of 320 x 180."""
 
 CELLS_PER_PIECE = 1 << 18
-"""The same where a model decodes a stream, which needs no context."""
-
-PICTURE_CELLS_PER_PIECE = 1 << 20
-"""Cells of all tiles together in such a piece, but at least a frame: merged pixels are held."""
+"""The same of whole frames where a model decodes a stream, which needs no context."""
 
 PIXELS_FINISHED = 1 << 21
 """Pixels at full size that are finished at a time, but at least a frame: every copy counts."""
@@ -46,7 +43,7 @@ def frames_decoded(cells: int, picture: int, *, context: int, streams: bool) -> 
         streams: whether each frame is decoded once, without context.
     """
     if streams:
-        return max(min(CELLS_PER_PIECE // cells, PICTURE_CELLS_PER_PIECE // picture), 1)
+        return max(CELLS_PER_PIECE // picture, 1)
     return 2 * context + max(CELLS_PER_CHUNK // cells - 2 * context, context, 1)
 
 
@@ -65,9 +62,9 @@ class Finishing:
     def __call__(
         self, frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
     ) -> Float[Tensor, "T 3 sH sW"]:
-        """Correct colours, agree with the input, clip to [-1, 1]."""
+        """Correct colours, agree with the input, clip to [-1, 1]; the frames are used up."""
         fixed = fix_colours(frames, low_res, method=self.color)
-        return back_project(fixed, low_res, fidelity=self.fidelity).clamp(-1, 1)
+        return back_project(fixed, low_res, fidelity=self.fidelity).clamp_(-1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

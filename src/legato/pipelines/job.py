@@ -179,7 +179,7 @@ def _restore(
     carried.save(job.folder.state(segment.index))
     emitted = frames[before : before + len(segment)]
     width, height = job.size
-    depth = max(2, QUEUED_BYTES // (width * height * 3 * 4))  # float32
+    depth = max(1, QUEUED_BYTES // (width * height * 3 * 4))  # float32
     with VideoWriter(
         job.folder.segment(segment.index),
         size=job.size,

@@ -14,8 +14,11 @@ SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it
 MIN_TILE = 64
 MIN_SEGMENT = 4
 RGB_BYTES = 3 * 4  # float32
-CLIP_BYTES = 110  # of every pixel of a segment with its context: frames, noise, latents, flow
-FINISHING_COPIES = 6  # of the frames that are corrected, resized and queued at a time
+DECODED_CLIP_BYTES = 35  # of every pixel of a segment with its context: frames and latents
+CLIP_BYTES = 75  # the same while it is denoised: predictions too
+NOISE_BYTES = 35  # the same where there are several steps: noise that is started from, and left
+PROPAGATION_BYTES = 35  # the same where latents are propagated: flow, occlusion
+FINISHING_COPIES = 5  # of the frames that are corrected, resized and queued at a time
 ENCODED_BYTES = 1.5  # of every pixel of a frame that an encoder holds
 ENCODER_FRAMES = 10  # that it holds besides those it looks ahead
 
@@ -43,6 +46,14 @@ class Shape:
     scale: int
     window: int
     """Frames denoised together."""
+    clip_bytes: int = CLIP_BYTES
+    """Of every pixel of every frame, as `bytes_per_pixel` returns it."""
+
+
+def bytes_per_pixel(*, num_steps: int, propagates: bool) -> int:
+    """Return what a segment's frames, latents, noise and flow take, measured."""
+    noise = NOISE_BYTES if num_steps > 1 else 0
+    return CLIP_BYTES + noise + (PROPAGATION_BYTES if propagates else 0)
 
 
 def estimate_bytes(
@@ -64,16 +75,17 @@ def estimate_bytes(
     """
     pixels = shape.rows * shape.cols
     cells = min(shape.rows, tile) * min(shape.cols, tile) if tile else pixels
+    clip = pixels * shape.frames
+    denoised = min(shape.window, shape.frames)
+    denoising = footprint.denoising * cells * denoised + shape.clip_bytes * clip
     decoded = min(frames_decoded(cells, pixels), shape.frames)
     merged = RGB_BYTES * decoded * (1 if cells == pixels else 2)
     finishing = RGB_BYTES * min(num_finished, shape.frames) * FINISHING_COPIES
-    active = cells * max(
-        footprint.denoising * min(shape.window, shape.frames), footprint.decoding * decoded
-    )
     large = (shape.cols * shape.scale, shape.rows * shape.scale)
     encoding = ENCODED_BYTES * (frames_ahead("x264", large) + ENCODER_FRAMES)
-    full_size = pixels * shape.scale**2 * (merged + finishing + encoding)
-    return int(footprint.fixed + active + pixels * shape.frames * CLIP_BYTES + full_size)
+    full_size = (merged + finishing + encoding) * large[0] * large[1]
+    decoding = footprint.decoding * cells * decoded + DECODED_CLIP_BYTES * clip + full_size
+    return int(footprint.fixed + max(denoising, decoding))
 
 
 def choose_size(

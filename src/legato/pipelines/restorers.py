@@ -14,6 +14,7 @@ from legato.pipelines.memory import (
     ActivationMeter,
     Footprint,
     Shape,
+    bytes_per_pixel,
     choose_size,
     estimate_bytes,
     smaller_tiles,
@@ -107,8 +108,11 @@ def fit_into_memory(
     """
     restorer = restorers(wanted)
     footprint = restorers.footprint(wanted)
-    streams = restorer.settings.is_temporal and restorers.model(wanted.dtype).streams
-    context = restorer.settings.decoder_context
+    settings = restorer.settings
+    streams = settings.is_temporal and restorers.model(wanted.dtype).streams
+    clip_bytes = bytes_per_pixel(
+        num_steps=settings.num_inference_steps, propagates=settings.propagate != "none"
+    )
 
     def estimate(tile: int | None, segment: int) -> int:
         frames = segment + restorer.context_before + restorer.context_after
@@ -117,18 +121,21 @@ def fit_into_memory(
             cols=facts.width,
             frames=min(frames, longest_shot),
             scale=restorer.scale,
-            window=restorer.settings.window,
+            window=settings.window,
+            clip_bytes=clip_bytes,
         )
         return estimate_bytes(
             footprint,
             shape,
             tile=tile,
-            frames_decoded=partial(frames_decoded, context=context, streams=streams),
+            frames_decoded=partial(
+                frames_decoded, context=settings.decoder_context, streams=streams
+            ),
             num_finished=frames_finished(shape.rows * shape.cols * shape.scale**2),
         )
 
     size = (facts.width, facts.height)
-    usual = restorer.settings.tile or None  # the model's own, where the user named none
+    usual = settings.tile or None  # the model's own, where the user named none
     tiles = [usual] if wanted.tile is not None else [usual, *smaller_tiles(usual, size)]
     available = available_memory_bytes(restorers.device)
     tile, segment = choose_size(estimate, tiles, wanted.segment, size=size, available=available)
