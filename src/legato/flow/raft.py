@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from legato.errors import ModelError, ResourceError
+from legato.torchvision_operators import declare_missing
 
 MIN_SIDE = 128  # the coarsest of four correlation levels must be two cells wide
 MULTIPLE = 8
 NUM_UPDATES = 20
-UNUSED_OPERATORS = ("nms", "qnms")
-_DECLARED: list[torch.library.Library] = []  # a library is withdrawn when it is collected
 
 ENCODERS = {"fnet": "feature_encoder", "cnet": "context_encoder"}
 LAYERS = {
@@ -182,25 +181,15 @@ def _new_path(path: str) -> str | None:
 
 
 def _network() -> nn.Module:
+    declare_missing()
     try:
         from torchvision.models.optical_flow import raft_large
     except ImportError as error:
         raise ResourceError(
             "flow='raft'", why="torchvision is not installed", fix="install it, or use dis"
         ) from error
-    except RuntimeError:  # built for another build of torch, so its operators are missing
-        _declare_unused_operators()
-        from torchvision.models.optical_flow import raft_large
     network: nn.Module = raft_large(weights=None)
     return network
-
-
-def _declare_unused_operators() -> None:
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for name in UNUSED_OPERATORS:
-        signature = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        library.define(signature)  # type: ignore[no-untyped-call]
-    _DECLARED.append(library)
 
 
 def _padded(frames: Float[Tensor, "T 3 H W"]) -> Float[Tensor, "T 3 h w"]:
