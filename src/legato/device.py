@@ -129,3 +129,15 @@ def keep_freed_memory() -> None:
         return
     mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Hand what glibc keeps back to the system, between kinds of work that share few sizes.
+
+    Else holes that the one left are of no use to the other, and both add up.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):  # not glibc
+        return
+    trim(0)

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from clips import pixels_of
@@ -120,6 +121,22 @@ def test_closed_standard_streams_do_no_harm(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert cli.main(["--version"]) == 0
     assert cli.main(["upscal"]) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["--help", "models"])
+def test_output_that_cannot_be_written_is_one_line(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "legato.apps.cli", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
 
 
 def test_ctrl_c_is_130(capsys, monkeypatch):

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a bug of ours or a difference found, 2 bad input, 3 bad mo
 memory or disk, 130 interrupted.
 """
 
+import errno
 import importlib
 import io
 import logging
@@ -32,7 +33,7 @@ EXIT_CODES: tuple[tuple[type[LegatoError], int], ...] = (
     (ResourceError, 4),
     (Interrupted, 130),
 )
-BUG, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+BUG, FULL, INTERRUPTED, BROKEN_PIPE = 1, 4, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if debug else logging.CRITICAL, stream=sys.stderr)
     try:
         with handled_by(signal.default_int_handler):
-            return _run(given)
+            code = _run(given)
+            sys.stdout.flush()
+            return code
     except LegatoError as error:
         if debug:
             traceback.print_exc()
@@ -57,10 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted: what is finished was kept; repeat the command to continue")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return BROKEN_PIPE
-    except Exception as error:  # the last line of defence: a bug, said in one line
-        if debug:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _give_up_stdout()
+            _complain(f"{error.strerror}: what is printed cannot be written; free some space")
+            return FULL
+        if debug:  # the last line of defence: a bug, said in one line
             traceback.print_exc()
         _complain(f"a bug in legato: {type(error).__name__}: {error} (--debug shows where)")
         return BUG
@@ -69,6 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def exit_code(error: LegatoError) -> int:
     """Return the exit code of an error's kind."""
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), BUG)
+
+
+def _give_up_stdout() -> None:
+    """Let what is still buffered go nowhere, else Python complains at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: list[str]) -> int:

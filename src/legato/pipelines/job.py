@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from legato.device import return_freed_memory
 from legato.errors import Interrupted, ResourceError
 from legato.pipelines.background import Prefetch, WriteBehind
 from legato.pipelines.carried import Carried
@@ -177,6 +178,7 @@ def _restore(
         on_step=report,
     )
     carried.save(job.folder.state(segment.index))
+    return_freed_memory()  # of the denoising, before the decoding
     emitted = frames[before : before + len(segment)]
     width, height = job.size
     depth = max(1, QUEUED_BYTES // (width * height * 3 * 4))  # float32
@@ -195,6 +197,7 @@ def _restore(
             pictures = (picture for chunk in chunks for picture in to_size(chunk, job.size))
             for finished in zip(emitted, pictures, strict=True):
                 behind.put(finished)
+    return_freed_memory()
 
 
 def _read_ahead(job: Job, first: int) -> Prefetch[Frame]:
