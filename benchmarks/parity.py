@@ -174,6 +174,7 @@ def run_pipeline(fixture: Fixture, networks: Networks, steps: tuple[int, ...]) -
         negative_prompt=fixture["negative_prompt"],
         low_res=augment(video, noise, level=120, schedule=SCHEDULE),
         noise_level=120,
+        guidance_scale=3.0,
     )
     windows = reference_windows(video.shape[1])
     propagation = LatentPropagation(flow_forward=forward[0], flow_backward=backward[0], steps=steps)
@@ -182,7 +183,6 @@ def run_pipeline(fixture: Fixture, networks: Networks, steps: tuple[int, ...]) -
         latents,
         schedule=SCHEDULE,
         timesteps=SCHEDULE.timesteps(4),
-        guidance_scale=3.0,
         hooks=([propagation], []),
     )
     decoder = networks.vae_video

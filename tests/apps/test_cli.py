@@ -43,7 +43,15 @@ def test_every_flag_of_the_issue_is_there(capsys):
         parse(upscale_app.UpscaleCommand, ["--help"], name="upscale")
     said = capsys.readouterr().out
     wanted = [
-        *("noise-level", "prompt", "negative-prompt", "consistency", "propagate", "color"),
+        *(
+            "noise-level",
+            "solver",
+            "prompt",
+            "negative-prompt",
+            "consistency",
+            "propagate",
+            "color",
+        ),
         *("scale", "height", "fidelity", "seed", "model", "device", "dtype", "tile", "window"),
         *("segment", "codec", "crf", "start", "end", "preview", "restart", "report", "json"),
         *("strict", "keep-interlaced"),
@@ -79,6 +87,7 @@ def test_training_has_steps_of_its_own():
         (["--nonsense"], "--nonsense"),
         (["--codec", "h267"], "h267"),
         (["--color", "blue"], "blue"),
+        (["--solver", "euler"], "euler"),
         (["--start", "soon"], "soon"),
         (["--scale", "100"], "scale=100"),
         (["--steps", "0"], "num_inference_steps=0"),

@@ -92,14 +92,17 @@ def test_guidance_extrapolates_the_predictions():
     """x_0 is linear in the text: 0 for the negative prompt, 1 for the prompt, so g for scale g."""
     low_res = torch.zeros(1, 3, 3, 8, 8)
     conditions = Conditions(
-        prompt=torch.ones(1, 2, 3), negative_prompt=TEXT, low_res=low_res, noise_level=20
+        prompt=torch.ones(1, 2, 3),
+        negative_prompt=TEXT,
+        low_res=low_res,
+        noise_level=20,
+        guidance_scale=3.0,
     )
     out = denoise(
         denoiser(low_res, conditions=conditions),
         noise_for(low_res),
         schedule=SCHEDULE,
         timesteps=[999],
-        guidance_scale=3.0,
     )
     torch.testing.assert_close(out, torch.full_like(out, 3.0), atol=1e-3, rtol=0)
 
@@ -145,13 +148,12 @@ def test_first_predictions_that_are_kept_are_not_computed_again():
 
 def test_progress_is_told_of_every_window_and_branch():
     low_res, ticks = clip(11), []
-    conditions = Conditions(prompt=TEXT, negative_prompt=TEXT, low_res=low_res)
+    conditions = Conditions(prompt=TEXT, negative_prompt=TEXT, low_res=low_res, guidance_scale=2.0)
     denoise(
         denoiser(low_res, conditions=conditions, on_window=lambda: ticks.append(1)),
         noise_for(low_res),
         schedule=SCHEDULE,
         timesteps=[999, 499, 199],
-        guidance_scale=2.0,
     )
     assert len(ticks) == 2 * 2 * 3
 

@@ -156,6 +156,13 @@ def test_the_option_changes_the_output(clip, plain, options):
     assert psnr(restore(restorer(**options), clip[:9]), plain).min() < 55
 
 
+@pytest.mark.parametrize("solver", ["dpm++", "unipc"])
+def test_the_solver_changes_three_steps_but_not_one(clip, plain, solver):
+    three = restore(restorer(num_inference_steps=3), clip[:9])
+    assert psnr(restore(restorer(num_inference_steps=3, solver=solver), clip[:9]), three).min() < 55
+    assert torch.equal(restore(restorer(solver=solver), clip[:9]), plain)
+
+
 def test_guidance_and_negative_prompt_change_the_output(clip):
     guided = {"prompt": "face", "guidance_scale": 4.0}
     outs = [

@@ -46,6 +46,7 @@ def test_options_survive_json():
 def test_the_defaults_are_pinned():
     assert asdict(RestoreOptions()) == {
         "num_inference_steps": None,
+        "solver": "ddim",
         "noise_level": None,
         "prompt": "",
         "negative_prompt": "",

@@ -70,6 +70,8 @@ def test_the_same_again_gives_the_same_frames(clip, options, tmp_path):
     [
         {"num_inference_steps": 2},
         {"noise_level": 100},
+        {"num_inference_steps": 4, "solver": "dpm++"},
+        {"num_inference_steps": 4, "solver": "unipc"},
         {"prompt": "face"},
         {"prompt": "face", "negative_prompt": "night", "guidance_scale": 3.0},
         {"consistency": "temporal"},

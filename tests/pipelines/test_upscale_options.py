@@ -102,6 +102,7 @@ def test_the_defaults_are_these():
         "strict": False,
         "keep_interlaced": False,
         "num_inference_steps": None,
+        "solver": "ddim",
         "noise_level": None,
         "prompt": "",
         "negative_prompt": "",

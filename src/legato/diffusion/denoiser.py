@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from legato.diffusion.guidance import guide, needs_unconditional
-from legato.diffusion.prediction import ddim_step, eps_from, x0_from
+from legato.diffusion.prediction import eps_from, x0_from
 from legato.diffusion.schedule import Schedule
+from legato.diffusion.solver import Solver, SolverName
 from legato.diffusion.spans import Span, Tile, merge_tiles, merge_windows
 
 
@@ -50,6 +51,9 @@ class Conditions:
 
     noise_level: int | None = None
     """Class label: how much noise `low_res` carries."""
+
+    guidance_scale: float = 1.0
+    """Above 1 the negative prompt is predicted too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +168,7 @@ def denoise(
     *,
     schedule: Schedule,
     timesteps: Sequence[int],
-    guidance_scale: float = 1.0,
+    solver: SolverName = "ddim",
     hooks: tuple[Sequence[Edit], Sequence[Pin]] = ((), ()),
 ) -> Float[Tensor, "B T C h w"]:
     """Return clean latents, float32.
@@ -174,28 +178,29 @@ def denoise(
         latents: at the first timestep: noise, or a noised guess.
         schedule: scales of signal and noise, and what the network predicts.
         timesteps: falling; `schedule.timesteps(n)` or the tail of it.
-        guidance_scale: above 1 the negative prompt is predicted too.
+        solver: how estimates become a step.
         hooks: edits, which change x_0 in turn (eps stays the network's own), and pins, which see
             and may replace the latents after each step.
     """
     z = latents.float()
     edits, pins = hooks
+    advance = Solver(solver)
     ends = [*timesteps, None]
     for index, (timestep, following) in enumerate(pairwise(ends)):
         assert timestep is not None
         step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
-        scales = schedule.scales(following)
+        end = schedule.scales(following)
         x0, eps = _estimate(
             denoiser,
             z,
             step,
             schedule=schedule,
-            guidance_scale=guidance_scale,
-            wants_eps=scales[1] > 0,
+            wants_eps=end[1] > 0,
         )
         for edit in edits:
             x0 = edit(step, x0)
-        z = ddim_step(x0, eps, scales=scales)
+        scales, is_last = schedule.scales(timestep), following is None
+        z = advance(x0, eps, scales=scales, following=end, is_last=is_last)
         for pin in pins:
             z = pin(step, x0, z)
     return z
@@ -207,7 +212,6 @@ def _estimate(
     step: Step,
     *,
     schedule: Schedule,
-    guidance_scale: float,
     wants_eps: bool,
 ) -> tuple[Float[Tensor, "B T C h w"], Float[Tensor, "B T C h w"]]:
     """Return (x_0, eps) as the guided network estimates them; zeros for an eps not wanted."""
@@ -217,8 +221,9 @@ def _estimate(
     def predict(branch: str) -> Tensor:
         return denoiser(seen, step.timestep, branch=branch, is_first=step.index == 0)
 
-    unconditional = predict("negative_prompt") if needs_unconditional(guidance_scale) else None
-    prediction = guide(predict("prompt"), unconditional, scale=guidance_scale)
+    guidance = denoiser.conditions.guidance_scale
+    unconditional = predict("negative_prompt") if needs_unconditional(guidance) else None
+    prediction = guide(predict("prompt"), unconditional, scale=guidance)
     scales = alpha, sigma = schedule.scales(step.timestep)
     kind = schedule.prediction_type
     x0 = x0_from(prediction, seen, scales=scales, prediction_type=kind)

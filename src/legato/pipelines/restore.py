@@ -212,7 +212,7 @@ class Restorer:
             self._start(clip, ticks[:used]),
             schedule=self._schedule,
             timesteps=self._timesteps,
-            guidance_scale=self.settings.guidance_scale,
+            solver=self._options.solver,
             hooks=(
                 self._edits(frames[:used], clip, layout, state),
                 (anchors_of(state, layout, num_steps=len(self._timesteps)), recorder),
@@ -258,6 +258,7 @@ class Restorer:
                 negative_prompt=self._negative_prompt,
                 low_res=augment(clip, noise, level=level, schedule=self._low_res_schedule),
                 noise_level=level,
+                guidance_scale=self.settings.guidance_scale,
             ),
             windows=windows,
             tiles=self._tiles(clip),

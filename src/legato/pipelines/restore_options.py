@@ -19,6 +19,10 @@ class RestoreOptions:
     """Denoising steps, 1 to 1000; more invents more detail and takes longer. Default: the model's
     own."""
 
+    solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
+    """How steps follow each other: ddim, or dpm++ and unipc, which look back and need fewer steps.
+    The same at one step."""
+
     noise_level: int | None = None
     """How far the model may leave the input: 0 stays close to it, higher numbers hide more of its
     damage and invent more. Default and highest number: the model's own."""
@@ -74,6 +78,12 @@ class RestoreOptions:
             _within("tile", self.tile, 16, 1 << 20)
         elif self.tile is not None:
             _within("tile", self.tile, 0, 0)
+        if self.solver not in ("ddim", "dpm++", "unipc"):
+            raise InputError(
+                f"solver={self.solver!r}",
+                why="there is no such solver",
+                fix="use ddim, dpm++ or unipc",
+            )
         if self.color not in ("wavelet", "adain", "none"):
             raise InputError(
                 f"color={self.color!r}",
