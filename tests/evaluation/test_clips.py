@@ -43,7 +43,7 @@ def test_names_that_differ_in_the_suffix_only_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "nowhere"])
 def test_nothing_to_judge_is_refused(tmp_path, name):
-    with pytest.raises(InputError, match="holds no clip|no such file"):
+    with pytest.raises(InputError, match=r"holds no clip|no such file"):
         find_clips(tmp_path / name)
 
 

@@ -24,6 +24,8 @@ PATCH_PX = 96
 MIN_PATCHES = 4
 """A covariance of fewer patches says nothing."""
 
+TOO_FEW_PATCHES = f"it needs {MIN_PATCHES} of {PATCH_PX}x{PATCH_PX} pixels that are not flat"
+
 MODEL_FILE = Path(__file__).with_name("niqe.safetensors")
 _SHARPEST_SHARE = 0.75
 _WINDOW_PX, _WINDOW_SIGMA_PX = 7, 7 / 6
@@ -95,7 +97,7 @@ class NaturalModel:
         if len(features) < MIN_PATCHES:
             raise InputError(
                 f"NIQE of {len(features)} patches",
-                why=f"it needs {MIN_PATCHES} of {PATCH_PX}x{PATCH_PX} pixels that are not flat",
+                why=TOO_FEW_PATCHES,
                 fix="measure larger pictures",
             )
         return cls(mean=features.mean(axis=0), covariance=np.cov(features, rowvar=False))
