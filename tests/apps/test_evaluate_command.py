@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +63,9 @@ def test_shown_limits_the_pictures(evaluated):
 
 
 def test_the_seed_changes_the_intervals_only(roots, tmp_path, capsys):
-    single = [f"{root}/c0.mkv" for root in roots]
+    single = [f"{root}/long.mkv" for root in roots]
+    for k, path in enumerate(single):
+        write_clip(Path(path), np.roll(texture(6, (48, 48)), k, axis=0), sound=False)
     found = []
     for seed in ("0", "1"):
         flags = ["--seed", seed, "--json", "-o", str(tmp_path / "o")]

@@ -60,7 +60,7 @@ def test_markdown_is_one_table_with_its_legend(two):
     lines = to_markdown(two).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1
     assert "21.00 to 30.00" in lines[5]
-    assert "higher is better: PSNR" in lines[7]
+    assert lines[7] == "higher is better: PSNR dB; lower is better: shift px, LPIPS."
 
 
 def test_latex_escapes_names_and_has_as_many_columns(two):

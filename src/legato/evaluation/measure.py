@@ -44,15 +44,15 @@ class Figure:
 
 
 WITH_REFERENCE = {
-    "shift": Figure("shift, px", "lower", 2),
-    "psnr": Figure("PSNR, dB", "higher", 2),
-    "psnr_y": Figure("PSNR-Y, dB", "higher", 2),
+    "shift": Figure("shift px", "lower", 2),
+    "psnr": Figure("PSNR dB", "higher", 2),
+    "psnr_y": Figure("PSNR-Y dB", "higher", 2),
     "ssim": Figure("SSIM", "higher", 4),
     "ssim_y": Figure("SSIM-Y", "higher", 4),
     "lpips": Figure("LPIPS", "lower", 4),
     "vmaf": Figure("VMAF", "higher", 2),
     "warping": Figure("warping x1000", "lower", 2),
-    "tof": Figure("tOF, px", "lower", 3),
+    "tof": Figure("tOF px", "lower", 3),
     "lattice": Figure("lattice", "lower", 2),
     "flicker": Figure("flicker", "lower", 3),
 }

@@ -1,8 +1,8 @@
 """NIQE: how far a picture's statistics lie from those of good photographs; no reference needed.
 
 Mittal et al. 2013, doi:10.1109/LSP.2012.2227726. The pristine model is fitted by this project on
-its own photographs (`benchmarks/fit_niqe.py`), so figures compare only with others of this
-program, not with those of papers: hence the name "NIQE (Legato's fit)".
+the photographs in the embedded model's card (`benchmarks/fit_niqe.py`), so figures compare only
+with others of this program, not with those of papers: hence the name "NIQE (Legato's fit)".
 """
 
 from collections.abc import Iterable
