@@ -29,8 +29,8 @@ def test_every_public_name_can_be_had():
 
 
 def test_commands():
-    expected = ["upscale", "plan", "verify", "compare", "doctor", "models", "train"]
-    assert list(COMMANDS) == expected
+    expected = ["upscale", "plan", "verify", "compare", "evaluate", "degrade"]
+    assert list(COMMANDS) == [*expected, "doctor", "models", "train"]
 
 
 def test_defaults_of_upscaling():

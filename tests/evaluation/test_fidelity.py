@@ -63,3 +63,25 @@ def test_perceptual_gets_each_frame_in_model_range():
 def test_clips_of_other_length_are_refused():
     with pytest.raises(InputError, match="same frames"):
         require_same_shape(noise(frames=2), noise(frames=3))
+
+
+def test_luma_of_video_is_that_of_papers():
+    red, black = np.zeros((2, 1, 32, 32, 3), np.uint8)
+    red[..., 0] = 255
+    assert psnr(red, black, on="y") == pytest.approx(20 * math.log10(255 / 65.481))
+    assert psnr(red, black) == pytest.approx(10 * math.log10(3))
+
+
+def test_ssim_on_rgb_sees_colours_that_luma_does_not():
+    a, b = np.full((2, 1, 32, 32, 3), 100, np.uint8)
+    b[..., 0] += 60  # 0.299 * 60 = 18, and 0.587 * 30 = 18
+    b[..., 1] -= 31
+    assert ssim(a, b) > 0.999 > ssim(a, b, on="rgb")
+    assert ssim(a, b, on="y") > 0.999
+
+
+@pytest.mark.parametrize("on", ["rgb", "luma", "y"])
+def test_noise_lowers_every_kind(on):
+    clip = np.clip(noise() // 2 + np.random.default_rng(1).normal(0, 9, noise().shape), 0, 255)
+    assert ssim(clip.astype(np.uint8), noise() // 2, on=on) < 1
+    assert psnr(clip.astype(np.uint8), noise() // 2, on=on) < 40

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from legato.evaluation.steadiness import correspondences, flicker, warping_error
+from legato.evaluation.steadiness import (
+    correspondences,
+    flicker,
+    flow_difference,
+    own_flicker,
+    warping_error,
+)
 
 
 def texture(rows=96, cols=160):
@@ -63,3 +69,24 @@ def test_flicker_is_the_change_that_the_truth_does_not_have():
     clip[1::2] += 6
     assert flicker(clip, truth) == pytest.approx(6, abs=0.1)
     assert flicker(truth + 20, truth) == pytest.approx(0, abs=0.01)
+
+
+def test_a_clip_that_moves_alike_has_no_tof():
+    pairs = correspondences(panning())
+    assert flow_difference(pairs, pairs) == 0
+    assert flow_difference([], []) == 0
+
+
+def test_tof_is_the_difference_of_the_motions():
+    still = np.repeat(texture(cols=192)[None, :, :128], 4, axis=0)
+    measured = flow_difference(correspondences(still), correspondences(panning()))
+    assert measured == pytest.approx(3, abs=0.6)  # flow near the borders is guessed
+
+
+def test_own_motion_is_no_flicker_but_changes_of_brightness_are():
+    clip = panning()
+    steady = own_flicker(clip, correspondences(clip))
+    clip = clip // 2
+    clip[1::2] += 8
+    assert steady < 1
+    assert own_flicker(clip, correspondences(clip)) == pytest.approx(8, abs=1.5)

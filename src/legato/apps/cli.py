@@ -23,6 +23,8 @@ COMMANDS = {
     "plan": "say what upscaling would need: frames, shots, memory, disk and time",
     "verify": "check that everything of the input is in the output",
     "compare": "show two videos side by side, and one row of their pixels over time",
+    "evaluate": "judge clips against references, or alone: tables and a page with pictures",
+    "degrade": "damage clean clips the way old and compressed videos are damaged, repeatably",
     "doctor": "say what is installed, what is missing, and how to mend it",
     "models": "list installed models, or convert one that you have",
     "train": "train a model on a folder of videos and images",

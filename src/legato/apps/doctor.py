@@ -29,6 +29,7 @@ REQUIRED = (
 )
 EXTRAS = {  # module: extra that brings it, and what it is for
     "lpips": ("metrics", "LPIPS with other networks than the built-in one"),
+    "imageio_ffmpeg": ("metrics", "VMAF"),
     "torchvision": ("raft", "the RAFT flow estimator"),
     "gradio": ("page", "the web page"),
     "accelerate": ("train", "training on several devices"),

@@ -15,15 +15,14 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
+from legato.evaluation.clips import Picture, shown
 from legato.video.atomic import writing
 from legato.video.codecs import CodecOptions
-from legato.video.frame import Frame
 from legato.video.images import encode_image
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_frames
 from legato.video.write import VideoWriter
 
-Picture = UInt8[ndarray, "H W 3"]
 MAX_PROFILE_FRAMES = 1080
 MIN_PROFILE_ROWS = 240
 CONTAINERS = (".mp4", ".mov")
@@ -106,7 +105,9 @@ def compare(
                 longer = b if frames[0] is None else a
                 notices.append(f"{longer} has more frames; shown are the first {num_frames}")
                 break
-            pictures = [_shown(f, each, size) for f, each in zip(frames, facts, strict=True)]
+            pictures = [
+                _at_size(shown(f, each), size) for f, each in zip(frames, facts, strict=True)
+            ]
             writer.write(_together(pictures, options), pts=frames[0].pts)
             if num_frames < MAX_PROFILE_FRAMES:
                 profile.append(np.concatenate([picture[row] for picture in pictures]))
@@ -141,14 +142,10 @@ def _shown_size(facts: VideoFacts) -> tuple[int, int]:
     return size[::-1] if facts.rotation_deg % 180 else size
 
 
-def _shown(frame: Frame, facts: VideoFacts, size: tuple[int, int]) -> Picture:
-    pixels = frame.pixels
-    if pixels.dtype != np.uint8:
-        pixels = (pixels // 257).astype(np.uint8)
-    pixels = np.rot90(pixels, k=facts.rotation_deg // 90)
-    if (pixels.shape[1], pixels.shape[0]) != size:
-        pixels = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_CUBIC)
-    return np.ascontiguousarray(pixels)
+def _at_size(picture: Picture, size: tuple[int, int]) -> UInt8[ndarray, "rows cols 3"]:
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC))
 
 
 def _together(
@@ -163,11 +160,14 @@ def _together(
     return both
 
 
-def _write_profile(target: Path, rows: Sequence[ndarray]) -> Path:
+def profile_picture(rows: Sequence[UInt8[ndarray, "W 3"]]) -> Picture:
     """Stack one row of pixels per frame, repeated so that short clips can be seen."""
-    path = profile_path(target)
     repeats = -(-MIN_PROFILE_ROWS // max(1, len(rows)))
-    picture = np.repeat(np.stack(rows), repeats, axis=0)
+    return np.repeat(np.stack(rows), repeats, axis=0)
+
+
+def _write_profile(target: Path, rows: Sequence[ndarray]) -> Path:
+    path = profile_path(target)
     with writing(path):
-        path.write_bytes(encode_image(picture, None, ".png"))
+        path.write_bytes(encode_image(profile_picture(rows), None, ".png"))
     return path

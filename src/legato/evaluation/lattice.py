@@ -30,19 +30,50 @@ def lattice_energy(clip: UInt8[ndarray, "T H W 3"]) -> float:
     Raises:
         InputError: the clip has no frame, or less than 24 rows or columns.
     """
-    num_frames, rows, cols, _ = clip.shape
-    if not num_frames or min(rows, cols) < _MIN_SIDE_PX:
-        raise InputError(
-            f"clip of {num_frames} frames, {cols}x{rows}",
-            why="the spectrum has too few frequencies to find a lattice",
-            fix=f"measure clips of at least {_MIN_SIDE_PX}x{_MIN_SIDE_PX}",
-        )
-    spectra = [np.zeros(side // 4 * 2 + 1) for side in (rows, cols)]
+    meter = LatticeMeter()
     for picture in clip:
+        meter.add(picture)
+    return meter.energy()
+
+
+class LatticeMeter:
+    """Lattice energy of a clip whose frames come one by one; see `lattice_energy`."""
+
+    def __init__(self) -> None:
+        self._spectra: list[ndarray] = []
+
+    def add(self, picture: UInt8[ndarray, "H W 3"]) -> None:
+        """Count one more frame.
+
+        Raises:
+            InputError: it has less than 24 rows or columns.
+        """
+        rows, cols = picture.shape[:2]
+        if min(rows, cols) < _MIN_SIDE_PX:
+            raise _too_little(f"a frame of {cols}x{rows}")
         luma = (picture.astype(np.float32) @ LUMA)[: rows // 4 * 4, : cols // 4 * 4]
-        spectra[0] += _power(luma.T)
-        spectra[1] += _power(luma)
-    return max(_peak(spectrum, period) for spectrum in spectra for period in PERIODS_PX)
+        powers = [_power(luma.T), _power(luma)]
+        if self._spectra:
+            powers = [old + new for old, new in zip(self._spectra, powers, strict=True)]
+        self._spectra = powers
+
+    def energy(self) -> float:
+        """Return the energy of the frames so far.
+
+        Raises:
+            InputError: there was none.
+        """
+        if not self._spectra:
+            raise _too_little("no frame")
+        return max(_peak(spectrum, period) for spectrum in self._spectra for period in PERIODS_PX)
+
+
+def _too_little(what: str) -> InputError:
+    return InputError(
+        what,
+        why="the spectrum has too few frequencies to find a lattice",
+        fix=f"measure clips of at least {_MIN_SIDE_PX}x{_MIN_SIDE_PX}",
+    )
 
 
 def lattice_ratio(energy: float, truth_energy: float) -> float:

@@ -86,11 +86,53 @@ def flicker(clip: UInt8[ndarray, "T H W 3"], truth: UInt8[ndarray, "T H W 3"]) -
     require_same_shape(clip, truth)
     if len(clip) < 2:
         return 0.0
-    changes = [np.diff(np.stack([_blocks(p) for p in frames]), axis=0) for frames in (clip, truth)]
+    changes = [
+        np.diff(np.stack([block_luma(p) for p in frames]), axis=0) for frames in (clip, truth)
+    ]
     return float(np.abs(changes[0] - changes[1]).mean())
 
 
-def _blocks(picture: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "rows cols"]:
+def own_flicker(clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[Correspondence]) -> float:
+    """Return how much brightness changes along a clip's own motion, for want of a truth.
+
+    `flicker` of each next frame, warped onto the present one, against one that stays as it is;
+    occluded pixels do not count. A clip chooses its own motion, so compare it between outputs of
+    one input only; 8-bit units; 0 for a single frame.
+
+    Args:
+        clip: what is judged.
+        pairs: from `correspondences(clip)`.
+    """
+    changes = []
+    for t, pair in enumerate(pairs):
+        warped = warp(_to_tensor(clip[t + 1 : t + 2]), pair.flow)[0].permute(1, 2, 0)
+        valid = pair.valid[0, 0].numpy()[..., None]
+        following = np.where(valid, (255 * warped.numpy()).round(), clip[t]).astype(np.uint8)
+        changes.append(flicker(np.stack([clip[t], following]), np.stack([clip[t]] * 2)))
+    return float(np.mean(changes)) if changes else 0.0
+
+
+def flow_difference(
+    pairs: Sequence[Correspondence], truth_pairs: Sequence[Correspondence]
+) -> float:
+    """Return tOF: the mean over pixels of |dx| + |dy| between two clips' flows, in pixels.
+
+    0 where both move alike (Chu et al. 2020, TecoGAN, arXiv:1811.09393, section 5.2, there with
+    another estimator of flow: figures compare only with others of this function).
+
+    Args:
+        pairs: from `correspondences` of the judged clip.
+        truth_pairs: from `correspondences(truth)`.
+    """
+    errors = [
+        float((a.flow - b.flow).abs().sum(dim=1).mean())
+        for a, b in zip(pairs, truth_pairs, strict=True)
+    ]
+    return float(np.mean(errors)) if errors else 0.0
+
+
+def block_luma(picture: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "rows cols"]:
+    """Return the mean luma of blocks of 8x8 pixels, 0 to 255."""
     luma = cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
     rows, cols = (max(1, side // _BLOCK_PX) for side in luma.shape)
     return np.asarray(cv2.resize(luma, (cols, rows), interpolation=cv2.INTER_AREA))

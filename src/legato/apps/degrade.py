@@ -1,0 +1,39 @@
+"""`legato degrade IN OUT`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from legato.apps.arguments import parse
+from legato.evaluation.damage import DegradeOptions, degrade_clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradeCommand:
+    """Damage clips and reduce them by four: blur, noise, JPEG and x264, the same every time.
+
+    Each clip is held in memory as a whole. Rows and columns beyond a multiple of four are cut off.
+    """
+
+    source: tyro.conf.Positional[Path]
+    """A clip, or a folder of clips: videos, or ROOT/CLIP/FRAME.png."""
+
+    target: tyro.conf.Positional[Path]
+    """An .mkv or (no suffix) a folder of PNG for one clip; a folder for several."""
+
+    options: DegradeOptions
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    command = parse(DegradeCommand, arguments, name="degrade")
+    for path in degrade_clips(command.source, command.target, command.options, on_clip=_say):
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _say(name: str) -> None:
+    sys.stderr.write(f"damaging {name}\n")

@@ -1,0 +1,128 @@
+"""Damage clips on disk at one of the severities that every figure is measured at."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from legato.errors import InputError
+from legato.evaluation.clips import find_clips, shown
+from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.video.atomic import put_in_place, temporary_beside, writing
+from legato.video.clock import round_times
+from legato.video.codecs import CodecOptions
+from legato.video.probe import VideoFacts, probe
+from legato.video.read import read_frames
+from legato.video.stills import join_stills
+from legato.video.write import MKV_TICK, VideoWriter
+
+SUFFIX = ".mkv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DegradeOptions:
+    """How much clips are damaged."""
+
+    severity: Literal["s1", "s2", "s3"]
+    """s1: a little blur, noise and compression; s2: more, and JPEG; s3: much."""
+
+    seed: int = 0
+    """Added to the seed that each clip's name gives; 0 is the damage of the project's figures."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed={self.seed}", why="too small", fix="use 0 or more")
+
+
+def degrade_clips(
+    source: Path | str,
+    target: Path | str,
+    options: DegradeOptions,
+    *,
+    on_clip: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Damage and reduce clips by four, and write them without loss; one clip is in memory.
+
+    Names, times and the kind of each clip are kept: a video becomes NAME.mkv (FFV1), a folder of
+    images one of PNG. The damage depends on the clip's name and the seed only.
+
+    Args:
+        source: a clip, or a folder of clips; see `find_clips`.
+        target: for one clip an .mkv, or (no suffix) a folder of PNG; for several, a folder.
+        options: see `DegradeOptions`.
+        on_clip: told the name of each clip before it is damaged.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: a clip cannot be read or is smaller than 4x4; or the target cannot be written.
+        ResourceError: the disk is full.
+    """
+    source, target = Path(source), Path(target)
+    clips = find_clips(source)
+    outputs = _outputs(source, target, clips)
+    for name, path in clips.items():
+        on_clip(name)
+        facts = probe(path)
+        frames = [(frame.time, shown(frame, facts)) for frame in read_frames(path, facts=facts)]
+        rng = np.random.default_rng(seed_of(name) + options.seed)
+        clip = np.stack([picture for _, picture in frames])
+        small = degrade(clip, SEVERITIES[options.severity], rng)
+        _write(outputs[name], small, [time for time, _ in frames], facts)
+    return list(outputs.values())
+
+
+def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Path]:
+    """Return where each clip goes.
+
+    Raises:
+        InputError: see `degrade_clips`.
+    """
+    if target.exists() and target.samefile(source):
+        raise InputError(f"{target}", why="it is the input itself", fix="name another path")
+    if source in clips.values():  # one clip by itself
+        if target.suffix not in ("", SUFFIX):
+            raise InputError(
+                f"{target}",
+                why="a damaged clip is stored without further loss",
+                fix=f"name a file that ends in {SUFFIX}, or a folder for PNG",
+            )
+        return dict.fromkeys(clips, target)
+    with writing(target):
+        target.mkdir(parents=True, exist_ok=True)
+    return {
+        name: target / (name if path.is_dir() else f"{name}{SUFFIX}")
+        for name, path in clips.items()
+    }
+
+
+def _write(target: Path, clip: np.ndarray, times: list[Fraction], facts: VideoFacts) -> None:
+    """Write `T h w 3` as FFV1, or as PNG named after the source's images."""
+    plain = replace(
+        facts, rotation_deg=0, display_matrix=None, has_alpha=False, bit_depth=8, hdr=None
+    )
+    if target.suffix == SUFFIX:
+        _encode(target, clip, times, plain, CodecOptions(codec="ffv1"))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        frames = Path(folder) / "frames"
+        _encode(frames, clip, times, plain, CodecOptions(codec="png"))
+        temporary = temporary_beside(target)
+        with writing(target):
+            join_stills([frames], temporary, target=target, facts=plain)
+        put_in_place(temporary, target)
+
+
+def _encode(
+    target: Path, clip: np.ndarray, times: list[Fraction], facts: VideoFacts, codec: CodecOptions
+) -> None:
+    size = clip.shape[2], clip.shape[1]
+    timed = round_times(((time, None) for time in times), MKV_TICK)
+    with VideoWriter(target, size=size, time_base=MKV_TICK, options=codec, facts=facts) as writer:
+        for (ticks, _), picture in zip(timed, clip, strict=True):
+            writer.write(picture, pts=ticks)

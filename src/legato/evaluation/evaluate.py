@@ -1,0 +1,76 @@
+"""Judge a folder of results, against references or alone: tables, values and one page."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from legato.evaluation.clips import pair_clips, read_pair
+from legato.evaluation.evaluate_options import NAME, EvaluateOptions
+from legato.evaluation.measure import Instruments, measure
+from legato.evaluation.niqe import TOO_FEW_PATCHES, NaturalModel
+from legato.evaluation.page import to_html
+from legato.evaluation.report import find_distance
+from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, to_markdown
+from legato.evaluation.vmaf import find_vmaf
+from legato.video.atomic import writing
+
+
+def evaluate(
+    results: Path | str,
+    references: Path | str | None = None,
+    out: Path | str = NAME,
+    options: EvaluateOptions | None = None,
+    *,
+    on_clip: Callable[[str], None] = lambda _: None,
+) -> Evaluation:
+    """Measure every clip, and write evaluation.md, .json, .tex and .html.
+
+    Two frames of one clip are in memory at a time; VMAF keeps the clip in a temporary file.
+
+    Args:
+        results: a clip, or a folder of clips; see `find_clips`.
+        references: the same clips as they should be; None: figures that need none.
+        out: the folder to write to; made if need be.
+        options: see `EvaluateOptions`.
+        on_clip: told the name of each clip before it is measured.
+
+    Raises:
+        InputError: clips cannot be read, or do not fit each other; or out cannot be written.
+        ModelError: the named weights cannot be used.
+        ResourceError: the disk is full, or the program for VMAF fails.
+    """
+    options, out = options or EvaluateOptions(), Path(out)
+    pairs = pair_clips(Path(results), None if references is None else Path(references))
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    instruments, notices = _find_instruments(options, with_reference=references is not None)
+    clips = []
+    for pair in pairs:
+        on_clip(pair.name)
+        frames = read_pair(pair, options.frames, notices=notices)
+        clips.append(measure(pair.name, frames, instruments))
+        if instruments.natural and "niqe" not in clips[-1].series:
+            notices.append(f"{pair.name} has no NIQE: {TOO_FEW_PATCHES}")
+    evaluation = summarise(clips, seed=options.seed, notices=notices)
+    texts = {
+        ".md": to_markdown(evaluation),
+        ".json": to_json(evaluation),
+        ".tex": to_latex(evaluation),
+        ".html": to_html(evaluation, pairs[: options.shown]),
+    }
+    for suffix, text in texts.items():
+        path = out / f"{NAME}{suffix}"
+        with writing(path):
+            path.write_text(text + "\n", encoding="utf-8")
+    return evaluation
+
+
+def _find_instruments(
+    options: EvaluateOptions, *, with_reference: bool
+) -> tuple[Instruments, list[str]]:
+    """Return what is at hand, and a sentence for each thing that is not."""
+    if not with_reference:
+        return Instruments(natural=NaturalModel.load()), []
+    distance, no_distance = find_distance(options.lpips)
+    vmaf, no_vmaf = find_vmaf()
+    reasons = [reason for reason in (no_distance, no_vmaf) if reason]
+    return Instruments(distance=distance, vmaf=vmaf), reasons

@@ -1,0 +1,75 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+from clips import pixels_of, times_of, write_clip
+from judged import truth_clip, write_images
+
+from legato.errors import InputError
+from legato.evaluation.damage import DegradeOptions, degrade_clips
+from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+
+S2 = DegradeOptions(severity="s2")
+
+
+@pytest.fixture
+def video(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in" / "a.mkv", truth_clip(), sound=False)
+    return tmp_path / "in" / "a.mkv"
+
+
+def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path):
+    (target,) = degrade_clips(video, tmp_path / "small.mkv", S2)
+    expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("a")))
+    assert np.array_equal(pixels_of(target), expected)
+    assert times_of(target) == times_of(video)
+
+
+def test_a_folder_keeps_names_and_kinds(video, tmp_path):
+    write_images(tmp_path / "in" / "b", truth_clip())
+    told = []
+    degrade_clips(tmp_path / "in", tmp_path / "out", S2, on_clip=told.append)
+    assert told == ["a", "b"]
+    assert (tmp_path / "out" / "a.mkv").is_file()
+    names = sorted(path.name for path in (tmp_path / "out" / "b").iterdir())
+    assert names == ["000.png", "001.png", "002.png", "003.png"]
+    expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("b")))
+    assert np.array_equal(pixels_of(tmp_path / "out" / "b"), expected)
+
+
+def test_it_is_repeatable_and_the_seed_changes_it(video, tmp_path):
+    runs = [
+        pixels_of(degrade_clips(video, tmp_path / str(k), DegradeOptions(severity="s2", seed=s))[0])
+        for k, s in enumerate((0, 0, 1))
+    ]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_the_severity_changes_it(video, tmp_path):
+    runs = [
+        pixels_of(degrade_clips(video, tmp_path / s, DegradeOptions(severity=s))[0])
+        for s in SEVERITIES
+    ]
+    assert len({run.tobytes() for run in runs}) == 3
+
+
+def test_every_severity_can_be_named():
+    (field,) = [DegradeOptions.__annotations__["severity"]]
+    assert list(get_args(field)) == list(SEVERITIES)
+
+
+def test_the_input_is_never_overwritten(video):
+    with pytest.raises(InputError, match="the input itself"):
+        degrade_clips(video.parent, video.parent, S2)
+
+
+def test_lossy_containers_are_refused(video, tmp_path):
+    with pytest.raises(InputError, match=r"ends in \.mkv"):
+        degrade_clips(video, tmp_path / "small.mp4", S2)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(InputError, match="seed=-1"):
+        DegradeOptions(severity="s1", seed=-1)
