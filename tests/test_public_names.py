@@ -38,6 +38,7 @@ def test_defaults_of_upscaling():
         "strict": False,
         "keep_interlaced": False,
         "num_inference_steps": None,
+        "solver": "ddim",
         "noise_level": None,
         "prompt": "",
         "negative_prompt": "",
