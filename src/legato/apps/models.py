@@ -1,20 +1,41 @@
-"""`legato models list` and `legato models convert IN OUT`."""
+"""`legato models list`, `inspect MODEL` and `convert IN OUT`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from legato.apps.arguments import parse
 from legato.errors import InputError, ModelError
 
+if TYPE_CHECKING:
+    from legato.models.inspection import ModelFacts
+
+BROKEN = 3
+"""Exit code of `inspect` where something is missing or damaged, as for any bad model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListCommand:
     """List the models that are known by name: which are here, and what the others need."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectCommand:
+    """Say what a model is made of, and what of it is missing or damaged.
+
+    Weights are not loaded; every file is hashed and compared with legato.json.
+    """
+
+    model: tyro.conf.Positional[str]
+    """Name of a model, or path of its folder."""
+
+    json: bool = False
+    """Print the facts as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +58,17 @@ class ConvertCommand:
     """Precision of what is written."""
 
 
+USAGE = """usage: legato models list
+       legato models inspect NAME_OR_FOLDER
+       legato models convert IN OUT
+"""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    actions = {"list": _list, "convert": _convert}
+    actions = {"list": _list, "inspect": _inspect, "convert": _convert}
     if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write("usage: legato models list\n       legato models convert IN OUT\n")
+        sys.stdout.write(USAGE)
         return 0 if arguments else 2
     if arguments[0] not in actions:
         raise InputError(
@@ -63,6 +90,36 @@ def _list(arguments: Sequence[str]) -> int:
             where = f"not installed: {error.fix}"
         sys.stdout.write(f"{name}  ({spec.job}, {spec.licence})\n    {where}\n")
     return 0
+
+
+def _inspect(arguments: Sequence[str]) -> int:
+    command = parse(InspectCommand, arguments, name="models inspect")
+    from legato.models.inspection import inspect_model
+    from legato.models.spec import find_folder
+
+    facts = inspect_model(find_folder(command.model))
+    text = json.dumps(facts.to_json(), indent=1) if command.json else describe(facts)
+    sys.stdout.write(f"{text}\n")
+    return BROKEN if facts.problems else 0
+
+
+def describe(facts: "ModelFacts") -> str:
+    """Return the facts as lines for people."""
+    scale = "" if facts.scale is None else f" x{facts.scale}"
+    lines = [
+        f"{facts.name}: {facts.job}{scale}, family {facts.family}, licence {facts.licence}",
+        f"  {'folder':<17}{facts.folder}",
+        f"  {'predicts':<17}{facts.prediction_type or 'unknown'}",
+    ]
+    for name, part in facts.parts.items():
+        sites = ", ".join(f"{count} {kind}" for kind, count in part.sites.items())
+        precision = " and ".join(part.precision)
+        layers = f" at {sites}" if sites else ""
+        lines.append(f"  {name:<17}{part.parameters:>13,} parameters, {precision}{layers}")
+    sha256 = f"{facts.sha256} of {facts.files} files" if facts.sha256 else "not recorded"
+    lines.append(f"  {'sha256':<17}{sha256}")
+    verdict = [f"  {'problem':<17}{problem}" for problem in facts.problems]
+    return "\n".join([*lines, *(verdict or [f"  {'state':<17}whole"])])
 
 
 def _convert(arguments: Sequence[str]) -> int:

@@ -8,13 +8,13 @@ Only safetensors is read.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,7 +23,13 @@ from legato.errors import InputError, ModelError
 MANIFEST = "legato.json"
 FORMAT_VERSION = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-WEIGHT_NAMES = (WEIGHTS, "diffusion_pytorch_model.fp16.safetensors", "model.safetensors")
+TEXT_WEIGHTS = "model.safetensors"
+WEIGHT_NAMES = (
+    WEIGHTS,
+    "diffusion_pytorch_model.fp16.safetensors",
+    TEXT_WEIGHTS,
+    "model.fp16.safetensors",
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 REFILL = "fetch the model again, or point to an undamaged copy"
 
@@ -124,26 +130,35 @@ def _same_kinds(given: Mapping[str, object], sample: object) -> None:
 class ModelFolder:
     """A folder opened for reading, with every listed file checked against its hash.
 
+    Args:
+        root: the folder.
+        headers_only: read names, shapes and precisions of weights, but no numbers, and leave the
+            hashes to `damages`.
+
     Raises:
         ModelError: there is no such folder, or a file is missing or differs from its hash.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, headers_only: bool = False) -> None:
         if not root.is_dir():
             raise ModelError(f"model folder {root}", why="it does not exist", fix="name another")
         self.root = root
         self.manifest: Manifest | None = None
+        self._read = read_headers if headers_only else read_weights
         if (root / MANIFEST).is_file():
             self.manifest = Manifest.from_values(read_json(root / MANIFEST))
-            self._verify(self.manifest.sha256)
+        if not headers_only:
+            for damage in self.damages():
+                raise damage
 
-    def _verify(self, listed: Mapping[str, str]) -> None:
-        for name, digest in listed.items():
+    def damages(self) -> Iterator[ModelError]:
+        """Yield an error for every file that `legato.json` lists and that is not as listed."""
+        for name, digest in (self.manifest.sha256 if self.manifest else {}).items():
             path = self.root / name
             if not path.resolve().is_relative_to(self.root.resolve()) or not path.is_file():
-                raise ModelError(f"{path} is missing", why=f"{MANIFEST} lists it", fix=REFILL)
-            if hash_file(path) != digest:
-                raise ModelError(
+                yield ModelError(f"{path} is missing", why=f"{MANIFEST} lists it", fix=REFILL)
+            elif hash_file(path) != digest:
+                yield ModelError(
                     f"{path} is damaged", why=f"its sha256 differs from {MANIFEST}", fix=REFILL
                 )
 
@@ -170,10 +185,10 @@ class ModelFolder:
             index = folder / f"{name}.index.json"
             if index.is_file():
                 shards = sorted(set(read_json(self._listed(index)).get("weight_map", {}).values()))
-                parts = [read_weights(self._listed(folder / Path(shard).name)) for shard in shards]
+                parts = [self._read(self._listed(folder / Path(shard).name)) for shard in shards]
                 return {key: value for part in parts for key, value in part.items()}
             if (folder / name).is_file():
-                return read_weights(self._listed(folder / name))
+                return self._read(self._listed(folder / name))
         pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
         if pickles:
             raise ModelError(
@@ -218,9 +233,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} is damaged", why=f"it is not a whole safetensors file ({error})", fix=REFILL
-        ) from error
+        raise _broken(path, error) from error
+
+
+def read_headers(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file without their numbers, on the meta device.
+
+    Raises:
+        ModelError: it is truncated, damaged, or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: _header(file, key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _header(file: Any, key: str) -> Tensor:  # noqa: ANN401 - safetensors names no type
+    rows = file.get_slice(key)
+    shape = rows.get_shape()
+    dtype = rows[:0].dtype if shape else file.get_tensor(key).dtype
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _broken(path: Path, error: Exception) -> ModelError:
+    why = f"it is not a whole safetensors file ({error})"
+    return ModelError(f"{path} is damaged", why=why, fix=REFILL)
 
 
 def hash_file(path: Path) -> str:
@@ -259,15 +297,24 @@ class FolderWriter:
         state: Mapping[str, Tensor],
         *,
         dtype: torch.dtype | None = None,
+        weights: str = WEIGHTS,
     ) -> None:
-        """Write a part's configuration and weights; mixing weights stay float32."""
+        """Write a part's configuration and weights; mixing weights stay float32.
+
+        Args:
+            part: name of its folder.
+            config: its configuration.
+            state: its weights.
+            dtype: their precision; None: as they are.
+            weights: name of their file.
+        """
         self.write_json(f"{part}/config.json", config)
         save_file(
             {key: _stored(key, value, dtype) for key, value in state.items()},
-            self.root / part / WEIGHTS,
+            self.root / part / weights,
             metadata={"format": "pt"},
         )
-        (self.root / part / WEIGHTS).chmod(0o644)  # safetensors keeps it to its owner
+        (self.root / part / weights).chmod(0o644)  # safetensors keeps it to its owner
 
     def copy(self, source: Path, part: str) -> None:
         """Copy the files of a part as they are."""
