@@ -4,8 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -38,26 +37,6 @@ class InspectCommand:
     """Print the facts as JSON."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvertCommand:
-    """Make a model folder from the files of Upscale-A-Video that you have.
-
-    This is the one command that reads .bin, .pth and .ckpt files, and only tensors in them.
-    """
-
-    source: tyro.conf.Positional[Path]
-    """Folder with unet/, vae/, scheduler/, low_res_scheduler/, text_encoder/ and tokenizer/."""
-
-    target: tyro.conf.Positional[Path]
-    """Folder to write."""
-
-    decoder: Literal["vae_video", "vae_3d"] = "vae_video"
-    """The temporal decoder of the paper, or the one that decodes frame by frame."""
-
-    dtype: Literal["float16", "float32"] = "float16"
-    """Precision of what is written."""
-
-
 USAGE = """usage: legato models list
        legato models inspect NAME_OR_FOLDER
        legato models convert IN OUT
@@ -77,6 +56,12 @@ def run(arguments: Sequence[str]) -> int:
             fix=f"use {' or '.join(actions)}",
         )
     return actions[arguments[0]](arguments[1:])
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    from legato.apps.model_sources import convert
+
+    return convert(arguments)
 
 
 def _list(arguments: Sequence[str]) -> int:
@@ -120,19 +105,3 @@ def describe(facts: "ModelFacts") -> str:
     lines.append(f"  {'sha256':<17}{sha256}")
     verdict = [f"  {'problem':<17}{problem}" for problem in facts.problems]
     return "\n".join([*lines, *(verdict or [f"  {'state':<17}whole"])])
-
-
-def _convert(arguments: Sequence[str]) -> int:
-    command = parse(ConvertCommand, arguments, name="models convert")
-    import torch
-
-    from legato.models.convert.upscale_a_video import convert_upscale_a_video
-
-    manifest = convert_upscale_a_video(
-        command.source,
-        command.target,
-        decoder=command.decoder,
-        dtype={"float16": torch.float16, "float32": torch.float32}[command.dtype],
-    )
-    sys.stdout.write(f"{command.target}: {manifest.name}, {manifest.licence}\n")
-    return 0

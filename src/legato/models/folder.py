@@ -166,13 +166,17 @@ class ModelFolder:
         """Return whether the folder has a part of that name."""
         return (self.root / part).is_dir()
 
+    def path(self, part: str) -> Path:
+        """Return where the files of a part are, or would be."""
+        return self.root / part
+
     def config(self, part: str, name: str = "config.json") -> dict[str, Any]:
         """Return the parsed configuration of a part.
 
         Raises:
             ModelError: it is missing, not listed in `legato.json`, or not JSON.
         """
-        return read_json(self._listed(self.root / part / name))
+        return read_json(self._listed(self.path(part) / name))
 
     def weights(self, part: str) -> dict[str, Tensor]:
         """Return the tensors of a part.
@@ -180,7 +184,7 @@ class ModelFolder:
         Raises:
             ModelError: there is no safetensors file, or it is damaged.
         """
-        folder = self.root / part
+        folder = self.path(part)
         for name in WEIGHT_NAMES:
             index = folder / f"{name}.index.json"
             if index.is_file():
@@ -199,8 +203,9 @@ class ModelFolder:
         raise ModelError(f"{folder / WEIGHTS} is missing", why="it holds the weights", fix=REFILL)
 
     def _listed(self, path: Path) -> Path:
-        name = path.relative_to(self.root).as_posix()
-        if self.manifest is not None and name not in self.manifest.sha256:
+        if self.manifest is None:
+            return path
+        if path.relative_to(self.root).as_posix() not in self.manifest.sha256:
             raise ModelError(f"{path} is missing", why=f"{MANIFEST} does not list it", fix=REFILL)
         return path
 
@@ -275,7 +280,8 @@ class FolderWriter:
     """
 
     def __init__(self, target: Path) -> None:
-        if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+        taken = not target.is_dir() or any(target.iterdir()) if target.exists() else False
+        if taken and not (target / MANIFEST).is_file():
             raise InputError(
                 f"folder {target}", why="it holds something that is no model", fix="name another"
             )
@@ -317,7 +323,13 @@ class FolderWriter:
         (self.root / part / weights).chmod(0o644)  # safetensors keeps it to its owner
 
     def copy(self, source: Path, part: str) -> None:
-        """Copy the files of a part as they are."""
+        """Copy the files of a part as they are.
+
+        Raises:
+            ModelError: there are none.
+        """
+        if not source.is_dir():
+            raise ModelError(f"{source} is missing", why="it is a part of the model", fix=REFILL)
         shutil.copytree(source, self.root / part)
 
     def finish(self, manifest: Manifest) -> Manifest:

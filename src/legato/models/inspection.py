@@ -126,7 +126,7 @@ def _attempt_text(folder: ModelFolder, attempts: Attempts) -> None:
         return
     attempts.call(folder.config, "text_encoder")
     attempts.call(folder.weights, "text_encoder")
-    tokenizer = folder.root / "tokenizer"
+    tokenizer = folder.path("tokenizer")
     if not any((tokenizer / name).is_file() for name in TOKENIZERS):
         attempts.note(
             ModelError(f"{tokenizer / TOKENIZERS[0]} is missing", why="prompts need it", fix=REFILL)
@@ -138,7 +138,9 @@ def _facts(state: dict[str, Tensor], layers: object) -> PartFacts:
     for value in state.values():
         if value.is_floating_point():
             precisions[str(value.dtype).removeprefix("torch.")] += value.numel()
-    sites = Counter(s.kind for s in layers.sites) if isinstance(layers, Inflated) else {}
+    sites: Counter[str] = Counter()
+    if isinstance(layers, Inflated):
+        sites.update(site.kind for site in layers.sites)
     return PartFacts(
         parameters=precisions.total(),
         precision=tuple(name for name, _ in precisions.most_common()),

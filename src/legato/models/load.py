@@ -156,7 +156,7 @@ def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
     name = config.get("_class_name")
     if name not in wanted:
         raise ModelError(
-            f"{folder.root / part} is a {name}",
+            f"{folder.path(part)} is a {name}",
             why=f"an upscaler needs {' or '.join(sorted(wanted))} there",
             fix="use a model folder for upscaling",
         )
@@ -236,5 +236,5 @@ def _decoder_dtype(
 def _misunderstood(folder: ModelFolder, part: str, error: Exception) -> ModelError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return ModelError(
-        f"{folder.root / part / 'config.json'} is not understood", why=reason[:200], fix=REFILL
+        f"{folder.path(part) / 'config.json'} is not understood", why=reason[:200], fix=REFILL
     )
