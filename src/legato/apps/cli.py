@@ -24,7 +24,7 @@ COMMANDS = {
     "verify": "check that everything of the input is in the output",
     "compare": "show two videos side by side, and one row of their pixels over time",
     "doctor": "say what is installed, what is missing, and how to mend it",
-    "models": "list models, say what one is made of, or convert one that you have",
+    "models": "list, inspect, download or convert models",
     "train": "train a model on a folder of videos and images",
 }
 EXIT_CODES: tuple[tuple[type[LegatoError], int], ...] = (

@@ -1,4 +1,4 @@
-"""`legato models list`, `inspect MODEL` and `convert IN OUT`."""
+"""`legato models list` and `inspect MODEL`, and the way to `convert` and `pull`."""
 
 import json
 import sys
@@ -40,12 +40,13 @@ class InspectCommand:
 USAGE = """usage: legato models list
        legato models inspect NAME_OR_FOLDER
        legato models convert IN OUT
+       legato models pull NAME
 """
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    actions = {"list": _list, "inspect": _inspect, "convert": _convert}
+    actions = {"list": _list, "inspect": _inspect, "convert": _convert, "pull": _pull}
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return 0 if arguments else 2
@@ -62,6 +63,12 @@ def _convert(arguments: Sequence[str]) -> int:
     from legato.apps.model_sources import convert
 
     return convert(arguments)
+
+
+def _pull(arguments: Sequence[str]) -> int:
+    from legato.apps.model_sources import pull
+
+    return pull(arguments)
 
 
 def _list(arguments: Sequence[str]) -> int:
