@@ -335,11 +335,12 @@ BAD = {
 @pytest.mark.parametrize(("damage", "says"), BAD.values(), ids=BAD)
 def test_bad_weights_are_one_line_that_names_the_file(convert, source, tmp_path, damage, says):
     damage(source)
+    before = sorted(tmp_path.iterdir())
     code, said = convert(source, tmp_path / "out")
     assert (code, said.count("\n")) == (3, 1)
     assert says in said
     assert "ran a program" not in said
-    assert not (tmp_path / "out").exists()
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_options_of_another_kind_are_refused(convert, source, tmp_path):

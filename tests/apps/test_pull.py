@@ -1,5 +1,6 @@
 """`legato models pull`: a hub on this machine, what it gives, and what it can get wrong."""
 
+import errno
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 from tiny import tiny_diffusers_upscaler
 
@@ -203,6 +204,15 @@ def test_offline_is_one_line_that_says_what_to_do(hub, home, pull):
     assert MIRROR in error
     assert f"legato models convert FOLDER {home / NAME}" in error
     assert not (home / NAME).exists()
+
+
+def test_a_full_disk_is_told_apart_from_being_offline(hub, home, pull, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HfApi, "hf_hub_download", full)
+    code, _, error = pull(NAME)
+    assert (code, "the disk is full" in error) == (4, True)
 
 
 def test_hashes_of_the_first_download_are_checked_ever_after(hub, home, pull):

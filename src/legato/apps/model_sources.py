@@ -35,7 +35,7 @@ class PullCommand:
     """Download a known model from the Hugging Face hub and convert it; repeated, it goes on.
 
     Files are compared with the hashes that are published, and ever after with those of the first
-    download. The model can then be used by its name.
+    download. The model can then be used by its name; one that is here and whole stays as it is.
     """
 
     name: tyro.conf.Positional[str]

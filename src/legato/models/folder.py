@@ -275,6 +275,8 @@ def hash_file(path: Path) -> str:
 class FolderWriter:
     """A model folder being written beside its final place; `finish` hashes it and puts it there.
 
+    Leaving the block in any other way removes what was written.
+
     Raises:
         InputError: the target is a folder of something else.
     """
@@ -289,6 +291,12 @@ class FolderWriter:
         self.root = target.with_name(f".{target.name}.part")
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True)
+
+    def __enter__(self) -> "FolderWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)  # `finish` has moved it away
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder."""

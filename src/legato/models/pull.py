@@ -5,6 +5,7 @@ with the hash that the table or the hub publishes and with that of its first dow
 is converted, and only then stands where models are looked for.
 """
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from legato.errors import InputError, ModelError
+from legato.errors import InputError, ModelError, ResourceError
 from legato.models.convert.sources import ConvertOptions, convert
 from legato.models.folder import ModelFolder, hash_file, read_json
 from legato.models.spec import SPECS, ModelSpec, home_of
@@ -43,6 +44,7 @@ def pull(name: str, options: ConvertOptions, *, on_file: OnFile | None = None) -
         InputError: no such model, or one that is part of the package.
         ModelError: no hub can be reached or has it, a file differs from its hash, or what was
             downloaded cannot be converted.
+        ResourceError: the disk is full.
     """
     spec, target = _spec(name), home_of(name)
     if _is_whole(target):
@@ -55,6 +57,7 @@ def pull(name: str, options: ConvertOptions, *, on_file: OnFile | None = None) -
         try:
             _fetch(hub, spec, files, record=record, half=options.dtype == "float16", say=on_file)
         except NETWORK_ERRORS as error:
+            _refuse_full_disk(error, files)
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             refusals.append(f"{hub}: {reason[:200]}")
             continue
@@ -120,6 +123,13 @@ def _by_preference(weights: list[str], *, half: bool) -> Iterator[list[str]]:
 
 def _is_weights(name: str) -> bool:
     return ".safetensors" in name or ".bin" in name  # their index, too
+
+
+def _refuse_full_disk(error: Exception, folder: Path) -> None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise ResourceError(
+            f"{folder} cannot be written", why="the disk is full", fix="free some space and repeat"
+        ) from error
 
 
 def _is_whole(folder: Path) -> bool:

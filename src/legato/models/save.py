@@ -47,23 +47,23 @@ def save_upscaler(
     Raises:
         InputError: the target is a folder of something else.
     """
-    writer = FolderWriter(target)
-    autoencoder = parts.autoencoder
-    write_unet(writer, parts.unet, dtype)
-    if isinstance(autoencoder, TinyAutoencoder):
-        writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
-    else:
-        _write_decoder(writer, autoencoder, dtype)
-    if isinstance(parts.text, WordEncoder):
-        words = parts.text
-        writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
-    else:
-        config, state = parts.text.config("text_encoder"), parts.text.weights("text_encoder")
-        writer.write_part("text_encoder", config, state, dtype=dtype, weights=TEXT_WEIGHTS)
-        writer.copy(parts.text.path("tokenizer"), "tokenizer")
-    writer.write_json("scheduler/scheduler_config.json", parts.schedule)
-    writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)
-    return writer.finish(manifest)
+    with FolderWriter(target) as writer:
+        autoencoder = parts.autoencoder
+        write_unet(writer, parts.unet, dtype)
+        if isinstance(autoencoder, TinyAutoencoder):
+            writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
+        else:
+            _write_decoder(writer, autoencoder, dtype)
+        if isinstance(parts.text, WordEncoder):
+            words = parts.text
+            writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
+        else:
+            config, state = parts.text.config("text_encoder"), parts.text.weights("text_encoder")
+            writer.write_part("text_encoder", config, state, dtype=dtype, weights=TEXT_WEIGHTS)
+            writer.copy(parts.text.path("tokenizer"), "tokenizer")
+        writer.write_json("scheduler/scheduler_config.json", parts.schedule)
+        writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)
+        return writer.finish(manifest)
 
 
 def write_unet(writer: FolderWriter, unet: VideoModel, dtype: torch.dtype | None) -> None:

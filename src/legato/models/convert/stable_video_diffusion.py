@@ -114,22 +114,22 @@ def convert_stable_video_diffusion(
     """
     folder = ForeignFolder(source)
     model = build_unet(folder.config("unet"), folder.weights("unet"))
-    writer = FolderWriter(target)
-    write_unet(writer, model, dtype)
-    predicts = "v_prediction"
-    if folder.has("scheduler"):
-        schedule = folder.config("scheduler", SCHEDULE)
-        writer.write_json(f"scheduler/{SCHEDULE}", schedule)
-        predicts = schedule.get("prediction_type", "epsilon")
-    manifest = Manifest(
-        name=target.name,
-        family="video_ldm",
-        licence=folder.licence(),
-        job="generate",
-        prediction_type=predicts,
-        defaults=UpscalerDefaults(window=folder.config("unet").get("num_frames", NUM_FRAMES)),
-    )
-    return writer.finish(manifest)
+    with FolderWriter(target) as writer:
+        write_unet(writer, model, dtype)
+        predicts = "v_prediction"
+        if folder.has("scheduler"):
+            schedule = folder.config("scheduler", SCHEDULE)
+            writer.write_json(f"scheduler/{SCHEDULE}", schedule)
+            predicts = schedule.get("prediction_type", "epsilon")
+        manifest = Manifest(
+            name=target.name,
+            family="video_ldm",
+            licence=folder.licence(),
+            job="generate",
+            prediction_type=predicts,
+            defaults=UpscalerDefaults(window=folder.config("unet").get("num_frames", NUM_FRAMES)),
+        )
+        return writer.finish(manifest)
 
 
 def _site(path: str) -> str:
