@@ -19,7 +19,7 @@ from tiny import (
 )
 
 from legato.errors import InputError, ModelError
-from legato.models.folder import Manifest, UpscalerDefaults, hash_file
+from legato.models.folder import Manifest, ModelFolder, UpscalerDefaults, hash_file
 from legato.models.load import load_upscaler
 from legato.models.save import UpscalerParts, save_upscaler
 
@@ -90,7 +90,7 @@ def test_half_precision_folders_keep_mixing_weights_whole(tmp_path):
     parts = UpscalerParts(
         unet=tiny_video_unet(),
         autoencoder=tiny_embedded_autoencoder(),
-        text=tiny_clip_text(tmp_path / "text"),
+        text=ModelFolder(tiny_clip_text(tmp_path / "text")),
         schedule=SCHEDULER,
         low_res_schedule=SCHEDULER,
     )
@@ -109,7 +109,7 @@ def test_a_temporal_decoder_survives_the_folder(tmp_path):
     parts = UpscalerParts(
         unet=tiny_video_unet("upscale_a_video"),
         autoencoder=decoder,
-        text=tiny_clip_text(tmp_path / "text"),
+        text=ModelFolder(tiny_clip_text(tmp_path / "text")),
         schedule=SCHEDULER,
         low_res_schedule=SCHEDULER,
     )

@@ -26,6 +26,12 @@ def test_an_absent_model_names_the_folder_to_fill(name, monkeypatch, tmp_path):
     assert find_folder(name) == tmp_path / name
 
 
+def test_every_model_that_is_not_packaged_is_at_a_hub():
+    for name, known in SPECS.items():
+        assert bool(known.hubs) == (known.packaged is None), name
+        assert all(hub.count("/") == 1 and " " not in hub for hub in known.hubs)
+
+
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ModelError, match="embedded-x4, upscale-a-video"):
         find_folder("no-such-model")

@@ -26,7 +26,7 @@ COMMANDS = {
     "evaluate": "judge clips against references, or alone: tables and a page with pictures",
     "degrade": "damage clean clips the way old and compressed videos are damaged, repeatably",
     "doctor": "say what is installed, what is missing, and how to mend it",
-    "models": "list installed models, or convert one that you have",
+    "models": "list, inspect, download or convert models",
     "train": "train a model on a folder of videos and images",
 }
 EXIT_CODES: tuple[tuple[type[LegatoError], int], ...] = (

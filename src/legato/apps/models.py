@@ -1,15 +1,21 @@
-"""`legato models list` and `legato models convert IN OUT`."""
+"""`legato models list` and `inspect MODEL`, and the way to `convert` and `pull`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
 from legato.apps.arguments import parse
 from legato.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from legato.models.inspection import ModelFacts
+
+BROKEN = 3
+"""Exit code of `inspect` where something is missing or damaged, as for any bad model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,30 +24,31 @@ class ListCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertCommand:
-    """Make a model folder from the files of Upscale-A-Video that you have.
+class InspectCommand:
+    """Say what a model is made of, and what of it is missing or damaged.
 
-    This is the one command that reads .bin, .pth and .ckpt files, and only tensors in them.
+    Weights are not loaded; every file is hashed and compared with legato.json.
     """
 
-    source: tyro.conf.Positional[Path]
-    """Folder with unet/, vae/, scheduler/, low_res_scheduler/, text_encoder/ and tokenizer/."""
+    model: tyro.conf.Positional[str]
+    """Name of a model, or path of its folder."""
 
-    target: tyro.conf.Positional[Path]
-    """Folder to write."""
+    json: bool = False
+    """Print the facts as JSON."""
 
-    decoder: Literal["vae_video", "vae_3d"] = "vae_video"
-    """The temporal decoder of the paper, or the one that decodes frame by frame."""
 
-    dtype: Literal["float16", "float32"] = "float16"
-    """Precision of what is written."""
+USAGE = """usage: legato models list
+       legato models inspect NAME_OR_FOLDER
+       legato models convert IN OUT
+       legato models pull NAME
+"""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    actions = {"list": _list, "convert": _convert}
+    actions = {"list": _list, "inspect": _inspect, "convert": _convert, "pull": _pull}
     if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write("usage: legato models list\n       legato models convert IN OUT\n")
+        sys.stdout.write(USAGE)
         return 0 if arguments else 2
     if arguments[0] not in actions:
         raise InputError(
@@ -50,6 +57,18 @@ def run(arguments: Sequence[str]) -> int:
             fix=f"use {' or '.join(actions)}",
         )
     return actions[arguments[0]](arguments[1:])
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    from legato.apps.model_sources import convert
+
+    return convert(arguments)
+
+
+def _pull(arguments: Sequence[str]) -> int:
+    from legato.apps.model_sources import pull
+
+    return pull(arguments)
 
 
 def _list(arguments: Sequence[str]) -> int:
@@ -65,17 +84,31 @@ def _list(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _convert(arguments: Sequence[str]) -> int:
-    command = parse(ConvertCommand, arguments, name="models convert")
-    import torch
+def _inspect(arguments: Sequence[str]) -> int:
+    command = parse(InspectCommand, arguments, name="models inspect")
+    from legato.models.inspection import inspect_model
+    from legato.models.spec import find_folder
 
-    from legato.models.convert.upscale_a_video import convert_upscale_a_video
+    facts = inspect_model(find_folder(command.model))
+    text = json.dumps(facts.to_json(), indent=1) if command.json else describe(facts)
+    sys.stdout.write(f"{text}\n")
+    return BROKEN if facts.problems else 0
 
-    manifest = convert_upscale_a_video(
-        command.source,
-        command.target,
-        decoder=command.decoder,
-        dtype={"float16": torch.float16, "float32": torch.float32}[command.dtype],
-    )
-    sys.stdout.write(f"{command.target}: {manifest.name}, {manifest.licence}\n")
-    return 0
+
+def describe(facts: "ModelFacts") -> str:
+    """Return the facts as lines for people."""
+    scale = "" if facts.scale is None else f" x{facts.scale}"
+    lines = [
+        f"{facts.name}: {facts.job}{scale}, family {facts.family}, licence {facts.licence}",
+        f"  {'folder':<17}{facts.folder}",
+        f"  {'predicts':<17}{facts.prediction_type or 'unknown'}",
+    ]
+    for name, part in facts.parts.items():
+        sites = ", ".join(f"{count} {kind}" for kind, count in part.sites.items())
+        precision = " and ".join(part.precision)
+        layers = f" at {sites}" if sites else ""
+        lines.append(f"  {name:<17}{part.parameters:>13,} parameters, {precision}{layers}")
+    sha256 = f"{facts.sha256} of {facts.files} files" if facts.sha256 else "not recorded"
+    lines.append(f"  {'sha256':<17}{sha256}")
+    verdict = [f"  {'problem':<17}{problem}" for problem in facts.problems]
+    return "\n".join([*lines, *(verdict or [f"  {'state':<17}whole"])])

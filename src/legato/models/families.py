@@ -46,6 +46,8 @@ class VideoLdmOptions:
     """Frames of a clip in training; with `mix="per_frame"` the only number accepted."""
     norm_stats: NormStats = "frame"
     """Whether the spatial norms see a frame (then layers off = the image model) or the clip."""
+    norm_eps: float = 1e-6
+    """Of the temporal residual blocks' norms; Stable Video Diffusion was trained with 1e-5."""
 
     def mixer(self) -> TimeMixer:
         """Return a fresh mixing weight."""
@@ -57,7 +59,7 @@ class VideoLdmOptions:
             if not self.conv:
                 return None
             temb = site.time_embedding if self.conv_time_embedding else None
-            return TemporalConv(site.channels, temb, mixer=self.mixer())
+            return TemporalConv(site.channels, temb, mixer=self.mixer(), eps=self.norm_eps)
         if not self.attention:
             return None
         return TemporalTransformer(

@@ -8,13 +8,13 @@ Only safetensors is read.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,7 +23,13 @@ from legato.errors import InputError, ModelError
 MANIFEST = "legato.json"
 FORMAT_VERSION = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-WEIGHT_NAMES = (WEIGHTS, "diffusion_pytorch_model.fp16.safetensors", "model.safetensors")
+TEXT_WEIGHTS = "model.safetensors"
+WEIGHT_NAMES = (
+    WEIGHTS,
+    "diffusion_pytorch_model.fp16.safetensors",
+    TEXT_WEIGHTS,
+    "model.fp16.safetensors",
+)
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 REFILL = "fetch the model again, or point to an undamaged copy"
 
@@ -124,26 +130,35 @@ def _same_kinds(given: Mapping[str, object], sample: object) -> None:
 class ModelFolder:
     """A folder opened for reading, with every listed file checked against its hash.
 
+    Args:
+        root: the folder.
+        headers_only: read names, shapes and precisions of weights, but no numbers, and leave the
+            hashes to `damages`.
+
     Raises:
         ModelError: there is no such folder, or a file is missing or differs from its hash.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, headers_only: bool = False) -> None:
         if not root.is_dir():
             raise ModelError(f"model folder {root}", why="it does not exist", fix="name another")
         self.root = root
         self.manifest: Manifest | None = None
+        self._read = read_headers if headers_only else read_weights
         if (root / MANIFEST).is_file():
             self.manifest = Manifest.from_values(read_json(root / MANIFEST))
-            self._verify(self.manifest.sha256)
+        if not headers_only:
+            for damage in self.damages():
+                raise damage
 
-    def _verify(self, listed: Mapping[str, str]) -> None:
-        for name, digest in listed.items():
+    def damages(self) -> Iterator[ModelError]:
+        """Yield an error for every file that `legato.json` lists and that is not as listed."""
+        for name, digest in (self.manifest.sha256 if self.manifest else {}).items():
             path = self.root / name
             if not path.resolve().is_relative_to(self.root.resolve()) or not path.is_file():
-                raise ModelError(f"{path} is missing", why=f"{MANIFEST} lists it", fix=REFILL)
-            if hash_file(path) != digest:
-                raise ModelError(
+                yield ModelError(f"{path} is missing", why=f"{MANIFEST} lists it", fix=REFILL)
+            elif hash_file(path) != digest:
+                yield ModelError(
                     f"{path} is damaged", why=f"its sha256 differs from {MANIFEST}", fix=REFILL
                 )
 
@@ -151,13 +166,17 @@ class ModelFolder:
         """Return whether the folder has a part of that name."""
         return (self.root / part).is_dir()
 
+    def path(self, part: str) -> Path:
+        """Return where the files of a part are, or would be."""
+        return self.root / part
+
     def config(self, part: str, name: str = "config.json") -> dict[str, Any]:
         """Return the parsed configuration of a part.
 
         Raises:
             ModelError: it is missing, not listed in `legato.json`, or not JSON.
         """
-        return read_json(self._listed(self.root / part / name))
+        return read_json(self._listed(self.path(part) / name))
 
     def weights(self, part: str) -> dict[str, Tensor]:
         """Return the tensors of a part.
@@ -165,15 +184,15 @@ class ModelFolder:
         Raises:
             ModelError: there is no safetensors file, or it is damaged.
         """
-        folder = self.root / part
+        folder = self.path(part)
         for name in WEIGHT_NAMES:
             index = folder / f"{name}.index.json"
             if index.is_file():
                 shards = sorted(set(read_json(self._listed(index)).get("weight_map", {}).values()))
-                parts = [read_weights(self._listed(folder / Path(shard).name)) for shard in shards]
+                parts = [self._read(self._listed(folder / Path(shard).name)) for shard in shards]
                 return {key: value for part in parts for key, value in part.items()}
             if (folder / name).is_file():
-                return read_weights(self._listed(folder / name))
+                return self._read(self._listed(folder / name))
         pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
         if pickles:
             raise ModelError(
@@ -184,8 +203,9 @@ class ModelFolder:
         raise ModelError(f"{folder / WEIGHTS} is missing", why="it holds the weights", fix=REFILL)
 
     def _listed(self, path: Path) -> Path:
-        name = path.relative_to(self.root).as_posix()
-        if self.manifest is not None and name not in self.manifest.sha256:
+        if self.manifest is None:
+            return path
+        if path.relative_to(self.root).as_posix() not in self.manifest.sha256:
             raise ModelError(f"{path} is missing", why=f"{MANIFEST} does not list it", fix=REFILL)
         return path
 
@@ -218,9 +238,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} is damaged", why=f"it is not a whole safetensors file ({error})", fix=REFILL
-        ) from error
+        raise _broken(path, error) from error
+
+
+def read_headers(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file without their numbers, on the meta device.
+
+    Raises:
+        ModelError: it is truncated, damaged, or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: _header(file, key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _header(file: Any, key: str) -> Tensor:  # noqa: ANN401 - safetensors names no type
+    rows = file.get_slice(key)
+    shape = rows.get_shape()
+    dtype = rows[:0].dtype if shape else file.get_tensor(key).dtype
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _broken(path: Path, error: Exception) -> ModelError:
+    why = f"it is not a whole safetensors file ({error})"
+    return ModelError(f"{path} is damaged", why=why, fix=REFILL)
 
 
 def hash_file(path: Path) -> str:
@@ -232,12 +275,15 @@ def hash_file(path: Path) -> str:
 class FolderWriter:
     """A model folder being written beside its final place; `finish` hashes it and puts it there.
 
+    Leaving the block in any other way removes what was written.
+
     Raises:
         InputError: the target is a folder of something else.
     """
 
     def __init__(self, target: Path) -> None:
-        if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+        taken = not target.is_dir() or any(target.iterdir()) if target.exists() else False
+        if taken and not (target / MANIFEST).is_file():
             raise InputError(
                 f"folder {target}", why="it holds something that is no model", fix="name another"
             )
@@ -245,6 +291,12 @@ class FolderWriter:
         self.root = target.with_name(f".{target.name}.part")
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True)
+
+    def __enter__(self) -> "FolderWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)  # `finish` has moved it away
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file of the folder."""
@@ -259,18 +311,33 @@ class FolderWriter:
         state: Mapping[str, Tensor],
         *,
         dtype: torch.dtype | None = None,
+        weights: str = WEIGHTS,
     ) -> None:
-        """Write a part's configuration and weights; mixing weights stay float32."""
+        """Write a part's configuration and weights; mixing weights stay float32.
+
+        Args:
+            part: name of its folder.
+            config: its configuration.
+            state: its weights.
+            dtype: their precision; None: as they are.
+            weights: name of their file.
+        """
         self.write_json(f"{part}/config.json", config)
         save_file(
             {key: _stored(key, value, dtype) for key, value in state.items()},
-            self.root / part / WEIGHTS,
+            self.root / part / weights,
             metadata={"format": "pt"},
         )
-        (self.root / part / WEIGHTS).chmod(0o644)  # safetensors keeps it to its owner
+        (self.root / part / weights).chmod(0o644)  # safetensors keeps it to its owner
 
     def copy(self, source: Path, part: str) -> None:
-        """Copy the files of a part as they are."""
+        """Copy the files of a part as they are.
+
+        Raises:
+            ModelError: there are none.
+        """
+        if not source.is_dir():
+            raise ModelError(f"{source} is missing", why="it is a part of the model", fix=REFILL)
         shutil.copytree(source, self.root / part)
 
     def finish(self, manifest: Manifest) -> Manifest:

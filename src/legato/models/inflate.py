@@ -173,7 +173,7 @@ class VideoModel(Inflated):
         sample: Float[Tensor, "B T C h w"],
         timestep: Int[Tensor, "*B"] | Float[Tensor, "*B"] | int | float,
         encoder_hidden_states: Float[Tensor, "B N D"] | None = None,
-        class_labels: Int[Tensor, "B"] | None = None,
+        class_labels: Int[Tensor, "B"] | Float[Tensor, "B K"] | None = None,
         *,
         temporal_text: Float[Tensor, "B N E"] | None = None,
     ) -> Float[Tensor, "B T c h w"]:
@@ -183,7 +183,8 @@ class VideoModel(Inflated):
             sample: noised latents, with what is concatenated to them.
             timestep: of the diffusion, one for all clips or one per clip.
             encoder_hidden_states: embedded text of each clip.
-            class_labels: of each clip; of an upscaler the level of the noise augmentation.
+            class_labels: of each clip; of an upscaler the level of the noise augmentation, of
+                Stable Video Diffusion the sinusoids of frame rate, motion and noise.
             temporal_text: what the temporal layers read where that differs from the spatial
                 layers' text (of a fine-tuned text encoder: Blattmann et al. 2023, section 4.2).
         """

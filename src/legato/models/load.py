@@ -18,6 +18,7 @@ from legato.models.upscaler import UpscalerModel
 
 Part = TypeVar("Part", bound=nn.Module)
 
+SCHEDULE = "scheduler_config.json"
 PER_FRAME = UpscalerDefaults(guidance_scale=9.0, overlap=0)
 """Of a plain image upscaler: diffusers' defaults; its frames are independent."""
 BUILDERS: dict[str, Any] = {
@@ -52,17 +53,9 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
         )
     unet, autoencoder = load_unet(folder), load_autoencoder(folder)
     words = load_words(folder) if folder.has("words") else None
-    schedule = folder.config("scheduler", "scheduler_config.json")
-    manifest = folder.manifest or Manifest(
-        name=root.name,
-        family="image",
-        licence="unknown",
-        scale=_latent_facts(autoencoder)[1],
-        prediction_type=schedule.get("prediction_type", "epsilon"),
-        defaults=PER_FRAME,
-    )
-    low_res_schedule = folder.config("low_res_scheduler", "scheduler_config.json")
-    _check(manifest, unet, autoencoder, schedule)
+    schedule = folder.config("scheduler", SCHEDULE)
+    low_res_schedule = folder.config("low_res_scheduler", SCHEDULE)
+    manifest = checked_manifest(folder, unet, autoencoder, schedule)
     ready_(unet, device, dtype)
     ready_(autoencoder, device, _decoder_dtype(autoencoder, dtype))
     return UpscalerModel(
@@ -163,7 +156,7 @@ def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
     name = config.get("_class_name")
     if name not in wanted:
         raise ModelError(
-            f"{folder.root / part} is a {name}",
+            f"{folder.path(part)} is a {name}",
             why=f"an upscaler needs {' or '.join(sorted(wanted))} there",
             fix="use a model folder for upscaling",
         )
@@ -180,13 +173,26 @@ def _fill(model: nn.Module, state: dict[str, Tensor], part: str) -> None:
     model.load_state_dict(state, assign=True)
 
 
-def _check(
-    manifest: Manifest,
+def checked_manifest(
+    folder: ModelFolder,
     unet: VideoModel,
     autoencoder: TinyAutoencoder | TemporalDecoder,
     schedule: dict[str, Any],
-) -> None:
+) -> Manifest:
+    """Return a folder's `legato.json`, or what stands for it, once the parts belong together.
+
+    Raises:
+        ModelError: they do not.
+    """
     latent, scale = _latent_facts(autoencoder)
+    manifest = folder.manifest or Manifest(
+        name=folder.root.name,
+        family="image",
+        licence="unknown",
+        scale=scale,
+        prediction_type=schedule.get("prediction_type", "epsilon"),
+        defaults=PER_FRAME,
+    )
     shape: Any = unet.spatial.config
     predicts = schedule.get("prediction_type", "epsilon")
     facts = (
@@ -208,6 +214,7 @@ def _check(
             why=f"noise levels go up to {manifest.defaults.max_noise_level}",
             fix="use a U-Net that was trained with noise levels as class labels",
         )
+    return manifest
 
 
 def _latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, int]:
@@ -229,5 +236,5 @@ def _decoder_dtype(
 def _misunderstood(folder: ModelFolder, part: str, error: Exception) -> ModelError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return ModelError(
-        f"{folder.root / part / 'config.json'} is not understood", why=reason[:200], fix=REFILL
+        f"{folder.path(part) / 'config.json'} is not understood", why=reason[:200], fix=REFILL
     )

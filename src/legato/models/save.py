@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import FolderWriter, Manifest
+from legato.models.folder import TEXT_WEIGHTS, FolderWriter, Manifest, ModelFolder
 from legato.models.inflate import VideoModel
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
@@ -21,7 +21,7 @@ class UpscalerParts:
 
     unet: VideoModel
     autoencoder: TinyAutoencoder | TemporalDecoder
-    text: WordEncoder | Path
+    text: WordEncoder | ModelFolder
     """A vocabulary, or a folder that holds `text_encoder/` and `tokenizer/`."""
     schedule: Mapping[str, Any]
     """Fields of the sampler's diffusers configuration."""
@@ -47,27 +47,33 @@ def save_upscaler(
     Raises:
         InputError: the target is a folder of something else.
     """
-    writer = FolderWriter(target)
-    unet, autoencoder = parts.unet, parts.autoencoder
+    with FolderWriter(target) as writer:
+        autoencoder = parts.autoencoder
+        write_unet(writer, parts.unet, dtype)
+        if isinstance(autoencoder, TinyAutoencoder):
+            writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
+        else:
+            _write_decoder(writer, autoencoder, dtype)
+        if isinstance(parts.text, WordEncoder):
+            words = parts.text
+            writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
+        else:
+            config, state = parts.text.config("text_encoder"), parts.text.weights("text_encoder")
+            writer.write_part("text_encoder", config, state, dtype=dtype, weights=TEXT_WEIGHTS)
+            writer.copy(parts.text.path("tokenizer"), "tokenizer")
+        writer.write_json("scheduler/scheduler_config.json", parts.schedule)
+        writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)
+        return writer.finish(manifest)
+
+
+def write_unet(writer: FolderWriter, unet: VideoModel, dtype: torch.dtype | None) -> None:
+    """Write a U-Net, and its temporal layers if it has any, into a folder being written."""
     spatial: Any = unet.spatial
     config = json.loads(spatial.to_json_string())
     writer.write_part("unet", config, unet.spatial.state_dict(), dtype=dtype)
     if unet.sites:
         state = unet.temporal_state()
         writer.write_part("temporal", unet.temporal_config(), state, dtype=dtype)
-    if isinstance(autoencoder, TinyAutoencoder):
-        writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
-    else:
-        _write_decoder(writer, autoencoder, dtype)
-    if isinstance(parts.text, WordEncoder):
-        words = parts.text
-        writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
-    else:
-        for part in ("text_encoder", "tokenizer"):
-            writer.copy(parts.text / part, part)
-    writer.write_json("scheduler/scheduler_config.json", parts.schedule)
-    writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)
-    return writer.finish(manifest)
 
 
 def _write_decoder(

@@ -1,6 +1,7 @@
 """Names of models: where each comes from, under which licence, and where it is looked for."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,24 +24,33 @@ class ModelSpec:
     """Other hub identifiers to try for the same files."""
     revision: str = "main"
     """Commit or branch at the hub."""
-    sha256: str | None = None
-    """Of the U-Net's weights; None: not known."""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    """Of files at the hub, where known; the others' are recorded at the first download."""
     packaged: str | None = None
     """Folder inside this package."""
-    converted: bool = False
-    """Whether its files have to be converted first, with `legato models convert`."""
+    at_hub: bool = True
+    """Whether `source` is a hub identifier."""
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """Hub identifiers to try in turn; none: it is not at the hub."""
+        return (self.source, *self.mirrors) if self.at_hub else self.mirrors
 
 
 SPECS: dict[str, ModelSpec] = {
     "embedded-x4": ModelSpec(
-        job="upscale", source="legato", licence="Apache-2.0", packaged="embedded_x4"
+        job="upscale",
+        source="legato",
+        licence="Apache-2.0",
+        packaged="embedded_x4",
+        at_hub=False,
     ),
     "upscale-a-video": ModelSpec(
         job="upscale",
         source="the authors' files (unet_video.bin, vae_video.bin and the folders beside them)",
         mirrors=("Runware/Video-Upscale",),
         licence="NTU S-Lab 1.0 (non-commercial)",
-        converted=True,
+        at_hub=False,
     ),
     "sd-x4-upscaler": ModelSpec(
         job="upscale",
@@ -49,6 +59,11 @@ SPECS: dict[str, ModelSpec] = {
         licence="CreativeML Open RAIL++-M",
     ),
 }
+
+
+def home_of(name: str) -> Path:
+    """Return the folder that a model of this name has, or would have, if it is not packaged."""
+    return HOME / name
 
 
 def find_folder(name_or_path: str) -> Path:
@@ -67,7 +82,7 @@ def find_folder(name_or_path: str) -> Path:
             why="it is neither a known name nor a folder",
             fix=f"use {', '.join(SPECS)}, or the path of a model folder",
         )
-    folder = PACKAGED / spec.packaged if spec.packaged else HOME / name_or_path
+    folder = PACKAGED / spec.packaged if spec.packaged else home_of(name_or_path)
     if folder.is_dir():
         return folder
     raise ModelError(
@@ -78,10 +93,7 @@ def find_folder(name_or_path: str) -> Path:
 def _advice(spec: ModelSpec, folder: Path) -> str:
     if spec.packaged:
         return "install legato again: this model is part of it"
-    if spec.converted:
-        return f"get {spec.source} and run: legato models convert FOLDER {folder}"
-    hubs = " or ".join((spec.source, *spec.mirrors))
     return (
-        f"download {hubs} (revision {spec.revision}, licence {spec.licence}; safetensors and JSON "
-        f"files) into {folder}"
+        f"run: legato models pull {folder.name} (licence {spec.licence}); or get {spec.source} and "
+        f"run: legato models convert FOLDER {folder}"
     )

@@ -99,10 +99,11 @@ class TemporalConv(nn.Module):
     diffusers' `TemporalResnetBlock`; the last convolution starts as zero.
 
     Args:
-        channels: width, a multiple of `groups` (else groups is lowered to a divisor).
+        channels: width, best a multiple of the norms' 32 groups (else a divisor is taken).
         time_embedding: width of the time embedding; None: the block has none.
         sizes: kernel sizes along time of the two convolutions.
         mixer: scales what is added; None: it is added as it is.
+        eps: of the norms.
     """
 
     def __init__(
@@ -112,14 +113,14 @@ class TemporalConv(nn.Module):
         *,
         sizes: tuple[int, int] = (3, 3),
         mixer: TimeMixer | None = None,
-        groups: int = 32,
+        eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        groups = num_groups(channels, groups)
-        self.norm1 = nn.GroupNorm(groups, channels, eps=1e-6)
+        groups = num_groups(channels)
+        self.norm1 = nn.GroupNorm(groups, channels, eps=eps)
         self.conv1 = TimeConv(channels, channels, sizes[0])
         self.time_emb_proj = nn.Linear(time_embedding, channels) if time_embedding else None
-        self.norm2 = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm2 = nn.GroupNorm(groups, channels, eps=eps)
         self.conv2 = TimeConv(channels, channels, sizes[1])
         self.time_mixer: TimeMixer | None = mixer
         zero_(self.conv2)

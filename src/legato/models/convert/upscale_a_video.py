@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from legato.errors import ModelError
+from legato.models.convert.foreign import ForeignFolder
 from legato.models.convert.pickles import read_pickle
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import Manifest, UpscalerDefaults, read_json
@@ -168,7 +169,7 @@ def convert_upscale_a_video(
     parts = UpscalerParts(
         unet=build_unet(read_pickle(source / "unet" / "unet_video.bin")),
         autoencoder=build_decoder(read_pickle(source / "vae" / f"{decoder}.bin")),
-        text=source,
+        text=ForeignFolder(source),
         schedule=schedules[0],
         low_res_schedule=schedules[1],
     )

@@ -1,0 +1,126 @@
+"""What a foreign folder is, told by its files, and its conversion into a model folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from legato.errors import InputError, ModelError
+from legato.models.folder import MANIFEST, Manifest, read_json
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """How a foreign model is converted."""
+
+    decoder: Literal["vae_video", "vae_3d"] | None = None
+    """Of Upscale-A-Video: the temporal decoder of the paper, or the one that decodes frame by
+    frame. Default: vae_video."""
+
+    base: Path | None = None
+    """Model folder that gives the parts that a derivative of an image upscaler lacks."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+    """Precision of what is written."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of folder that can be converted."""
+
+    what: str
+    """In words."""
+    options: frozenset[str]
+    """Names of the options that mean something for it, besides the precision."""
+    convert: Callable[[Path, Path, ConvertOptions], Manifest]
+
+
+def _upscale_a_video(source: Path, target: Path, options: ConvertOptions) -> Manifest:
+    from legato.models.convert.upscale_a_video import convert_upscale_a_video
+
+    decoder, dtype = options.decoder or "vae_video", DTYPES[options.dtype]
+    return convert_upscale_a_video(source, target, decoder=decoder, dtype=dtype)
+
+
+def _image_upscaler(source: Path, target: Path, options: ConvertOptions) -> Manifest:
+    from legato.models.convert.image_upscaler import convert_image_upscaler
+
+    dtype = DTYPES[options.dtype]
+    return convert_image_upscaler(source, target, base=options.base, dtype=dtype)
+
+
+def _stable_video_diffusion(source: Path, target: Path, options: ConvertOptions) -> Manifest:
+    from legato.models.convert.stable_video_diffusion import convert_stable_video_diffusion
+
+    return convert_stable_video_diffusion(source, target, dtype=DTYPES[options.dtype])
+
+
+UPSCALE_A_VIDEO = Source(
+    "Upscale-A-Video's files (unet/unet_video.bin)", frozenset({"decoder"}), _upscale_a_video
+)
+BY_CLASS: dict[str, Source] = {
+    "UNet2DConditionModel": Source(
+        "an image upscaler of diffusers (Stable Diffusion x4 and its derivatives)",
+        frozenset({"base"}),
+        _image_upscaler,
+    ),
+    "UNetSpatioTemporalConditionModel": Source(
+        "Stable Video Diffusion of diffusers", frozenset(), _stable_video_diffusion
+    ),
+}
+"""Class in the U-Net's configuration -> kind."""
+SOURCES = (UPSCALE_A_VIDEO, *BY_CLASS.values())
+
+
+def recognise(source: Path) -> Source:
+    """Return the kind of a foreign folder.
+
+    Raises:
+        ModelError: it is no folder, a model folder already, or of no kind that can be converted.
+    """
+    if not source.is_dir():
+        raise ModelError(f"{source}", why="there is no such folder", fix="name another")
+    if (source / MANIFEST).is_file():
+        raise ModelError(
+            f"{source} is a model folder already", why=f"it has a {MANIFEST}", fix="use it as it is"
+        )
+    if (source / "unet" / "unet_video.bin").is_file():
+        return UPSCALE_A_VIDEO
+    configs = [source / "unet" / "config.json", source / "config.json"]
+    config = next((path for path in configs if path.is_file()), None)
+    name = read_json(config).get("_class_name") if config else None
+    if name in BY_CLASS:
+        return BY_CLASS[name]
+    raise ModelError(
+        f"{source} is not a model that can be converted",
+        why=f"{config} describes a {name}" if config else f"there is no {configs[0]}",
+        fix=f"give {'; or '.join(kind.what for kind in SOURCES)}",
+    )
+
+
+def convert(source: Path, target: Path, options: ConvertOptions) -> Manifest:
+    """Write a model folder from a foreign one; nothing stands at the target until it is whole.
+
+    Args:
+        source: folder of a released model.
+        target: folder to write.
+        options: precision, and choices of single kinds.
+
+    Raises:
+        ModelError: the source is of no known kind, a file is missing, damaged, holds more than
+            tensors, or does not fit.
+        InputError: an option that means nothing for this kind, or the target is something else.
+    """
+    kind = recognise(source)
+    for name in ("decoder", "base"):
+        if getattr(options, name) is not None and name not in kind.options:
+            raise InputError(
+                f"{name}={getattr(options, name)}",
+                why=f"it means nothing for {kind.what}",
+                fix="leave it out",
+            )
+    return kind.convert(source, target, options)

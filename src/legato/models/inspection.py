@@ -1,0 +1,148 @@
+"""What a model folder holds and whether it is whole, from its headers: no weights are read.
+
+Every part is built on the meta device from its configuration and compared with the names and shapes
+in its files, by the code that loads it; only the hashes need the files' bytes.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from legato.errors import ModelError
+from legato.models.folder import REFILL, ModelFolder
+from legato.models.inflate import Inflated
+from legato.models.load import SCHEDULE, checked_manifest, load_autoencoder, load_unet, load_words
+
+T = TypeVar("T")
+
+PARTS = ("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder")
+"""Folders that hold weights."""
+TOKENIZERS = ("vocab.json", "tokenizer.json")
+"""Files of which a tokenizer needs one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFacts:
+    """One part of a model."""
+
+    parameters: int
+    """Numbers in its weights."""
+    precision: tuple[str, ...]
+    """Their types, the most frequent first."""
+    sites: dict[str, int] = field(default_factory=dict)
+    """Of temporal layers: how many attach to sites of each kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What `inspect_model` found."""
+
+    folder: str
+    name: str
+    job: str
+    family: str
+    licence: str
+    scale: int | None
+    """Output pixels per latent cell, each way; None: not known, since parts do not load."""
+    prediction_type: str | None
+    parts: dict[str, PartFacts]
+    sha256: str | None
+    """Of all files together; None: there is no `legato.json` with hashes."""
+    files: int
+    """How many files have a hash."""
+    problems: tuple[str, ...]
+    """What is missing, damaged or does not fit, one line each; empty: the model is whole."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+
+class Attempts:
+    """Calls that may fail; every failure is kept as one line, once."""
+
+    def __init__(self) -> None:
+        self.problems: dict[str, None] = {}
+
+    def note(self, problem: ModelError) -> None:
+        """Keep a failure."""
+        self.problems[str(problem)] = None
+
+    def call(self, function: Callable[..., T], *args: object) -> T | None:
+        """Return a call's result; None: it failed."""
+        try:
+            return function(*args)
+        except ModelError as error:
+            self.note(error)
+            return None
+
+
+def inspect_model(root: Path) -> ModelFacts:
+    """Return what a model folder holds, and what is missing, damaged or does not fit.
+
+    Args:
+        root: a model folder, or one of diffusers without `legato.json`.
+
+    Raises:
+        ModelError: there is no such folder, or its `legato.json` cannot be understood.
+    """
+    folder, attempts = ModelFolder(root, headers_only=True), Attempts()
+    for damage in folder.damages():
+        attempts.note(damage)
+    states = {part: attempts.call(folder.weights, part) for part in PARTS if folder.has(part)}
+    manifest, unet = folder.manifest, attempts.call(load_unet, folder)
+    decoder: object = None
+    if manifest is None or manifest.job == "upscale":
+        decoder = attempts.call(load_autoencoder, folder)
+        schedule = attempts.call(folder.config, "scheduler", SCHEDULE)
+        attempts.call(folder.config, "low_res_scheduler", SCHEDULE)
+        _attempt_text(folder, attempts)
+        if unet and decoder and schedule:
+            checked = attempts.call(checked_manifest, folder, unet, decoder, schedule)
+            manifest = manifest or checked
+    layers = {"temporal": unet, "temporal_decoder": decoder}
+    return ModelFacts(
+        folder=str(root),
+        name=manifest.name if manifest else root.name,
+        job=manifest.job if manifest else "unknown",
+        family=manifest.family if manifest else "unknown",
+        licence=manifest.licence if manifest else "unknown",
+        scale=manifest.scale if manifest else None,
+        prediction_type=manifest.prediction_type if manifest else None,
+        parts={part: _facts(state, layers.get(part)) for part, state in states.items() if state},
+        sha256=folder.manifest.fingerprint if folder.manifest else None,
+        files=len(folder.manifest.sha256) if folder.manifest else 0,
+        problems=tuple(attempts.problems),
+    )
+
+
+def _attempt_text(folder: ModelFolder, attempts: Attempts) -> None:
+    if folder.has("words"):
+        attempts.call(load_words, folder)
+        return
+    attempts.call(folder.config, "text_encoder")
+    attempts.call(folder.weights, "text_encoder")
+    tokenizer = folder.path("tokenizer")
+    if not any((tokenizer / name).is_file() for name in TOKENIZERS):
+        attempts.note(
+            ModelError(f"{tokenizer / TOKENIZERS[0]} is missing", why="prompts need it", fix=REFILL)
+        )
+
+
+def _facts(state: dict[str, Tensor], layers: object) -> PartFacts:
+    precisions: Counter[str] = Counter()
+    for value in state.values():
+        if value.is_floating_point():
+            precisions[str(value.dtype).removeprefix("torch.")] += value.numel()
+    sites: Counter[str] = Counter()
+    if isinstance(layers, Inflated):
+        sites.update(site.kind for site in layers.sites)
+    return PartFacts(
+        parameters=precisions.total(),
+        precision=tuple(name for name, _ in precisions.most_common()),
+        sites=dict(sites),
+    )
