@@ -12,7 +12,7 @@ from legato.evaluation.lpips import PerceptualDistance
 from legato.flow.warp import warp
 
 LUMA = (0.299, 0.587, 0.114)
-REDUCED_SHARE = 0.3
+REDUCED_SHARE = 0.2
 """How often the perceptual term sees reduced copies, where a lattice of four pixels shows."""
 
 
@@ -20,13 +20,13 @@ REDUCED_SHARE = 0.3
 class PixelLossWeights:
     """Weights of `PixelLoss`; the perceptual term is measured where the lattice cannot hide."""
 
-    perceptual: float = 1.0
+    perceptual: float = 1.6
     """LPIPS of copies shifted by 0 to 7 pixels, sometimes reduced to 0.45 to 0.8 too."""
     spectral: float = 0.03
     """L1 distance of log(|FFT| + 0.05)."""
-    grain: float = 2.0
+    grain: float = 1.5
     """Excess over the truth of the local amplitude of fine texture."""
-    lattice: float = 0.02
+    lattice: float = 0.01
     """Excess over the truth of log power at 1/4 and 1/2 cycle per pixel over its neighbours."""
 
 

@@ -67,7 +67,7 @@ class StageRecipe:
 def embedded() -> dict[StageName, StageRecipe]:
     """Return the stages of `embedded-x4`, in order."""
     image = BatchOptions(batch_size=8, frames=1, size=128)
-    clips = BatchOptions(batch_size=2, frames=5, size=128, flow=True)
+    clips = BatchOptions(batch_size=4, frames=3, size=128, flow=True)
     return {
         "autoencoder": StageRecipe(
             trainer=TrainerOptions(steps=1600, learning_rate=6e-4), batch=image

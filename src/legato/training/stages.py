@@ -56,12 +56,12 @@ class StageOptions:
     """Share of steps at the timestep of the 1-step schedule."""
     v_share: float = 0.02
     """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
-    unconditional_share: float = 0.1
+    unconditional_share: float = 0.25
     """Share of steps at which the decoder does without the small clip but for the bicubic skip:
     otherwise it learns to do the U-Net's work alone."""
     latent_weight: float = 0.1
     """Weight of the L1 distance of x_0 to the encoder's latents."""
-    warping_weight: float = 2.0
+    warping_weight: float = 1.2
     """Weight of the squared warping error; clips only."""
     clean_level_share: float = 0.85
     """Share of clips whose small copy gets the least noise; others up to `max_level`."""
