@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +13,7 @@ from legato.pipelines.memory import (
     ActivationMeter,
     Footprint,
     Shape,
+    bytes_per_pixel,
     choose_size,
     estimate_bytes,
     is_out_of_memory,
@@ -61,6 +64,20 @@ def test_very_large_frames_are_held_in_small_numbers():
         FOOTPRINT, shape, tile=128, frames_decoded=lambda cells, picture: 1, num_finished=1
     )
     assert needed < 11e9
+
+
+def test_encoders_that_look_ahead_unhindered_and_solvers_that_look_back_need_more():
+    large = Shape(rows=1386, cols=3026, frames=4, scale=4, window=8)
+    sizes = [
+        estimate_bytes(
+            FOOTPRINT, shape, tile=128, frames_decoded=lambda cells, picture: 1, num_finished=1
+        )
+        for shape in (large, replace(large, codec="av1"))
+    ]
+    assert sizes[1] - sizes[0] == int(1.5 * 32) * 3026 * 1386 * 16
+    few = bytes_per_pixel(num_steps=1, propagates=False, looks_back=True)
+    steps = bytes_per_pixel(num_steps=8, propagates=False)
+    assert few < steps < bytes_per_pixel(num_steps=8, propagates=False, looks_back=True)
 
 
 def test_a_wanted_tile_that_does_not_fit_is_refused():

@@ -190,13 +190,7 @@ def denoise(
         assert timestep is not None
         step = Step(index=index, num_steps=len(timesteps), timestep=timestep)
         end = schedule.scales(following)
-        x0, eps = _estimate(
-            denoiser,
-            z,
-            step,
-            schedule=schedule,
-            wants_eps=end[1] > 0,
-        )
+        x0, eps = _estimate(denoiser, z, step, schedule=schedule, wants_eps=end[1] > 0)
         for edit in edits:
             x0 = edit(step, x0)
         scales, is_last = schedule.scales(timestep), following is None

@@ -4,7 +4,6 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -88,10 +87,5 @@ class VmafMeter:
     def __enter__(self) -> "VmafMeter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._folder.cleanup()

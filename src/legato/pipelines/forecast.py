@@ -103,7 +103,9 @@ def plan(
         end=options.end_seconds,
         on_event=on_event,
     )
-    execution, memory = fit_into_memory(restorers, wanted, facts, longest_shot=found.longest_shot)
+    execution, memory = fit_into_memory(
+        restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
+    )
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     measured, seconds, written = _measure(request, found, restorers(execution))
     span = (found.pts[-1] - found.pts[0]) * facts.time_base

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from legato.errors import ResourceError
-from legato.video.codecs import frames_ahead
+from legato.video.codecs import CodecName, frames_ahead
 
 SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it kills
 MIN_TILE = 64
@@ -17,6 +17,7 @@ RGB_BYTES = 3 * 4  # float32
 DECODED_CLIP_BYTES = 35  # of every pixel of a segment with its context: frames and latents
 CLIP_BYTES = 75  # the same while it is denoised: predictions too
 NOISE_BYTES = 35  # the same where there are several steps: noise that is started from, and left
+SOLVER_BYTES = 48  # the same where the solver is of second order: last x_0, slope, a copy
 PROPAGATION_BYTES = 35  # the same where latents are propagated: flow, occlusion
 FINISHING_COPIES = 5  # of the frames that are corrected, resized and queued at a time
 ENCODED_BYTES = 1.5  # of every pixel of a frame that an encoder holds
@@ -48,11 +49,13 @@ class Shape:
     """Frames denoised together."""
     clip_bytes: int = CLIP_BYTES
     """Of every pixel of every frame, as `bytes_per_pixel` returns it."""
+    codec: CodecName = "x264"
+    """Of the output: what the encoder holds."""
 
 
-def bytes_per_pixel(*, num_steps: int, propagates: bool) -> int:
-    """Return what a segment's frames, latents, noise and flow take, measured."""
-    noise = NOISE_BYTES if num_steps > 1 else 0
+def bytes_per_pixel(*, num_steps: int, propagates: bool, looks_back: bool = False) -> int:
+    """Return what a segment's frames, latents, noise and flow take, and a solver's memory."""
+    noise = NOISE_BYTES + SOLVER_BYTES * looks_back if num_steps > 1 else 0
     return CLIP_BYTES + noise + (PROPAGATION_BYTES if propagates else 0)
 
 
@@ -82,7 +85,7 @@ def estimate_bytes(
     merged = RGB_BYTES * decoded * (1 if cells == pixels else 2)
     finishing = RGB_BYTES * min(num_finished, shape.frames) * FINISHING_COPIES
     large = (shape.cols * shape.scale, shape.rows * shape.scale)
-    encoding = ENCODED_BYTES * (frames_ahead("x264", large) + ENCODER_FRAMES)
+    encoding = ENCODED_BYTES * (frames_ahead(shape.codec, large) + ENCODER_FRAMES)
     full_size = (merged + finishing + encoding) * large[0] * large[1]
     decoding = footprint.decoding * cells * decoded + DECODED_CLIP_BYTES * clip + full_size
     return int(footprint.fixed + max(denoising, decoding))

@@ -134,7 +134,9 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
             end=options.end_seconds,
             on_event=on_event,
         )
-        fitting, _ = fit_into_memory(restorers, wanted, facts, longest_shot=found.longest_shot)
+        fitting, _ = fit_into_memory(
+            restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
+        )
         if fitting != wanted:
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)

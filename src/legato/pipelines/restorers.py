@@ -22,6 +22,7 @@ from legato.pipelines.memory import (
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.saved_plan import Execution
+from legato.video.codecs import CodecName
 from legato.video.probe import VideoFacts
 
 METERED_SIDE = 64  # input pixels: small enough to cost little, a multiple of every U-Net's strides
@@ -93,7 +94,12 @@ class Restorers:
 
 
 def fit_into_memory(
-    restorers: Restorers, wanted: Execution, facts: VideoFacts, *, longest_shot: int
+    restorers: Restorers,
+    wanted: Execution,
+    facts: VideoFacts,
+    codec: CodecName,
+    *,
+    longest_shot: int,
 ) -> tuple[Execution, int]:
     """Return the wanted way of computing with the largest tile and segment that fit, and its bytes.
 
@@ -101,6 +107,7 @@ def fit_into_memory(
         restorers: of the job.
         wanted: tile, window, segment and precision as asked for.
         facts: of the source.
+        codec: of the output.
         longest_shot: frames of the longest shot in the range; none is looked at beyond a cut.
 
     Raises:
@@ -111,7 +118,9 @@ def fit_into_memory(
     settings = restorer.settings
     streams = settings.is_temporal and restorers.model(wanted.dtype).streams
     clip_bytes = bytes_per_pixel(
-        num_steps=settings.num_inference_steps, propagates=settings.propagate != "none"
+        num_steps=settings.num_inference_steps,
+        propagates=settings.propagate != "none",
+        looks_back=restorers.options.solver != "ddim",
     )
 
     def estimate(tile: int | None, segment: int) -> int:
@@ -123,6 +132,7 @@ def fit_into_memory(
             scale=restorer.scale,
             window=settings.window,
             clip_bytes=clip_bytes,
+            codec=codec,
         )
         return estimate_bytes(
             footprint,

@@ -228,8 +228,13 @@ def losses(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, int]) -
 
 
 def frames_ahead(codec: CodecName, size: tuple[int, int]) -> int:
-    """Return how many frames of this size an encoder holds: fewer where they are large."""
-    return max(min(LOOKAHEAD.get(codec, 40), LOOKAHEAD_PIXELS // (size[0] * size[1])), 4)
+    """Return how many frames of this size an encoder looks ahead: fewer where they are large.
+
+    Those whose number cannot be set are taken to look as far as x264 does.
+    """
+    if codec not in LOOKAHEAD:
+        return LOOKAHEAD["x264"]
+    return max(min(LOOKAHEAD[codec], LOOKAHEAD_PIXELS // (size[0] * size[1])), 4)
 
 
 def lookahead_parameters(codec: CodecName, size: tuple[int, int]) -> dict[str, str]:
