@@ -1,5 +1,7 @@
 """The embedded autoencoder: exact sizes, temporal layers that start as nothing, local in time."""
 
+from dataclasses import replace
+
 import torch
 
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
@@ -57,3 +59,12 @@ def test_the_temporal_convolution_equals_a_conv3d():
 def test_config_round_trip():
     model = TinyAutoencoder(CONFIG)
     assert TinyAutoencoder.from_config(model.to_config()).config == CONFIG
+
+
+def test_a_deeper_decoder_begins_as_the_shallower_one():
+    shallow = TinyAutoencoder(replace(CONFIG, scaling_factor=0.7))
+    deep = TinyAutoencoder(replace(CONFIG, num_blocks=5))
+    deep.begin_from_(shallow)
+    latents, low_res = clip(1, 2, 4, 6, 6), clip(1, 2, 3, 6, 6, seed=1)
+    assert torch.equal(deep.decode(latents, low_res), shallow.decode(latents, low_res))
+    assert deep.config == replace(CONFIG, num_blocks=5, scaling_factor=0.7)

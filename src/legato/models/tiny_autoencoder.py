@@ -4,7 +4,7 @@ The decoder sees the low-resolution clip too, so the latents only carry what the
 Everything but two pixel-shuffles runs at the low resolution: that is what a CPU can afford.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -189,6 +189,19 @@ class TinyAutoencoder(nn.Module):
     def to_config(self) -> dict[str, Any]:
         """Return a JSON-ready description of the topology."""
         return {"_class_name": "TinyAutoencoder", **asdict(self.config)}
+
+    def begin_from_(self, shallower: "TinyAutoencoder") -> None:
+        """Take the weights and the scale of an autoencoder with at most as many blocks, in place.
+
+        The blocks that it lacks become the identity, so that the result is the same.
+        """
+        for block in self.decoder.blocks[shallower.config.num_blocks :]:
+            last = cast(ResidualBlock, block).conv2
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Tensor, last.bias))
+        self.load_state_dict({**self.state_dict(), **shallower.state_dict()})
+        scaling_factor = shallower.config.scaling_factor
+        self.config = replace(self.config, scaling_factor=scaling_factor)
 
     def encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
         """Return scaled latents of frames in [-1, 1]; H and W multiples of 4."""

@@ -58,6 +58,8 @@ def scheduler_config(schedule: Schedule) -> dict[str, object]:
 def warm_start_(system: EmbeddedUpscaler, name_or_path: str) -> None:
     """Fill the system with the weights of a model folder, in place.
 
+    Blocks that the folder's decoder lacks begin as the identity.
+
     Raises:
         ModelError: there is no such model, or its topology differs.
     """
@@ -65,6 +67,5 @@ def warm_start_(system: EmbeddedUpscaler, name_or_path: str) -> None:
     assert isinstance(model.autoencoder, TinyAutoencoder)
     system.unet.spatial.load_state_dict(model.unet.spatial.state_dict())
     system.unet.load_temporal_(model.unet.temporal_state(), model.unet.temporal_config())
-    system.autoencoder.load_state_dict(model.autoencoder.state_dict())
-    system.autoencoder.config = model.autoencoder.config
+    system.autoencoder.begin_from_(model.autoencoder)
     system.words.load_state_dict(model.text.state_dict())  # type: ignore[union-attr]
