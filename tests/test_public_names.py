@@ -51,6 +51,7 @@ def test_defaults_of_upscaling():
         "seed": 0,
         "tile": None,
         "window": None,
+        "compat": "none",
         "codec": "auto",
         "crf": None,
         "scale": None,

@@ -88,6 +88,7 @@ def test_training_has_steps_of_its_own():
         (["--codec", "h267"], "h267"),
         (["--color", "blue"], "blue"),
         (["--solver", "euler"], "euler"),
+        (["--compat", "theirs"], "theirs"),
         (["--start", "soon"], "soon"),
         (["--scale", "100"], "scale=100"),
         (["--steps", "0"], "num_inference_steps=0"),

@@ -156,6 +156,18 @@ def test_the_option_changes_the_output(clip, plain, options):
     assert psnr(restore(restorer(**options), clip[:9]), plain).min() < 55
 
 
+def test_compat_cuts_time_as_the_reference_does(clip, plain):
+    core = restorer(compat="reference")
+    decoder = core._decoder(clip[None, :9], (17, 22))
+    assert decoder.chunks(0, 8) == [(0, 3), (3, 6), (6, 8)]
+    assert psnr(restore(core, clip[:9]), plain).min() < 55
+
+
+def test_compat_refuses_a_segment_that_is_not_a_whole_shot(clip):
+    with pytest.raises(InputError, match=r"compat='reference'.*--segment"):
+        restore(restorer(compat="reference"), clip, segment=10)
+
+
 @pytest.mark.parametrize("solver", ["dpm++", "unipc"])
 def test_the_solver_changes_three_steps_but_not_one(clip, plain, solver):
     three = restore(restorer(num_inference_steps=3), clip[:9])

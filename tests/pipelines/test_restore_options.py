@@ -59,6 +59,7 @@ def test_the_defaults_are_pinned():
         "seed": 0,
         "tile": None,
         "window": None,
+        "compat": "none",
     }
 
 

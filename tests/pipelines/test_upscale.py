@@ -83,6 +83,7 @@ def test_the_same_again_gives_the_same_frames(clip, options, tmp_path):
         {"seed": 1},
         {"tile": 16},
         {"window": 4},
+        {"compat": "reference", "segment": 32},
         {"codec": "x264"},
     ],
     ids=lambda changes: "-".join(changes),

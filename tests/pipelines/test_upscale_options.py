@@ -115,6 +115,7 @@ def test_the_defaults_are_these():
         "seed": 0,
         "tile": None,
         "window": None,
+        "compat": "none",
         "codec": "auto",
         "crf": None,
         "scale": None,

@@ -79,6 +79,8 @@ class Decoder:
         size: (rows, cols) of the input before padding.
         open_stream: begins to decode a clip piece by piece, each frame once; None: pieces overlap
             by the context instead.
+        together: frames decoded at a time, from the first one on; None: as many as memory is meant
+            for, evenly.
     """
 
     decode: Decode
@@ -87,6 +89,7 @@ class Decoder:
     scale: int
     size: tuple[int, int]
     open_stream: Callable[[], DecoderStream] | None = None
+    together: int | None = None
 
     def num_pieces(self, emitted: tuple[int, int], num_frames: int) -> int:
         """Return how many pieces `run` gives for a clip of so many frames."""
@@ -149,7 +152,10 @@ class Decoder:
         return list(pairwise(start + (stop - start) * k // count for k in range(count + 1)))
 
     def chunks(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Cut a range of frames into evenly sized pieces that fit the memory meant for them."""
+        """Cut a range of frames into pieces that fit the memory meant for them."""
+        if self.together is not None:
+            starts = range(start, stop, self.together)
+            return [(first, min(first + self.together, stop)) for first in starts]
         together = self._frames_decoded(context=self.context, streams=False)
         return self._even(start, stop, together - 2 * self.context)
 

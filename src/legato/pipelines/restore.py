@@ -48,13 +48,15 @@ from legato.pipelines.segment import (
 )
 from legato.pipelines.tiles import plan_tiles
 from legato.pipelines.upscaler import DecoderStream, Upscaler
-from legato.pipelines.windows import Grid, plan_segment_windows
+from legato.pipelines.windows import Grid, plan_segment_windows, reference_windows
 
 __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_broken"]
 
 OnStep = Callable[[int, int], None]
 LOOK_AHEAD = 12
 """Frames beyond the segment where the backward propagation starts; 0.5^12 of them is left."""
+REFERENCE_CHUNK = 3
+"""Frames that the released Upscale-A-Video decodes at a time, without context."""
 LATENT_CHANNELS = 4
 MULTIPLE = 8
 """Rows and columns of latents are padded to multiples of it; the U-Nets halve three times."""
@@ -95,6 +97,7 @@ class Restorer:
             options, model.defaults, has_temporal_layers=model.is_temporal
         )
         self._model, self._options, self._estimator = model, options, estimator
+        self._as_reference = options.compat == "reference"
         self._device, self._dtype = device, dtype
         self._schedule = Schedule.from_config(model.schedule)
         self._low_res_schedule = Schedule.from_config(model.low_res_schedule)
@@ -154,6 +157,7 @@ class Restorer:
 
         Raises:
             BrokenOutputError: the result is NaN, or black where the input is not.
+            InputError: `compat="reference"`, and the segment is not a whole shot.
         """
         chunks, carried = self.stream(
             frames,
@@ -180,6 +184,12 @@ class Restorer:
         Prefer it: the whole segment at full size is then never in memory at once. The state is
         complete when this returns.
         """
+        if self._as_reference and num_anchors + num_lookahead > 0:
+            raise InputError(
+                "compat='reference'",
+                why="the reference computes a whole shot at once, and a segment is shorter",
+                fix="use a --segment as long as the longest shot, or a shorter range",
+            )
         layout = Layout.of_clip(
             frames.shape[0],
             position=num_anchors if state is None else state.position,
@@ -232,6 +242,9 @@ class Restorer:
         return chunks, carried
 
     def _windows(self, layout: Layout, *, has_state: bool) -> list[Span]:
+        if self._as_reference:
+            grid = self._grid
+            return reference_windows(layout.stop - layout.first, size=grid.size, stride=grid.stride)
         beyond = self.settings.decoder_context + (LOOK_AHEAD if self._propagation else 0)
         start = layout.position if has_state else layout.first
         return plan_segment_windows(
@@ -279,6 +292,7 @@ class Restorer:
 
     def _decoder(self, clip: Float[Tensor, "1 T 3 h w"], size: tuple[int, int]) -> Decoder:
         model, dtype, temporal = self._model, self._dtype, self.settings.is_temporal
+        streams = temporal and not self._as_reference and model.open_stream() is not None
 
         def decode(latents: Tensor, low_res: Tensor) -> Tensor:
             return model.decode(latents.to(dtype), low_res.to(dtype), temporal=temporal)
@@ -286,10 +300,11 @@ class Restorer:
         return Decoder(
             decode=decode,
             tiles=self._tiles(clip),
-            context=self.settings.decoder_context,
+            context=0 if self._as_reference else self.settings.decoder_context,
             scale=self.scale,
             size=size,
-            open_stream=self._open_stream if temporal and model.open_stream() else None,
+            open_stream=self._open_stream if streams else None,
+            together=REFERENCE_CHUNK if self._as_reference else None,
         )
 
     def _open_stream(self) -> DecoderStream:

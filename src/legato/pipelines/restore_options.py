@@ -66,6 +66,10 @@ class RestoreOptions:
     window: int | None = None
     """Frames that are denoised together. Default: the model's own."""
 
+    compat: Literal["none", "reference"] = "none"
+    """reference cuts time as the released Upscale-A-Video does, for comparison with it: windows
+    merged by running averages, three frames decoded at a time, a whole shot in one segment."""
+
     def __post_init__(self) -> None:
         _within("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
         _within("noise_level", self.noise_level, 0, 999)
@@ -89,6 +93,12 @@ class RestoreOptions:
                 f"color={self.color!r}",
                 why="there is no such colour correction",
                 fix="use wavelet, adain or none",
+            )
+        if self.compat not in ("none", "reference"):
+            raise InputError(
+                f"compat={self.compat!r}",
+                why="there is nothing of that name to agree with",
+                fix="use none or reference",
             )
         if self.consistency is not None:
             holds(self.consistency)
