@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from legato.device import choose_device, choose_dtype
+from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.job import Job
 from legato.pipelines.lock import Lock
@@ -141,9 +142,23 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
         require_space(folder.path, needed)
-        saved = SavedPlan(fingerprint=fingerprint, survey=found, execution=fitting)
+        saved = SavedPlan(
+            fingerprint=fingerprint,
+            survey=found,
+            execution=fitting,
+            prompts=caption_shots(
+                facts,
+                found,
+                options,
+                device=device,
+                as_prompt=restorers.model(fitting.dtype).as_prompt,
+                on_event=on_event,
+            ),
+        )
         saved.save(folder.plan)
     notices += [notice(on_event, sentence) for sentence in saved.survey.notices]
+    if saved.prompts and not any(saved.prompts):
+        notices.append(notice(on_event, "no caption has a word that the model knows"))
     job = Job(
         facts=facts,
         read=options.read,
