@@ -16,7 +16,7 @@ from legato.pipelines.restorers import Restorers, fit_into_memory
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
 from legato.pipelines.segments import cut_segments
-from legato.pipelines.survey import survey
+from legato.pipelines.survey import Survey, survey
 from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
 from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
@@ -128,16 +128,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     if saved is not None:
         saved.require_same(fingerprint, folder.path)
     else:
-        found = survey(
-            facts,
-            read=options.read,
-            start=options.start_seconds,
-            end=options.end_seconds,
-            on_event=on_event,
-        )
-        fitting, _ = fit_into_memory(
-            restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
-        )
+        found, fitting = _look_through(request, restorers, wanted, on_event)
         if fitting != wanted:
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
@@ -173,3 +164,21 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         model_window=restorer.settings.window,
     )
     return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
+
+
+def _look_through(
+    request: Request, restorers: Restorers, wanted: Execution, on_event: OnEvent
+) -> tuple[Survey, Execution]:
+    """Read the range once, and choose a way of computing that fits into memory."""
+    options, facts = request.options, request.facts
+    found = survey(
+        facts,
+        read=options.read,
+        start=options.start_seconds,
+        end=options.end_seconds,
+        on_event=on_event,
+    )
+    fitting, _ = fit_into_memory(
+        restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
+    )
+    return found, fitting

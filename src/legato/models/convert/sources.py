@@ -113,8 +113,9 @@ def recognise(source: Path) -> Source:
     configs = [source / "unet" / "config.json", source / "config.json"]
     config = next((path for path in configs if path.is_file()), None)
     name = read_json(config).get("_class_name") if config else None
-    if name in BY_CLASS:
-        return BY_CLASS[name]
+    kind = BY_CLASS.get(name) if name else None
+    if kind is not None and (kind is not ANIMATEDIFF or config == configs[1]):
+        return kind
     raise ModelError(
         f"{source} is not a model that can be converted",
         why=f"{config} describes a {name}" if config else f"there is no {configs[0]}",
