@@ -60,6 +60,7 @@ def test_defaults_of_upscaling():
         "end": None,
         "segment": 32,
         "model": "embedded-x4",
+        "caption": None,
     }
 
 

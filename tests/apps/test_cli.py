@@ -54,7 +54,7 @@ def test_every_flag_of_the_issue_is_there(capsys):
         ),
         *("scale", "height", "fidelity", "seed", "model", "device", "dtype", "tile", "window"),
         *("segment", "codec", "crf", "start", "end", "preview", "restart", "report", "json"),
-        *("strict", "keep-interlaced"),
+        *("strict", "keep-interlaced", "caption"),
     ]
     assert [flag for flag in wanted if not re.search(rf"--{flag}\b", said)] == []
     assert {"--steps", "--guidance"} <= set(SAMPLING_ALIASES)

@@ -269,6 +269,14 @@ def test_a_model_that_is_at_no_hub_is_refused(pull, name, says):
     assert (code, says in error, NAME in error) == (2, True, True)
 
 
+def test_a_model_of_one_part_lies_at_the_root():
+    names = ["README.md", "config.json", "mm_sd_v15_v2.ckpt"]
+    weights = [f"diffusion_pytorch_model{half}.safetensors" for half in ("", ".fp16")]
+    always = ["README.md", "config.json"]
+    assert wanted([*names, *weights], half=True) == [*always, weights[1]]
+    assert wanted([*names, *weights], half=False) == [*always, weights[0]]
+
+
 def test_each_part_is_fetched_once_and_nothing_else():
     names = [
         *("README.md", "model_index.json", "x4-upscaler-ema.ckpt", "x4-upscaler-ema.safetensors"),

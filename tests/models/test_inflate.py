@@ -18,6 +18,7 @@ VARIANTS = {
     "lean": ("video_ldm", LEAN),
     "per_frame": ("video_ldm", {"mix": "per_frame", "num_frames": 3}),
     "upscale_a_video": ("upscale_a_video", {"norm_stats": "frame"}),
+    "animatediff": ("animatediff", {"num_heads": 4}),
 }
 
 
@@ -76,6 +77,31 @@ def test_skipping_every_site_is_the_image_model(model, clip):
     assert torch.equal(model(**clip), as_images(model.spatial, clip))
 
 
+@torch.no_grad()
+def test_frames_that_are_images_only_are_the_image_models(model, clip):
+    """SVD's `image_only_indicator`: alpha = 1 for chosen frames; the others still see them."""
+    stir_(model)
+    plain, image = model(**clip), as_images(model.spatial, clip)
+    chosen = torch.tensor([[True, True, True], [False, True, False]])
+    out = model(**clip, image_only=chosen)
+    assert torch.equal(out[chosen], image[chosen])
+    assert (out[1, 0] - image[1, 0]).abs().max() > 1e-3
+    assert torch.equal(model(**clip, image_only=torch.zeros_like(chosen)), plain)
+
+
+@torch.no_grad()
+def test_a_window_bounds_how_far_the_whole_model_sees():
+    """Each of the attention layers carries on by one window; norms of tokens see one frame."""
+    model = stir_(inflate(tiny_unet(), "video_ldm", conv=False, window=1))
+    clip, reach = tiny_clip(frames=9, clips=1), len(model.sites)
+    changed = clip | {"sample": clip["sample"].clone()}
+    changed["sample"][:, 8] += 1
+    moved = (model(**changed) - model(**clip)).abs().amax((0, 2, 3, 4))
+    assert reach == 4
+    assert not moved[: 8 - reach].any()
+    assert moved[8 - reach :].all()
+
+
 def test_a_training_step_leaves_the_image_model_alone(model, clip):
     before = {key: value.clone() for key, value in model.spatial.state_dict().items()}
     model.freeze_spatial()
@@ -122,7 +148,16 @@ def test_another_topology_is_refused_with_the_sites_that_differ():
     wide = inflate(tiny_unet(block_out_channels=(32, 96)), "video_ldm")
     with pytest.raises(ModelError, match=r"down_blocks\.1\.resnets\.0 64") as error:
         wide.load_temporal_(model.temporal_state(), model.temporal_config())
-    assert len(error.value.why.split("; ")) <= 10
+    assert len(error.value.why.split("; ")) <= 11
+    assert error.value.why.endswith("more")
+
+
+@pytest.mark.parametrize("family", ["video_ldm", "animatediff"])
+def test_another_text_is_refused_by_its_width(family):
+    model = inflate(tiny_unet(), family)
+    other = inflate(tiny_unet(cross_attention_dim=24), family)
+    with pytest.raises(ModelError, match=r"made for text width \[16\], the model has \[24\]"):
+        other.load_temporal_(model.temporal_state(), model.temporal_config())
 
 
 def test_other_options_are_refused_with_at_most_ten_keys():

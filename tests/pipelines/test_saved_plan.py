@@ -7,6 +7,7 @@ import pytest
 
 from legato.errors import InputError
 from legato.pipelines.saved_plan import Execution, Fallback, SavedPlan, source_fingerprint
+from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey
 
 SURVEY = Survey(
@@ -30,8 +31,16 @@ def test_a_plan_reads_back_as_it_was_written(plan, tmp_path):
     smaller = Execution(tile=128, window=4, segment=32, dtype="float32")
     plan.fallbacks.append(Fallback(segment=3, why="memory ran out", execution=smaller))
     plan.execution = smaller
+    plan.prompts = ["a cat", ""]
     plan.save(tmp_path / "plan.json")
     assert SavedPlan.load(tmp_path / "plan.json") == plan
+
+
+def test_a_segment_has_the_prompt_of_its_shot(plan):
+    segments = cut_segments(3, SURVEY.shots, size=1)
+    assert [plan.prompt_of(segment) for segment in segments] == [None, None, None]
+    plan.prompts = ["a cat", ""]
+    assert [plan.prompt_of(segment) for segment in segments] == ["a cat", "a cat", ""]
 
 
 def test_no_plan_is_no_error(tmp_path):

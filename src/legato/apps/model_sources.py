@@ -18,11 +18,12 @@ class ConvertCommand:
     """Make a model folder from released files.
 
     They are Upscale-A-Video's, an image upscaler's of diffusers (Stable Diffusion x4 and its
-    derivatives), or Stable Video Diffusion's. Of .bin, .pth and .ckpt files only tensors are read.
+    derivatives), Stable Video Diffusion's, or AnimateDiff's motion modules. Of .bin, .pth and .ckpt
+    files only tensors are read.
     """
 
     source: tyro.conf.Positional[Path]
-    """Folder of the released files; they tell which model it is."""
+    """Folder of the released files, or a single one; they tell which model it is."""
 
     target: tyro.conf.Positional[Path]
     """Folder to write."""

@@ -1,9 +1,9 @@
-"""`legato models list` and `inspect MODEL`, and the way to `convert` and `pull`."""
+"""`legato models list`, `inspect MODEL`, `match MODEL...`; the way to `convert` and `pull`."""
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import tyro
@@ -37,8 +37,23 @@ class InspectCommand:
     """Print the facts as JSON."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MatchCommand:
+    """Say which temporal layers attach to which image models, and why others do not.
+
+    All temporal layers among the models are held beside all image models among them.
+    """
+
+    models: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of models, or paths of model folders, also of diffusers. Default: all that are here."""
+
+    json: bool = False
+    """Print the answers as JSON."""
+
+
 USAGE = """usage: legato models list
        legato models inspect NAME_OR_FOLDER
+       legato models match [NAME_OR_FOLDER ...]
        legato models convert IN OUT
        legato models pull NAME
 """
@@ -46,7 +61,13 @@ USAGE = """usage: legato models list
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    actions = {"list": _list, "inspect": _inspect, "convert": _convert, "pull": _pull}
+    actions = {
+        "list": _list,
+        "inspect": _inspect,
+        "match": _match,
+        "convert": _convert,
+        "pull": _pull,
+    }
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return 0 if arguments else 2
@@ -80,7 +101,8 @@ def _list(arguments: Sequence[str]) -> int:
             where = f"installed: {find_folder(name)}"
         except ModelError as error:
             where = f"not installed: {error.fix}"
-        sys.stdout.write(f"{name}  ({spec.job}, {spec.licence})\n    {where}\n")
+        needs = f"    {spec.needs}\n" if spec.needs else ""
+        sys.stdout.write(f"{name}  ({spec.job}, {spec.licence})\n{needs}    {where}\n")
     return 0
 
 
@@ -93,6 +115,24 @@ def _inspect(arguments: Sequence[str]) -> int:
     text = json.dumps(facts.to_json(), indent=1) if command.json else describe(facts)
     sys.stdout.write(f"{text}\n")
     return BROKEN if facts.problems else 0
+
+
+def _match(arguments: Sequence[str]) -> int:
+    command = parse(MatchCommand, arguments, name="models match")
+    from legato.models.spec import find_folder, installed
+    from legato.models.transfer import matches
+
+    found = matches([find_folder(name) for name in command.models or installed()])
+    if command.json:
+        sys.stdout.write(f"{json.dumps([asdict(match) for match in found], indent=1)}\n")
+        return 0
+    for match in found:
+        verdict = "fit" if match.fits else f"do not fit: {match.reason}"
+        lines = [f"{match.layers} -> {match.image}", verdict, *match.notes]
+        sys.stdout.write("\n    ".join(lines) + "\n")
+    if not found:
+        sys.stdout.write("no temporal layers and image model to hold side by side\n")
+    return 0
 
 
 def describe(facts: "ModelFacts") -> str:

@@ -12,6 +12,7 @@ from legato.pipelines.timecode import format_time
 TITLES = {
     "load": "loading",
     "survey": "reading",
+    "caption": "captioning",
     "restore": "upscaling",
     "join": "joining",
     "verify": "checking",
@@ -59,7 +60,7 @@ class Reporter:
         self._is_live = self._console.is_terminal and not quiet
         self._quiet = quiet
         self._bar = Progress(
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<10}"),
             BarColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=self._console,

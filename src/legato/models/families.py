@@ -6,6 +6,7 @@ from typing import Literal
 from torch import nn
 
 from legato.errors import InputError
+from legato.models.motion_module import MotionModule, MotionShape
 from legato.models.sites import Site, SiteKind
 from legato.models.temporal_attention import (
     PositionKind,
@@ -96,6 +97,22 @@ class UpscaleAVideoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnimateDiffOptions(MotionShape):
+    """Motion modules of AnimateDiff (Guo et al. 2023, arXiv:2307.04725)."""
+
+    mid_block: bool = True
+    """Whether the mid block has one; only the second version has."""
+    norm_stats: NormStats = "frame"
+    """What the spatial norms see; the first version was trained with the clip."""
+
+    def build(self, site: Site) -> nn.Module | None:
+        """Return the fresh module of a site; None: none there."""
+        if site.path.startswith("mid_block") and not self.mid_block:
+            return None
+        return MotionModule(site.channels, self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """No temporal layers: frames are independent."""
 
@@ -107,7 +124,7 @@ class ImageOptions:
         return None
 
 
-FamilyOptions = VideoLdmOptions | UpscaleAVideoOptions | ImageOptions
+FamilyOptions = VideoLdmOptions | UpscaleAVideoOptions | AnimateDiffOptions | ImageOptions
 
 
 @dataclass(frozen=True)
@@ -115,13 +132,14 @@ class Family:
     """Which kinds of sites a family uses, and the options that build their layers."""
 
     kinds: tuple[SiteKind, ...]
-    options: type[VideoLdmOptions] | type[UpscaleAVideoOptions] | type[ImageOptions]
+    options: type[FamilyOptions]
 
 
 FAMILIES: dict[str, Family] = {
     "image": Family((), ImageOptions),
     "video_ldm": Family(("resnet.post", "tblock.post"), VideoLdmOptions),
     "upscale_a_video": Family(("attn.pre", "tblock.pre_ff", "block.post"), UpscaleAVideoOptions),
+    "animatediff": Family(("attn.post",), AnimateDiffOptions),
 }
 
 

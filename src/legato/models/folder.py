@@ -24,6 +24,8 @@ MANIFEST = "legato.json"
 FORMAT_VERSION = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TEXT_WEIGHTS = "model.safetensors"
+TOPOLOGY = "unet.json"
+"""Beside temporal layers that are saved alone: configuration of a U-Net that they fit."""
 WEIGHT_NAMES = (
     WEIGHTS,
     "diffusion_pytorch_model.fp16.safetensors",

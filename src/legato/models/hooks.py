@@ -41,10 +41,18 @@ class ClipContext:
     num_frames: int
     text: Tensor | None = None
     """`B N D`: the text that temporal layers read; may differ from the spatial layers' text."""
+    image_only: Tensor | None = None
+    """`B T`: True where a frame stays as the image model makes it; it is seen by the others."""
     low_res: Tensor | None = None
     """`BT 3 h w`: the low-resolution frames that condition a decoder."""
     condition_weight: float = 1.0
     """How much of what they say is added."""
+
+    def wanted(self, delta: Tensor) -> Tensor:
+        """Return a layer's difference `BT ...` with zeros at the frames that are images only."""
+        if self.image_only is None:
+            return delta
+        return delta.masked_fill(self.image_only.view(-1, *[1] * (delta.ndim - 1)), 0)
 
 
 @runtime_checkable
@@ -69,7 +77,7 @@ class SiteHook:
     def added(self, x: Tensor, context: ClipContext, second: Tensor | None) -> Tensor:
         """Return x plus the layer's difference; `second` is its time embedding or text."""
         layer = self.owner.temporal[self.key]
-        return add_(layer(x, context.num_frames, second), x)
+        return add_(context.wanted(layer(x, context.num_frames, second)), x)
 
 
 class ResnetPost(SiteHook):
@@ -125,7 +133,7 @@ class AttentionPre(SiteHook):
 
 
 class BlockPost(SiteHook):
-    """Forward hook with keywords on a down, mid or up block."""
+    """Forward hook with keywords on a block, or on a `Transformer2DModel` or `ResnetBlock2D`."""
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Trunk

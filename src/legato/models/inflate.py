@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from legato.errors import ModelError
@@ -141,6 +141,7 @@ class Inflated(nn.Module):
             "options": asdict(self.options),  # type: ignore[call-overload]
             "fingerprint": fingerprint(self.sites),
             "sites": [[site.kind, site.path, site.channels] for site in self.sites],
+            **_widths(self.sites),
         }
 
     def temporal_state(self) -> dict[str, Tensor]:
@@ -176,6 +177,7 @@ class VideoModel(Inflated):
         class_labels: Int[Tensor, "B"] | Float[Tensor, "B K"] | None = None,
         *,
         temporal_text: Float[Tensor, "B N E"] | None = None,
+        image_only: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Predict noise, velocity or clean latents, whichever the image model was trained for.
 
@@ -187,13 +189,17 @@ class VideoModel(Inflated):
                 Stable Video Diffusion the sinusoids of frame rate, motion and noise.
             temporal_text: what the temporal layers read where that differs from the spatial
                 layers' text (of a fine-tuned text encoder: Blattmann et al. 2023, section 4.2).
+            image_only: True for frames to which temporal layers add nothing, alpha = 1: all frames
+                of a clip that is a batch of images in joint training, or single ones.
         """
         clips, num_frames = sample.shape[:2]
         text = encoder_hidden_states
         time = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(clips)
         frames = rearrange(sample, "b t c h w -> (b t) c h w")
         context = ClipContext(
-            num_frames=num_frames, text=text if temporal_text is None else temporal_text
+            num_frames=num_frames,
+            text=text if temporal_text is None else temporal_text,
+            image_only=image_only,
         )
         extra = (
             {} if class_labels is None else {"class_labels": per_frame(class_labels, num_frames)}
@@ -262,14 +268,27 @@ def check_state(given: dict[str, Tensor], wanted: dict[str, Tensor], *, what: st
         )
 
 
+def _widths(sites: list[Site]) -> dict[str, list[int]]:
+    """Return the widths beside channels that tell topologies apart."""
+    text, time = (
+        {getattr(site, name) for site in sites} for name in ("text_width", "time_embedding")
+    )
+    return {"text_width": sorted(text - {None}), "time_embedding": sorted(time - {None})}
+
+
 def _misfit(theirs: dict[str, Any], ours: dict[str, Any]) -> ModelError:
     given = {tuple(site) for site in theirs.get("sites", [])}
     here = {tuple(site) for site in ours["sites"]}
-    only_given = [f"they expect {' '.join(map(str, s))}" for s in sorted(given - here)]
-    only_here = [f"the model has {' '.join(map(str, s))}" for s in sorted(here - given)]
-    differences = (only_given + only_here) or ["widths of text or time embedding differ"]
+    differences = [
+        f"they were made for {name.replace('_', ' ')} {theirs[name]}, the model has {ours[name]}"
+        for name in ("text_width", "time_embedding")
+        if theirs.get(name, ours[name]) != ours[name]
+    ]
+    differences += [f"they expect {' '.join(map(str, s))}" for s in sorted(given - here)]
+    differences += [f"the model has {' '.join(map(str, s))}" for s in sorted(here - given)]
+    more = f"; and {len(differences) - 10} more" if len(differences) > 10 else ""
     return ModelError(
         "temporal weights do not fit this image model",
-        why="; ".join(differences[:10]),
+        why="; ".join(differences[:10] or ["widths of text or time embedding differ"]) + more,
         fix="use an image model of the topology that they were trained on",
     )

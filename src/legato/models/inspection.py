@@ -15,7 +15,14 @@ from torch import Tensor
 from legato.errors import ModelError
 from legato.models.folder import REFILL, ModelFolder
 from legato.models.inflate import Inflated
-from legato.models.load import SCHEDULE, checked_manifest, load_autoencoder, load_unet, load_words
+from legato.models.load import (
+    SCHEDULE,
+    checked_manifest,
+    load_autoencoder,
+    load_layers,
+    load_unet,
+    load_words,
+)
 
 T = TypeVar("T")
 
@@ -94,7 +101,8 @@ def inspect_model(root: Path) -> ModelFacts:
     for damage in folder.damages():
         attempts.note(damage)
     states = {part: attempts.call(folder.weights, part) for part in PARTS if folder.has(part)}
-    manifest, unet = folder.manifest, attempts.call(load_unet, folder)
+    alone = folder.has("temporal") and not folder.has("unet")
+    manifest, unet = folder.manifest, attempts.call(load_layers if alone else load_unet, folder)
     decoder: object = None
     if manifest is None or manifest.job == "upscale":
         decoder = attempts.call(load_autoencoder, folder)

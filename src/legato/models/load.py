@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from legato.errors import InputError, ModelError
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import REFILL, Manifest, ModelFolder, UpscalerDefaults
+from legato.models.folder import REFILL, TOPOLOGY, Manifest, ModelFolder, UpscalerDefaults
 from legato.models.inflate import VideoModel, check_state, inflate
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
@@ -27,6 +27,15 @@ BUILDERS: dict[str, Any] = {
     "TinyAutoencoder": TinyAutoencoder.from_config,
     "WordEncoder": WordEncoder.from_config,
 }
+NOT_UNDERSTOOD = (
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What building a network from a damaged configuration may raise."""
 OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Of an autoencoder's attention: old diffusers name -> new."""
 
@@ -72,16 +81,44 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
     )
 
 
-def load_unet(folder: ModelFolder) -> VideoModel:
+def load_unet(folder: ModelFolder, *, image: ModelFolder | None = None) -> VideoModel:
     """Return the U-Net of a folder with its temporal layers, if it has any, on the CPU.
+
+    Args:
+        folder: gives the temporal layers, and the image U-Net unless another folder does.
+        image: a folder whose image U-Net the temporal layers are attached to instead.
 
     Raises:
         ModelError: a part is missing, damaged or does not fit.
     """
+    unet = load_image_unet(image or folder)
+    return attach_temporal(unet, folder) if folder.has("temporal") else inflate(unet, "image")
+
+
+def load_image_unet(folder: ModelFolder) -> UNet2DConditionModel:
+    """Return the image U-Net of a folder, on the CPU.
+
+    Raises:
+        ModelError: it is missing, damaged or does not fit.
+    """
+    if folder.has("temporal") and not folder.has("unet"):
+        raise ModelError(
+            f"{folder.root} holds temporal layers alone",
+            why="they act on an image model, which is not part of it",
+            fix="name an image model for them; legato models match shows which fit",
+        )
     unet = _build(folder, "unet", {"UNet2DConditionModel"})
     _fill(unet, folder.weights("unet"), "unet")
-    if not folder.has("temporal"):
-        return inflate(unet, "image")
+    assert isinstance(unet, UNet2DConditionModel)
+    return unet
+
+
+def attach_temporal(unet: UNet2DConditionModel, folder: ModelFolder) -> VideoModel:
+    """Return an image U-Net with the temporal layers of a folder.
+
+    Raises:
+        ModelError: they are missing, damaged, or belong to another topology.
+    """
     config = folder.config("temporal")
     try:
         with torch.device("meta"):
@@ -90,6 +127,20 @@ def load_unet(folder: ModelFolder) -> VideoModel:
         raise _misunderstood(folder, "temporal", error) from error
     model.load_temporal_(folder.weights("temporal"), config)
     return model
+
+
+def load_layers(folder: ModelFolder) -> VideoModel:
+    """Return temporal layers that were saved alone, on a U-Net of their topology without weights.
+
+    Raises:
+        ModelError: they are missing, damaged, or do not fit that topology.
+    """
+    try:
+        with torch.device("meta"):
+            unet = UNet2DConditionModel.from_config(folder.config("temporal", TOPOLOGY))
+    except NOT_UNDERSTOOD as error:
+        raise _misunderstood(folder, "temporal", error) from error
+    return attach_temporal(unet, folder)
 
 
 def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
@@ -163,8 +214,8 @@ def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
     try:
         with torch.device("meta"):
             model: nn.Module = BUILDERS[name](config)
-    except (AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as e:
-        raise _misunderstood(folder, part, e) from e
+    except NOT_UNDERSTOOD as error:
+        raise _misunderstood(folder, part, error) from error
     return model
 
 

@@ -1,6 +1,6 @@
-"""Positions along time: sinusoids with an MLP, rotated queries and keys, a learned bias table.
+"""Positions along time: sinusoids, alone or through an MLP, rotated queries and keys, learned bias.
 
-All three act on T frame indices 0..T-1 counted within the clip or window that is being processed.
+All act on T frame indices 0..T-1 counted within the clip or window that is being processed.
 """
 
 import math
@@ -24,6 +24,18 @@ def sinusoids(num_frames: int, width: int, device: torch.device) -> Float[Tensor
     frequencies = torch.exp(-math.log(PERIOD) * steps / half)
     angles = torch.arange(num_frames, dtype=torch.float32, device=device)[:, None] * frequencies
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, width % 2))
+
+
+def interleaved_sinusoids(
+    num_frames: int, width: int, device: torch.device
+) -> Float[Tensor, "T D"]:
+    """Return the same numbers with sine and cosine of one frequency side by side, sines first.
+
+    e[i, 2j] = sin(i w_j), e[i, 2j + 1] = cos(i w_j) (Vaswani et al. 2017, section 3.5).
+    """
+    cosines, sines = sinusoids(num_frames, width, device)[:, : width - width % 2].chunk(2, dim=-1)
+    waves = torch.stack([sines, cosines], dim=-1).flatten(1)
+    return F.pad(waves, (0, width % 2))
 
 
 class SinusoidalPositions(nn.Module):

@@ -105,8 +105,8 @@ def wanted(names: Sequence[str], *, half: bool) -> list[str]:
     of the same kind those of half precision if `half`, else the others.
     """
     chosen = [name for name in LOOSE_FILES if name in names]
-    for part in PARTS:
-        files = [name for name in names if PurePosixPath(name).parts[:-1] == (part,)]
+    for part in (".", *PARTS) if "config.json" in names else PARTS:  # of one part: no folders
+        files = [name for name in names if PurePosixPath(name).parent == PurePosixPath(part)]
         weights = [name for name in files if _is_weights(name)]
         chosen += [name for name in files if name not in weights and name.endswith(TEXTS)]
         chosen += next(_by_preference(weights, half=half), [])

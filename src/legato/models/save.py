@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import TEXT_WEIGHTS, FolderWriter, Manifest, ModelFolder
+from legato.models.folder import TEXT_WEIGHTS, TOPOLOGY, FolderWriter, Manifest, ModelFolder
 from legato.models.inflate import VideoModel
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
@@ -53,7 +53,7 @@ def save_upscaler(
         if isinstance(autoencoder, TinyAutoencoder):
             writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
         else:
-            _write_decoder(writer, autoencoder, dtype)
+            write_decoder(writer, autoencoder, dtype)
         if isinstance(parts.text, WordEncoder):
             words = parts.text
             writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
@@ -68,19 +68,28 @@ def save_upscaler(
 
 def write_unet(writer: FolderWriter, unet: VideoModel, dtype: torch.dtype | None) -> None:
     """Write a U-Net, and its temporal layers if it has any, into a folder being written."""
-    spatial: Any = unet.spatial
-    config = json.loads(spatial.to_json_string())
-    writer.write_part("unet", config, unet.spatial.state_dict(), dtype=dtype)
+    writer.write_part("unet", _config(unet.spatial), unet.spatial.state_dict(), dtype=dtype)
     if unet.sites:
         state = unet.temporal_state()
         writer.write_part("temporal", unet.temporal_config(), state, dtype=dtype)
 
 
-def _write_decoder(
+def write_temporal(writer: FolderWriter, unet: VideoModel, dtype: torch.dtype | None) -> None:
+    """Write the temporal layers alone, and the topology that they need."""
+    writer.write_part("temporal", unet.temporal_config(), unet.temporal_state(), dtype=dtype)
+    writer.write_json(f"temporal/{TOPOLOGY}", _config(unet.spatial))
+
+
+def _config(network: Any) -> dict[str, Any]:  # noqa: ANN401 - diffusers is not typed
+    values: dict[str, Any] = json.loads(network.to_json_string())
+    return values
+
+
+def write_decoder(
     writer: FolderWriter, decoder: TemporalDecoder, dtype: torch.dtype | None
 ) -> None:
-    config = json.loads(decoder.spatial.to_json_string())
-    writer.write_part("vae", config, decoder.spatial.state_dict(), dtype=dtype)
+    """Write an autoencoder of diffusers, and its temporal layers if it has any."""
+    writer.write_part("vae", _config(decoder.spatial), decoder.spatial.state_dict(), dtype=dtype)
     if decoder.options != TemporalDecoderOptions(conv="none"):
         state = decoder.temporal_state()
         writer.write_part("temporal_decoder", decoder.temporal_config(), state, dtype=dtype)

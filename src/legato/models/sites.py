@@ -6,6 +6,8 @@
 | `tblock.post`  | output tokens of a `BasicTransformerBlock`                          |
 | `tblock.pre_ff`| its tokens between cross-attention and feed-forward                 |
 | `attn.pre`     | input of a `Transformer2DModel`                                     |
+| `attn.post`    | output of a `Transformer2DModel`, or of a down or up block's        |
+|                | `ResnetBlock2D` where no transformer follows                        |
 | `block.post`   | output of a down, mid or up block, but not its skip tensors         |
 | `cond.sft`     | output of a decoder's `conv_in`, where low-resolution frames join   |
 | `conv.out`     | output of a decoder's `conv_out`                                    |
@@ -14,7 +16,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
@@ -28,6 +30,7 @@ SiteKind = Literal[
     "tblock.post",
     "tblock.pre_ff",
     "attn.pre",
+    "attn.post",
     "block.post",
     "cond.sft",
     "conv.out",
@@ -61,7 +64,11 @@ class Site:
 def find_sites(spatial: nn.Module, kind: SiteKind) -> Iterator[Site]:
     """Yield the sites of one kind in the order of the image model's modules."""
     if kind == "block.post":
-        yield from _blocks(spatial)
+        yield from (_block_site(path, block) for path, block in _blocks(spatial))
+        return
+    if kind == "attn.post":
+        for path, block in _blocks(spatial):
+            yield from _behind_attention(path, block)
         return
     for path, module in spatial.named_modules():
         if kind == "resnet.post" and isinstance(module, ResnetBlock2D):
@@ -92,16 +99,44 @@ def _token_site(kind: SiteKind, path: str, block: BasicTransformerBlock) -> Site
     )
 
 
-def _blocks(spatial: nn.Module) -> Iterator[Site]:
+def _blocks(spatial: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for path, block in spatial.named_modules():
         names = path.split(".")
         numbered = len(names) == 2 and names[0] in ("down_blocks", "up_blocks")
         if numbered or path == "mid_block":
-            last = block.resnets[-1]
-            width = last.time_emb_proj.in_features
-            yield Site(
-                kind="block.post", path=path, channels=last.out_channels, time_embedding=width
-            )
+            yield path, block
+
+
+def _block_site(path: str, block: nn.Module) -> Site:
+    last: Any = block.get_submodule("resnets")[-1]  # type: ignore[index]
+    return Site(
+        kind="block.post",
+        path=path,
+        channels=last.out_channels,
+        time_embedding=last.time_emb_proj.in_features,
+    )
+
+
+def _behind_attention(path: str, block: nn.Module) -> Iterator[Site]:
+    """Yield one site per layer of a block; the mid block's first ResBlock has none behind it."""
+    transformers = [
+        (name, module)
+        for name, module in block.named_modules()
+        if isinstance(module, Transformer2DModel)
+    ]
+    for name, transformer in transformers:
+        text = transformer.transformer_blocks[0].cross_attention_dim
+        yield Site(
+            kind="attn.post",
+            path=f"{path}.{name}",
+            channels=transformer.in_channels,
+            text_width=text,
+        )
+    if transformers or path == "mid_block":
+        return
+    for name, module in block.named_modules():
+        if isinstance(module, ResnetBlock2D):
+            yield Site(kind="attn.post", path=f"{path}.{name}", channels=module.out_channels)
 
 
 def fingerprint(sites: list[Site]) -> str:

@@ -30,6 +30,8 @@ class ModelSpec:
     """Folder inside this package."""
     at_hub: bool = True
     """Whether `source` is a hub identifier."""
+    needs: str = ""
+    """What it works with, where it is no whole model."""
 
     @property
     def hubs(self) -> tuple[str, ...]:
@@ -58,7 +60,24 @@ SPECS: dict[str, ModelSpec] = {
         mirrors=("sd2-community/stable-diffusion-x4-upscaler",),
         licence="CreativeML Open RAIL++-M",
     ),
+    "animatediff-v2": ModelSpec(
+        job="generate",
+        source="guoyww/animatediff-motion-adapter-v1-5-2",
+        licence="see its model card",
+        needs="temporal layers for Stable Diffusion 1.5 and image models made from it",
+    ),
+    "animatediff-v3": ModelSpec(
+        job="generate",
+        source="guoyww/animatediff-motion-adapter-v1-5-3",
+        licence="see its model card",
+        needs="temporal layers for Stable Diffusion 1.5 and image models made from it",
+    ),
 }
+
+
+def installed() -> list[str]:
+    """Return the names of the known models that are here."""
+    return [name for name in SPECS if _folder_of(name).is_dir()]
 
 
 def home_of(name: str) -> Path:
@@ -82,12 +101,17 @@ def find_folder(name_or_path: str) -> Path:
             why="it is neither a known name nor a folder",
             fix=f"use {', '.join(SPECS)}, or the path of a model folder",
         )
-    folder = PACKAGED / spec.packaged if spec.packaged else home_of(name_or_path)
+    folder = _folder_of(name_or_path)
     if folder.is_dir():
         return folder
     raise ModelError(
         f"model {name_or_path!r}", why=f"{folder} is not there", fix=_advice(spec, folder)
     )
+
+
+def _folder_of(name: str) -> Path:
+    packaged = SPECS[name].packaged
+    return PACKAGED / packaged if packaged else home_of(name)
 
 
 def _advice(spec: ModelSpec, folder: Path) -> str:

@@ -138,3 +138,7 @@ class WordEncoder(nn.Module):
         words = list(dict.fromkeys(MEANING.get(word, word) for word in asked))
         embedded: Tensor = self(self.tokens(words)[None].to(self.embedding.weight.device))
         return embedded
+
+    def as_prompt(self, text: str) -> str:
+        """Return the words of a free text that the vocabulary holds, as a prompt."""
+        return ", ".join(word for word in words_in(text) if word in self.vocabulary)

@@ -56,6 +56,10 @@ class ClipText:
             )
         self.encoder.to(device).eval().requires_grad_(False)
 
+    def as_prompt(self, text: str) -> str:
+        """Return a free text as a prompt: it is one."""
+        return text
+
     @torch.no_grad()
     def encode(self, prompt: str) -> Float[Tensor, "1 N D"]:
         """Return the last hidden state, after the final norm, of the padded prompt."""

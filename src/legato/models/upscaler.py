@@ -60,6 +60,10 @@ class UpscalerModel:
         """
         return self.text.encode(prompt)
 
+    def as_prompt(self, caption: str) -> str:
+        """Return a free text as a prompt; of a closed vocabulary, its words in that text."""
+        return self.text.as_prompt(caption)
+
     @torch.no_grad()
     def decode(
         self,

@@ -130,8 +130,14 @@ def plan(
         seconds_per_frame=seconds / measured,
         frames_measured=measured,
         seconds=seconds / measured * found.num_frames,
-        notices=[*request.notices, *found.notices],
+        notices=[*request.notices, *found.notices, *_untimed(options, found)],
     )
+
+
+def _untimed(options: UpscaleOptions, found: Survey) -> list[str]:
+    """Name what comes on top of the time that was measured."""
+    shots = len(found.shots)
+    return [f"captioning {shots} shots comes on top of the time"] if options.caption else []
 
 
 def _measure(request: Request, found: Survey, restorer: Restorer) -> tuple[int, float, int]:

@@ -46,9 +46,14 @@ class Job:
     size: tuple[int, int]
     """Width and height of the output's stored frames."""
     codec: CodecOptions
-    make_restorer: Callable[[Execution], Restorer]
+    make_restorer: Callable[[Execution, str | None], Restorer]
+    """From the way of computing and the prompt of a shot; None: that of the options."""
     model_window: int
     """Frames that the model denoises together unless told otherwise."""
+
+    def restorer(self, segment: Segment) -> Restorer:
+        """Return what restores a segment, by the plan as it is now."""
+        return self.make_restorer(self.plan.execution, self.plan.prompt_of(segment))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,7 +83,7 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
     total = sum(len(segment) for segment in chosen)
     done = total - sum(len(segment) for segment in waiting)
     began = time.perf_counter()
-    restorer = job.make_restorer(job.plan.execution)
+    restorer = job.restorer(waiting[0])
     first = waiting[0].first - waiting[0].num_before(restorer.context_before)
     reader = _read_ahead(job, first)
     try:
@@ -86,6 +91,8 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
         for segment in waiting:
             if stop():
                 raise _interrupted(job)
+            if segment.starts_shot and job.plan.prompts:
+                restorer = job.restorer(segment)
             report = _Progress(on_event, done=done, total=total, frames=len(segment))
             restorer = _with_fallbacks(job, restorer, segment, buffer, report)
             _forget_state(job, segment)
@@ -138,7 +145,7 @@ def _with_fallbacks(
         job.plan.execution = execution
         job.plan.save(job.folder.plan)
         notice(report.on_event, fallback.sentence())
-        restorer = job.make_restorer(execution)
+        restorer = job.restorer(segment)
 
 
 def _smaller(job: Job, segment: Segment) -> Execution:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from legato.device import choose_device, choose_dtype
+from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.job import Job
 from legato.pipelines.lock import Lock
@@ -15,7 +16,7 @@ from legato.pipelines.restorers import Restorers, fit_into_memory
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
 from legato.pipelines.segments import cut_segments
-from legato.pipelines.survey import survey
+from legato.pipelines.survey import Survey, survey
 from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
 from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
@@ -127,23 +128,28 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     if saved is not None:
         saved.require_same(fingerprint, folder.path)
     else:
-        found = survey(
-            facts,
-            read=options.read,
-            start=options.start_seconds,
-            end=options.end_seconds,
-            on_event=on_event,
-        )
-        fitting, _ = fit_into_memory(
-            restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
-        )
+        found, fitting = _look_through(request, restorers, wanted, on_event)
         if fitting != wanted:
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
         require_space(folder.path, needed)
-        saved = SavedPlan(fingerprint=fingerprint, survey=found, execution=fitting)
+        saved = SavedPlan(
+            fingerprint=fingerprint,
+            survey=found,
+            execution=fitting,
+            prompts=caption_shots(
+                facts,
+                found,
+                options,
+                device=device,
+                as_prompt=restorers.model(fitting.dtype).as_prompt,
+                on_event=on_event,
+            ),
+        )
         saved.save(folder.plan)
     notices += [notice(on_event, sentence) for sentence in saved.survey.notices]
+    if saved.prompts and not any(saved.prompts):
+        notices.append(notice(on_event, "no caption has a word that the model knows"))
     job = Job(
         facts=facts,
         read=options.read,
@@ -158,3 +164,21 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         model_window=restorer.settings.window,
     )
     return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
+
+
+def _look_through(
+    request: Request, restorers: Restorers, wanted: Execution, on_event: OnEvent
+) -> tuple[Survey, Execution]:
+    """Read the range once, and choose a way of computing that fits into memory."""
+    options, facts = request.options, request.facts
+    found = survey(
+        facts,
+        read=options.read,
+        start=options.start_seconds,
+        end=options.end_seconds,
+        on_event=on_event,
+    )
+    fitting, _ = fit_into_memory(
+        restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
+    )
+    return found, fitting

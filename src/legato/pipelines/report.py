@@ -45,6 +45,8 @@ class Report:
     tile: int | None
     window: int | None
     versions: dict[str, str] = field(default_factory=dict)
+    prompts: list[str] = field(default_factory=list)
+    """One per shot of the range, where captions were asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary of plain values."""

@@ -51,13 +51,18 @@ class Restorers:
             )
         return self._models[dtype]
 
-    def __call__(self, execution: Execution) -> Restorer:
+    def __call__(self, execution: Execution, prompt: str | None = None) -> Restorer:
         """Return a restorer that computes in this way.
+
+        Args:
+            execution: the way.
+            prompt: instead of that of the options.
 
         Raises:
             InputError: an option that the model cannot honour.
         """
         options = replace(self.options, tile=execution.tile, window=execution.window)
+        options = options if prompt is None else replace(options, prompt=prompt)
         return self._restorer(options, execution.dtype)
 
     def _restorer(self, options: RestoreOptions, dtype: str) -> Restorer:

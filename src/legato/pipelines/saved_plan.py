@@ -9,10 +9,11 @@ from typing import Any
 
 import legato
 from legato.errors import InputError
+from legato.pipelines.segments import Segment
 from legato.pipelines.survey import Survey
 from legato.pipelines.workfolder import write_json
 
-FORMAT = 2
+FORMAT = 3
 HEAD_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 5
 
@@ -63,6 +64,14 @@ class SavedPlan:
     execution: Execution
     """In force for the next segment."""
     fallbacks: list[Fallback] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    """One per shot, from captions; empty: the options' prompt holds for all."""
+
+    def prompt_of(self, segment: Segment) -> str | None:
+        """Return the prompt of a segment's shot; None: that of the options."""
+        if not self.prompts:
+            return None
+        return self.prompts[self.survey.shots.index(segment.shot_first)]
 
     def save(self, path: Path) -> None:
         """Write the plan, whole or not at all."""
@@ -72,6 +81,7 @@ class SavedPlan:
             "survey": self.survey.to_json(),
             "execution": asdict(self.execution),
             "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
+            "prompts": self.prompts,
         }
         write_json(path, data)
 
@@ -96,6 +106,7 @@ class SavedPlan:
                     Fallback(**{**entry, "execution": Execution(**entry["execution"])})
                     for entry in data["fallbacks"]
                 ],
+                prompts=data["prompts"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -186,6 +186,7 @@ def _report(
             "torch": torch.__version__,
             "av": av.__version__,
         },
+        prompts=plan.prompts,
     )
 
 

@@ -46,6 +46,11 @@ class UpscaleOptions:
     model: str = "embedded-x4"
     """Name of an installed model, or a model folder."""
 
+    caption: str | None = None
+    """Image-to-text model of transformers, a folder or a name at the Hugging Face hub: its caption
+    of each shot's sharpest frame becomes that shot's prompt. Of a caption the embedded model takes
+    the words that it knows."""
+
     def __post_init__(self) -> None:
         if self.scale is not None and self.height is not None:
             raise InputError(
@@ -68,6 +73,12 @@ class UpscaleOptions:
                 f"segment={self.segment}",
                 why="a segment is a bounded number of frames",
                 fix=f"use a number from 1 to {MAX_SEGMENT}",
+            )
+        if self.caption is not None and self.restore.prompt:
+            raise InputError(
+                f"prompt={self.restore.prompt!r} and caption={self.caption}",
+                why="each of them says what the picture shows",
+                fix="give one of them",
             )
         start, end = self.start_seconds or Fraction(0), self.end_seconds
         if end is not None and end <= start:

@@ -1,4 +1,4 @@
-"""What a foreign folder is, told by its files, and its conversion into a model folder."""
+"""What a foreign folder or file is, told by its contents, and its way into a model folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ class ConvertOptions:
     frame. Default: vae_video."""
 
     base: Path | None = None
-    """Model folder that gives the parts that a derivative of an image upscaler lacks."""
+    """Folder of an image model: gives the parts that a derivative of an image upscaler lacks, or
+    the image model that motion modules then form a whole model with."""
 
     dtype: Literal["float16", "float32"] = "float16"
     """Precision of what is written."""
@@ -53,6 +54,13 @@ def _image_upscaler(source: Path, target: Path, options: ConvertOptions) -> Mani
     return convert_image_upscaler(source, target, base=options.base, dtype=dtype)
 
 
+def _animatediff(source: Path, target: Path, options: ConvertOptions) -> Manifest:
+    from legato.models.convert.animatediff import convert_animatediff
+
+    dtype = DTYPES[options.dtype]
+    return convert_animatediff(source, target, base=options.base, dtype=dtype)
+
+
 def _stable_video_diffusion(source: Path, target: Path, options: ConvertOptions) -> Manifest:
     from legato.models.convert.stable_video_diffusion import convert_stable_video_diffusion
 
@@ -61,6 +69,12 @@ def _stable_video_diffusion(source: Path, target: Path, options: ConvertOptions)
 
 UPSCALE_A_VIDEO = Source(
     "Upscale-A-Video's files (unet/unet_video.bin)", frozenset({"decoder"}), _upscale_a_video
+)
+ANIMATEDIFF = Source(
+    "AnimateDiff's motion modules (a MotionAdapter of diffusers, or the authors' .ckpt or "
+    ".safetensors file)",
+    frozenset({"base"}),
+    _animatediff,
 )
 BY_CLASS: dict[str, Source] = {
     "UNet2DConditionModel": Source(
@@ -71,17 +85,23 @@ BY_CLASS: dict[str, Source] = {
     "UNetSpatioTemporalConditionModel": Source(
         "Stable Video Diffusion of diffusers", frozenset(), _stable_video_diffusion
     ),
+    "MotionAdapter": ANIMATEDIFF,
 }
-"""Class in the U-Net's configuration -> kind."""
+"""Class in the configuration -> kind."""
+FILES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
+"""Endings of single files with motion modules."""
 SOURCES = (UPSCALE_A_VIDEO, *BY_CLASS.values())
 
 
 def recognise(source: Path) -> Source:
-    """Return the kind of a foreign folder.
+    """Return the kind of a foreign folder or file.
 
     Raises:
-        ModelError: it is no folder, a model folder already, or of no kind that can be converted.
+        ModelError: there is none, it is a model folder already, or of no kind that can be
+            converted.
     """
+    if source.is_file() and source.suffix in FILES:
+        return ANIMATEDIFF
     if not source.is_dir():
         raise ModelError(f"{source}", why="there is no such folder", fix="name another")
     if (source / MANIFEST).is_file():
@@ -93,8 +113,9 @@ def recognise(source: Path) -> Source:
     configs = [source / "unet" / "config.json", source / "config.json"]
     config = next((path for path in configs if path.is_file()), None)
     name = read_json(config).get("_class_name") if config else None
-    if name in BY_CLASS:
-        return BY_CLASS[name]
+    kind = BY_CLASS.get(name) if name else None
+    if kind is not None and (kind is not ANIMATEDIFF or config == configs[1]):
+        return kind
     raise ModelError(
         f"{source} is not a model that can be converted",
         why=f"{config} describes a {name}" if config else f"there is no {configs[0]}",
@@ -106,7 +127,7 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Manifest:
     """Write a model folder from a foreign one; nothing stands at the target until it is whole.
 
     Args:
-        source: folder of a released model.
+        source: folder or file of a released model.
         target: folder to write.
         options: precision, and choices of single kinds.
 
