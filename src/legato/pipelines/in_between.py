@@ -4,10 +4,10 @@ A shot streams through: the frames of one interval are held at a time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -16,12 +16,7 @@ from torch import Tensor
 
 from legato.flow.estimate import FlowEstimator
 from legato.flow.warp import warp
-from legato.pipelines.blend import (
-    blend_gradients,
-    blend_statistics,
-    join_previous,
-    select,
-)
+from legato.pipelines.blend import Version, merge
 from legato.pipelines.lab import from_lab, to_lab
 
 Picture = UInt8[ndarray, "H W 3"]
@@ -31,7 +26,6 @@ REACH = 10
 _GEOMETRIC_PX, _PHOTOMETRIC = 1.5, 0.08  # errors that cost trust by 1/e; the latter of the range
 _OUTSIDE = 10.0
 _FLOOR = 0.05  # where both versions are perfect the nearer key frame decides
-_LEAST_TRUST = 1e-4
 
 
 @runtime_checkable
@@ -91,14 +85,6 @@ def _next_look(looks: Iterator[Picture], key: int) -> Picture:
     return look
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """A key frame's look carried to another frame, and how far it can be trusted."""
-
-    lab: Float[ndarray, "H W 3"]
-    error: Float[ndarray, "H W"]
-
-
 class FlowBlend:
     """Carries both key frames along the flow and merges them, softly by trust.
 
@@ -125,9 +111,11 @@ class FlowBlend:
         backward = _Carrier(frames, end, last, self._estimate)
         selection: Bool[ndarray, "H W"] | None = None
         for t in range(1, end):
-            versions = forward.carry(t), backward.carry(t)
-            to_previous = None if selection is None else forward.flow(t, t - 1)[0]
-            merged, selection = _merged(*versions, t / end, selection, to_previous)
+            before = None
+            if selection is not None:
+                to_previous = forward.flow(t, t - 1)[0][0]
+                before = selection, to_previous.permute(1, 2, 0).numpy()
+            merged, selection = merge(forward.carry(t), backward.carry(t), t / end, before)
             yield _to_picture(merged)
 
 
@@ -137,21 +125,21 @@ class _Carrier:
     def __init__(
         self, frames: Sequence[Picture], key: int, look: Picture, estimate: FlowEstimator
     ) -> None:
-        self._frames, self._key, self._look, self._estimate = frames, key, look, estimate
+        self._frames, self._key, self._estimate = frames, key, estimate
+        self._look, self._key_frame = _to_tensor(look), _to_tensor(frames[key])
         self._hops: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def carry(self, t: int) -> _Version:
+    def carry(self, t: int) -> Version:
         """Return the key frame's look, warped to frame t."""
         to_key, from_key = self._reach(t)
-        key_frame, look = _to_tensor(self._frames[self._key]), _to_tensor(self._look)
-        sources = torch.cat((look, key_frame), dim=1)
+        sources = torch.cat((self._look, self._key_frame, from_key), dim=1)
         warped = warp(sources, to_key, padding="border")[0]
-        home = warp(from_key, to_key)[0]
+        look, key_frame, home = warped[:3], warped[3:6], warped[6:]
         geometric = (to_key[0] + home).norm(dim=0)
-        photometric = (warped[3:] - _to_tensor(self._frames[t])[0]).abs().mean(dim=0) / 2
+        photometric = (key_frame - _to_tensor(self._frames[t])[0]).abs().mean(dim=0) / 2
         error = geometric / _GEOMETRIC_PX + photometric / _PHOTOMETRIC + _FLOOR
         error = error + _OUTSIDE * _leaves(to_key[0])
-        return _Version(lab=to_lab(_to_unit(warped[:3])), error=error.numpy())
+        return Version(lab=to_lab(_to_unit(look)), error=error.numpy())
 
     def flow(self, t: int, other: int) -> tuple[Tensor, Tensor]:
         """Return the flow from frame t to another and back, `1 2 H W`, estimated at once."""
@@ -174,34 +162,6 @@ class _Carrier:
         )
 
 
-def _merged(
-    forward: _Version,
-    backward: _Version,
-    nearness: float,
-    previous: Bool[ndarray, "H W"] | None,
-    to_previous: Float[Tensor, "1 2 H W"] | None,
-) -> tuple[Float[ndarray, "H W 3"], Bool[ndarray, "H W"]]:
-    """Return both versions as one picture in Lab, and which of them each pixel was selected from.
-
-    Args:
-        forward: from the earlier key frame.
-        backward: from the later one.
-        nearness: of the later key frame, between 0 and 1.
-        previous: selection of the frame before, if there is one.
-        to_previous: the flow to it.
-    """
-    selection = select(forward.error, backward.error, nearness)
-    if previous is not None and to_previous is not None:
-        selection = join_previous(selection, previous, to_previous[0].permute(1, 2, 0).numpy())
-    trusts = (
-        (1 - nearness) * (np.exp(-forward.error) + _LEAST_TRUST),
-        nearness * (np.exp(-backward.error) + _LEAST_TRUST),
-    )
-    weight = trusts[1] / (trusts[0] + trusts[1])
-    blended = blend_statistics(forward.lab, backward.lab, weight)
-    return blend_gradients(forward.lab, backward.lab, selection, blended), selection
-
-
 def _leaves(flow: Float[Tensor, "2 H W"]) -> Float[Tensor, "H W"]:
     """Return 1 where the flow points out of the picture."""
     rows, cols = flow.shape[1:]
@@ -219,5 +179,4 @@ def _to_unit(x: Float[Tensor, "3 H W"]) -> Float[ndarray, "H W 3"]:
 
 
 def _to_picture(lab: Float[ndarray, "H W 3"]) -> Picture:
-    picture: Picture = np.rint(from_lab(lab) * 255).clip(0, 255).astype(np.uint8)
-    return picture
+    return np.asarray(cv2.convertScaleAbs(from_lab(lab), alpha=255))  # rounds

@@ -8,14 +8,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-_SCALE = np.array([255 / 100, 1, 1], np.float32)
+_LIGHTNESS = 255 / 100
 
 
 def to_lab(rgb: Float[ndarray, "H W 3"]) -> Float[ndarray, "H W 3"]:
     """Return RGB in [0, 1] as Lab; there and back again is exact to about one level of 255."""
-    return np.asarray(cv2.cvtColor(rgb.astype(np.float32), cv2.COLOR_RGB2Lab)) * _SCALE
+    lab = np.asarray(cv2.cvtColor(rgb.astype(np.float32), cv2.COLOR_RGB2Lab))
+    lab[..., 0] *= _LIGHTNESS
+    return lab
 
 
 def from_lab(lab: Float[ndarray, "H W 3"]) -> Float[ndarray, "H W 3"]:
     """Return Lab as RGB in [0, 1]; colours that a screen cannot show are clipped."""
-    return np.asarray(cv2.cvtColor((lab / _SCALE).astype(np.float32), cv2.COLOR_Lab2RGB))
+    lab = lab.astype(np.float32)  # a copy
+    lab[..., 0] /= _LIGHTNESS
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB))
