@@ -14,6 +14,7 @@ from legato.flow.resample import resample, resample_flow, resample_mask
 from legato.flow.trajectories import link_tokens
 from legato.flow.warp import warp
 from legato.pipelines.blend import (
+    RELEASED_STEEPEST,
     Statistics,
     blend_gradients,
     blend_statistics,
@@ -124,7 +125,9 @@ def run_blend(fixture: Fixture) -> Outputs:
                 joined[..., None], stored["backward"][j], stored["forward"][j]
             ),
             "blended": cv2.cvtColor(lab, cv2.COLOR_Lab2BGR),
-            "poisson_lab_zero_mean": blend_gradients(forward, backward, joined, centred),
+            "poisson_lab_zero_mean": blend_gradients(
+                forward, backward, joined, centred, steepest=RELEASED_STEEPEST
+            ),
         }
         for name, value in outputs.items():
             steps.setdefault(name, []).append(value)

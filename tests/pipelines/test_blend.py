@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from legato.pipelines.blend import (
+    RELEASED_STEEPEST,
     Statistics,
     blend_gradients,
     blend_statistics,
@@ -66,10 +67,8 @@ def test_equal_versions_give_that_picture(rows, cols, seed):
     selection = noise(rows, cols, seed) > 0.5
     blended = blend_statistics(same, same, noise(rows, cols, seed + 1))
     merged = blend_gradients(same, same, selection, blended)
-    steep = max(abs(np.diff(same, axis=axis)).max(initial=0) for axis in (0, 1)) > 100
     np.testing.assert_allclose(blended, same, atol=0.02)
-    if not steep:
-        np.testing.assert_allclose(merged, same, atol=0.02)
+    np.testing.assert_allclose(merged, same, atol=0.02)
 
 
 def test_the_blend_has_the_statistics_that_are_asked_for():
@@ -98,7 +97,7 @@ def test_the_gradient_blend_solves_its_equations(rows, cols, seed):
     """(1 + g^2 D^T D) x = u + g^2 D^T d, against a dense solution in float64."""
     forward, backward, blended = (picture(rows, cols, seed + k) for k in range(3))
     selection = noise(rows, cols, seed) > 0.5
-    found = blend_gradients(forward, backward, selection, blended)
+    found = blend_gradients(forward, backward, selection, blended, steepest=60.0)
     differences, wanted = [], []
     index = np.arange(rows * cols).reshape(rows, cols)
     for here, there in ((index[:-1], index[1:]), (index[:, :-1], index[:, 1:])):
@@ -108,7 +107,7 @@ def test_the_gradient_blend_solves_its_equations(rows, cols, seed):
         differences.append(rows_of)
         versions = [v.reshape(-1, 3)[here] - v.reshape(-1, 3)[there] for v in (forward, backward)]
         chosen = selection.ravel()[here][:, None]
-        wanted.append(np.where(chosen, versions[1], versions[0]).clip(-100, 100))
+        wanted.append(np.where(chosen, versions[1], versions[0]).clip(-60, 60))
     matrix, targets = np.concatenate(differences), np.concatenate(wanted)
     for channel, g in enumerate((2.5, 0.5, 0.5)):
         left = np.eye(rows * cols) + g**2 * matrix.T @ matrix
@@ -119,7 +118,7 @@ def test_the_gradient_blend_solves_its_equations(rows, cols, seed):
 
 @pytest.mark.parametrize(("rows", "cols"), [(7, 9), (1, 8), (8, 1), (1, 1)])
 def test_the_gradients_of_the_picture_itself_change_nothing(rows, cols):
-    same = picture(rows, cols) / 3  # no step above 100
+    same = picture(rows, cols)
     merged = blend_gradients(same, same, np.zeros((rows, cols), bool), same)
     np.testing.assert_allclose(merged, same, atol=0.01)
 
@@ -147,5 +146,7 @@ def test_agrees_with_the_reference(shared):
         lab = [stored[f"lab_{which}"][j].astype(np.float32) for which in ("forward", "backward")]
         centred = stored["lab_blended"][j] - stored["lab_blended"][j].mean((0, 1))
         selection = stored["selection"][j].astype(bool)
-        merged = blend_gradients(*lab, selection, centred.astype(np.float32))
+        merged = blend_gradients(
+            *lab, selection, centred.astype(np.float32), steepest=RELEASED_STEEPEST
+        )
         np.testing.assert_allclose(merged, stored["poisson_lab_zero_mean"][j], atol=1e-3)

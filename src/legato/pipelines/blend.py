@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-STEEPEST = 100.0
-"""Levels of 255 between neighbouring pixels that the gradient blend still follows."""
+RELEASED_STEEPEST = 100.0
+"""Levels of 255 between neighbouring pixels that the released code still follows."""
 GRADIENT_WEIGHTS = (2.5, 0.5, 0.5)
 """How much gradients of L, a and b count against the values themselves."""
 _LEAST_TRUST = 1e-4  # where neither version can be trusted, nearness still decides
@@ -166,19 +166,24 @@ def blend_gradients(
     backward: Float[ndarray, "H W 3"],
     selection: Bool[ndarray, "H W"],
     blended: Float[ndarray, "H W 3"],
+    *,
+    steepest: float = np.inf,
 ) -> Float[ndarray, "H W 3"]:
     """Give the blended picture the detail of the selected version, without seams.
 
     Per channel the x that minimises g^2 |D x - d|^2 + |x - u|^2: u the blended picture, D first
-    differences without a border, d those of the selected version, within +-100. With Neumann
-    borders D^T D is diagonal in the cosine domain, so (1 + g^2 D^T D) x = u + g^2 D^T d is solved
-    exactly (screened Poisson; Bhat et al. 2008, section 3).
+    differences without a border, d those of the selected version. With Neumann borders D^T D is
+    diagonal in the cosine domain, so (1 + g^2 D^T D) x = u + g^2 D^T d is solved exactly (screened
+    Poisson; Bhat et al. 2008).
+
+    Differs: the released code clips d at 100 levels, which blurs the outlines of drawn styles.
 
     Args:
         forward: version from the earlier key frame.
         backward: version from the later one.
         selection: True takes the backward version's gradient, to the next pixel right and below.
         blended: from `blend_statistics`.
+        steepest: d is clipped to this, either way.
     """
     rows, cols = selection.shape
     # OpenCV's transform takes even sides only; a repeated border has no gradient to disturb
@@ -186,14 +191,17 @@ def blend_gradients(
     channels = zip(*(cv2.split(_even(x)) for x in (forward, backward, blended)), strict=True)
     merged = []
     for weight, (ahead, behind, u) in zip(GRADIENT_WEIGHTS, channels, strict=True):
-        wanted = u + weight**2 * _pull(ahead, behind, chosen)
+        wanted = u + weight**2 * _pull(ahead, behind, chosen, steepest)
         spectrum = 1 + weight**2 * _laplacian(*chosen.shape)
         merged.append(cv2.idct(cv2.dct(wanted.astype(np.float32)) / spectrum))
     return np.asarray(cv2.merge(merged)[:rows, :cols])
 
 
 def _pull(
-    forward: Float[ndarray, "H W"], backward: Float[ndarray, "H W"], selection: Bool[ndarray, "H W"]
+    forward: Float[ndarray, "H W"],
+    backward: Float[ndarray, "H W"],
+    selection: Bool[ndarray, "H W"],
+    steepest: float,
 ) -> Float[ndarray, "H W"]:
     """Return D^T d of one channel."""
     pull = np.zeros(selection.shape, np.float32)
@@ -201,7 +209,7 @@ def _pull(
         first = (slice(None),) * axis + (slice(None, -1),)
         second = (slice(None),) * axis + (slice(1, None),)
         steps = forward[first] - forward[second], backward[first] - backward[second]
-        d = np.where(selection[first], steps[1], steps[0]).clip(-STEEPEST, STEEPEST)
+        d = np.where(selection[first], steps[1], steps[0]).clip(-steepest, steepest)
         pull[first] += d
         pull[second] -= d
     return pull
