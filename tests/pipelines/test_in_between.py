@@ -94,7 +94,7 @@ def test_different_looks_change_over_in_time():
 
 
 @pytest.mark.slow
-def test_long_intervals_are_crossed_in_hops():
+def test_long_intervals_are_crossed_step_by_step():
     frames = shot(29)
     looks = [styled(frames[0]), styled(frames[28])]
     filled = list(fill(frames, [0, 28], looks, FlowBlend(DisFlow())))
