@@ -2,19 +2,21 @@
 
     python benchmarks/parity.py FOLDER [--json FILE]
 
-FOLDER holds `keys_small.json` (the keys and shapes of small networks, whose weights a formula
-gives) and fixtures as safetensors files, told apart by their names. The exit status is 1 where one
-differs by more than the tolerance, or where there is nothing to run.
+FOLDER holds fixtures as safetensors files, told apart by their names, and `keys_small.json` where
+they need it (the keys and shapes of small networks, whose weights a formula gives). The exit status
+is 1 where one differs by more than the tolerance, or where there is nothing to run. Other systems'
+fixtures are run by files `parity_NAME.py` beside this one; several may share a fixture.
 """
 
 import argparse
+import importlib
 import json
 import math
 import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -206,6 +208,30 @@ RUNNERS: dict[str, Callable[[Fixture, Networks], Outputs]] = {
 """Beginning of a fixture's name -> what computes its outputs."""
 
 
+def find_runners(name: str) -> list[Callable[[Fixture, Networks], Outputs]]:
+    """Return what computes the outputs of a fixture: all with the longest beginning that fits.
+
+    A file `parity_NAME.py` has `RUNNERS` too, by the beginning of a fixture's name; they need only
+    the fixture.
+    """
+    folder = Path(__file__).parent
+    if str(folder) not in sys.path:  # loaded by its path, as the tests do
+        sys.path.insert(0, str(folder))
+    found = list(RUNNERS.items())
+    for path in sorted(folder.glob("parity_*.py")):
+        for beginning, runner in importlib.import_module(path.stem).RUNNERS.items():
+            found.append((beginning, partial(_without_networks, runner)))
+    fitting = [(beginning, runner) for beginning, runner in found if name.startswith(beginning)]
+    longest = max((len(beginning) for beginning, _ in fitting), default=0)
+    return [runner for beginning, runner in fitting if len(beginning) == longest]
+
+
+def _without_networks(
+    runner: Callable[[Fixture], Outputs], fixture: Fixture, _: Networks
+) -> Outputs:
+    return runner(fixture)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """How far one output is from the reference's."""
@@ -229,16 +255,22 @@ def run(folder: Path) -> list[Result]:
     results = []
     for path in sorted(folder.glob("*.safetensors")):
         fixture = load_file(path)
-        known = [name for name in RUNNERS if path.stem.startswith(name)]
-        if not known:
+        runners = find_runners(path.stem)
+        if not runners:
             results.append(Result(fixture=path.stem, output="(unknown)", difference=math.inf))
-            continue
-        outputs = RUNNERS[max(known, key=len)](fixture, networks)
-        for name, ours in outputs.items():
-            theirs = fixture[name]
-            far = (ours.double() - theirs.double()).abs().max() / theirs.double().abs().max()
-            results.append(Result(fixture=path.stem, output=name, difference=float(far)))
+        for runner in runners:
+            for name, ours in runner(fixture, networks).items():
+                far = difference(ours, fixture[name])
+                results.append(Result(fixture=path.stem, output=name, difference=far))
     return results
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """Return the largest difference over the reference's largest magnitude."""
+    if ours.shape != theirs.shape:
+        return math.inf
+    ours, theirs = ours.double(), theirs.double()
+    return float((ours - theirs).abs().max() / (theirs.abs().max() or 1))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -248,11 +280,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the results there too")
     options = parser.parse_args(arguments)
     results = run(options.folder)
-    print(f"{'fixture':24} {'output':16} {'difference':>10} {'tolerance':>10}")
+    print(f"{'fixture':24} {'output':24} {'difference':>10} {'tolerance':>10}")
     for result in results:
         mark = "" if result.agrees else "  TOO LARGE"
         print(
-            f"{result.fixture:24} {result.output:16} {result.difference:10.1e} "
+            f"{result.fixture:24} {result.output:24} {result.difference:10.1e} "
             f"{result.tolerance:10.0e}{mark}"
         )
     if options.json:

@@ -39,6 +39,8 @@ def test_frame_by_frame_equals_the_clip_as_a_whole():
     assert figures.means["psnr"] == pytest.approx(psnr(clip, truth))
     assert figures.means["flicker"] == pytest.approx(flicker(clip, truth))
     assert figures.means["warping"] == pytest.approx(warping_error(clip, correspondences(truth)))
+    unmasked = warping_error(clip, correspondences(truth), masked=False)
+    assert figures.means["pixel_mse"] == pytest.approx(unmasked)
     assert [len(figures.series[k]) for k in ("psnr", "tof", "lattice")] == [5, 4, 1]
     assert (figures.num_frames, figures.size) == (5, (96, 64))
 

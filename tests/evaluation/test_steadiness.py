@@ -57,6 +57,19 @@ def test_brightness_jump_gives_its_square():
     assert warping_error(clip, pairs) == pytest.approx(1000 * 0.2**2, rel=0.01)
 
 
+def test_without_a_mask_occluded_pixels_count_and_lost_ones_do_not():
+    """A square appears: it is occluded, and all of the error; the pan's border never counts."""
+    clip = panning()
+    clip[1:, 30:50, 40:60] = 255 - clip[1:, 30:50, 40:60]
+    pairs = correspondences(clip)
+    hidden = 1 - pairs[0].valid.float().sum() / pairs[0].inside.float().sum()
+    assert hidden > 0.02
+    masked, unmasked = (warping_error(clip[:2], pairs[:1], masked=m) for m in (True, False))
+    assert unmasked > 2 * masked
+    clip[0, :, :2] = 0  # on its way out
+    assert warping_error(clip[:2], pairs[:1], masked=False) == pytest.approx(unmasked, rel=0.05)
+
+
 def test_one_frame_has_no_error():
     clip = texture()[None]
     assert warping_error(clip, correspondences(clip)) == 0

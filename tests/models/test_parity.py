@@ -27,6 +27,18 @@ def test_every_fixture_of_the_reference_agrees(parity, shared):
     assert not [result for result in results if not result.agrees]
 
 
+def test_fixtures_of_another_system_are_found_and_agree(parity, shared):
+    expected = {"keyframes", "flow_occlusion", "correspondence", "blend", "background_ddpm"}
+    results = [r for r in parity.run(shared / "parity" / "fresco") if r.fixture in expected]
+    assert {result.fixture for result in results} == expected
+    assert not [result for result in results if not result.agrees]
+
+
+def test_outputs_of_another_shape_do_not_agree(parity):
+    assert parity.difference(torch.ones(3), torch.ones(2)) == float("inf")
+    assert parity.difference(torch.zeros(2), torch.zeros(2)) == 0
+
+
 def test_our_own_goldens_agree(parity):
     results = parity.run(GOLDENS)
     assert {result.fixture for result in results} == {"unet_small", "vae_video_small"}

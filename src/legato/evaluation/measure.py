@@ -52,6 +52,7 @@ WITH_REFERENCE = {
     "lpips": Figure("LPIPS", "lower", 4),
     "vmaf": Figure("VMAF", "higher", 2),
     "warping": Figure("warping x1000", "lower", 2),
+    "pixel_mse": Figure("Pixel-MSE x1000", "lower", 2),
     "tof": Figure("tOF px", "lower", 3),
     "lattice": Figure("lattice", "lower", 2),
     "flicker": Figure("flicker", "lower", 3),
@@ -183,6 +184,7 @@ class _PairMeter:
     def _add_pair(self, clip: UInt8[ndarray, "2 H W 3"], truth: UInt8[ndarray, "2 H W 3"]) -> None:
         motion: list[Correspondence] = correspondences(truth)
         self._series["warping"].append(warping_error(clip, motion))
+        self._series["pixel_mse"].append(warping_error(clip, motion, masked=False))
         self._series["tof"].append(flow_difference(correspondences(clip), motion))
         self._series["flicker"].append(flicker(clip, truth))
 

@@ -29,8 +29,10 @@ class Correspondence:
 
     flow: Float[Tensor, "1 2 H W"]
     """Pixels, x then y."""
+    inside: Bool[Tensor, "1 1 H W"]
+    """Not out of the next frame."""
     valid: Bool[Tensor, "1 1 H W"]
-    """Not occluded, and inside the next frame."""
+    """Not occluded either."""
 
 
 def correspondences(reference: UInt8[ndarray, "T H W 3"]) -> list[Correspondence]:
@@ -50,27 +52,32 @@ def correspondences(reference: UInt8[ndarray, "T H W 3"]) -> list[Correspondence
         forward, backward = estimate(_to_tensor(reference[t : t + 2]) * 2 - 1)
         agree = consistency(forward, backward, alpha1=_RELATIVE, alpha2=_ABSOLUTE_PX2)
         x, y = xs + forward[:, 0], ys + forward[:, 1]
-        inside = (x >= 0) & (x <= cols - 1) & (y >= 0) & (y <= rows - 1)
-        found.append(Correspondence(flow=forward, valid=(agree > 0) & inside[:, None]))
+        inside = ((x >= 0) & (x <= cols - 1) & (y >= 0) & (y <= rows - 1))[:, None]
+        found.append(Correspondence(flow=forward, inside=inside, valid=(agree > 0) & inside))
     return found
 
 
-def warping_error(clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[Correspondence]) -> float:
+def warping_error(
+    clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[Correspondence], *, masked: bool = True
+) -> float:
     """Return the mean squared difference of frames to their warped next frames, times 1000.
 
     RGB in [0, 1]; mean over valid pixels and channels, then over pairs; 0 for a single frame (Lai
-    et al. 2018, arXiv:1808.00449, eq. 9, with flow on the reference).
+    et al. 2018, arXiv:1808.00449, eq. 9, with flow on the reference). Also called Pixel-MSE (Ceylan
+    et al. 2023, Pix2Video, arXiv:2303.12688), without the factor and with or without a mask.
 
     Args:
         clip: what is judged; as many frames as the reference.
         pairs: from `correspondences(reference)`.
+        masked: leave occluded pixels out; those that leave the picture never count.
     """
     errors = []
     for t, pair in enumerate(pairs):
         now, following = _to_tensor(clip[t : t + 1]), _to_tensor(clip[t + 1 : t + 2])
         difference = (warp(following, pair.flow) - now).square().mean(dim=1, keepdim=True)
-        if pair.valid.any():
-            errors.append(float(difference[pair.valid].mean()))
+        counted = pair.valid if masked else pair.inside
+        if counted.any():
+            errors.append(float(difference[counted].mean()))
     return 1000 * float(np.mean(errors)) if errors else 0.0
 
 

@@ -1,11 +1,13 @@
 """Where a flow can be trusted: forward and backward flow must undo each other."""
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from legato.flow.warp import warp
 
 RELATIVE, ABSOLUTE = 0.001, 0.05
+_LENGTH_RELATIVE, _LENGTH_ABSOLUTE_PX = 0.01, 0.5
+_PHOTOMETRIC = 0.25  # of the range of values
 
 
 def consistency(
@@ -33,3 +35,35 @@ def consistency(
         dim=1, keepdim=True
     )
     return (squared_error < alpha1 * squared_lengths + alpha2).float()
+
+
+def occluded(
+    flow: Float[Tensor, "N 2 H W"], flow_back: Float[Tensor, "N 2 H W"]
+) -> Bool[Tensor, "N H W"]:
+    """Return where following `flow` and then `flow_back` does not lead home, by lengths.
+
+    |f + b(p + f)| > 0.01 (|f| + |b|) + 0.5 pixels, |b| read at the pixel itself: the test of GMFlow
+    (Xu et al. 2022, arXiv:2111.13680) and FRESCO. Looser than `consistency`, which is for fusing.
+    """
+    forth, back = flow.float(), flow_back.float()
+    error: Tensor = (forth + warp(back, forth)).norm(dim=1)
+    lengths: Tensor = forth.norm(dim=1) + back.norm(dim=1)
+    return error > _LENGTH_RELATIVE * lengths + _LENGTH_ABSOLUTE_PX
+
+
+def changed(
+    frame: Float[Tensor, "N 3 H W"],
+    neighbour: Float[Tensor, "N 3 H W"],
+    flow: Float[Tensor, "N 2 H W"],
+) -> Bool[Tensor, "N H W"]:
+    """Return where the neighbour, warped by the flow, shows another colour.
+
+    Mean over RGB of the absolute difference above a quarter of the range (FRESCO's released code).
+
+    Args:
+        frame: RGB in [-1, 1]; the flow lives on its grid.
+        neighbour: the frame that the flow points to.
+        flow: pixels.
+    """
+    ours, theirs = (frame.float() + 1) / 2, (neighbour.float() + 1) / 2  # black outside, not grey
+    return (ours - warp(theirs, flow)).abs().mean(dim=1) > _PHOTOMETRIC

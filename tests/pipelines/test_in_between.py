@@ -1,0 +1,120 @@
+"""Frames between key frames: the looks of the keys carried along, one interval in memory."""
+
+import cv2
+import numpy as np
+import pytest
+
+from legato.flow.dis import DisFlow
+from legato.pipelines.in_between import FlowBlend, Interpolator, fill
+
+ROWS, COLS = 48, 64
+
+
+def shot(num_frames, step=1, rows=ROWS, cols=COLS):
+    """A smooth coloured texture that moves to the left."""
+    coarse = np.random.default_rng(0).integers(40, 216, (rows // 6, (cols + 60) // 6, 3))
+    wide = cv2.resize(coarse.astype(np.uint8), (cols + 60, rows), interpolation=cv2.INTER_CUBIC)
+    return [np.ascontiguousarray(wide[:, step * t : step * t + cols]) for t in range(num_frames)]
+
+
+def styled(picture):
+    """Another look: dimmed, red and blue swapped."""
+    return np.ascontiguousarray(picture[..., ::-1] // 2 + 40)
+
+
+def labels(frames, first, last):
+    """An interpolator that only tells between which key frames it was asked to work."""
+    yield from frames[1:] if last is None else frames[1:-1]
+
+
+@pytest.mark.parametrize("keys", [[0], [0, 1], [0, 4, 9], [0, 3, 6], [0, 1, 2, 9]])
+def test_every_frame_is_there_once_and_in_order(keys):
+    frames = [np.full((2, 2, 3), t, np.uint8) for t in range(10)]
+    looks = [frames[key] + 100 for key in keys]
+    filled = list(fill(frames, keys, looks, labels))
+    assert [int(f[0, 0, 0]) for f in filled] == [t + 100 * (t in keys) for t in range(10)]
+
+
+def test_no_more_than_one_interval_is_held():
+    """Frames are read when they are needed: up to the next key frame, no further."""
+    read = []
+
+    def source():
+        for t in range(13):
+            read.append(t)
+            yield np.full((2, 2, 3), t, np.uint8)
+
+    keys = [0, 4, 8, 12]
+    looks = (np.zeros((2, 2, 3), np.uint8) for _ in keys)
+    for t, _ in enumerate(fill(source(), keys, looks, labels)):
+        assert len(read) <= 4 * (t // 4 + 1) + 1
+
+
+@pytest.mark.parametrize("keys", [[], [1, 4]])
+def test_key_frames_that_do_not_begin_with_the_shot_are_refused(keys):
+    with pytest.raises(ValueError, match="do not begin with the shot"):
+        list(fill(shot(5), keys, [], labels))
+
+
+def test_a_missing_look_is_told():
+    frames = shot(5)
+    with pytest.raises(ValueError, match="key frame 4 has no look"):
+        list(fill(frames, [0, 4], frames[:1], labels))
+
+
+def test_flow_blend_is_an_interpolator():
+    assert isinstance(FlowBlend(DisFlow()), Interpolator)
+
+
+@pytest.mark.parametrize("keys", [[0, 5], [0, 3, 5], [0]])
+def test_the_look_follows_the_motion(keys):
+    frames = shot(6)
+    expected = [styled(frame).astype(int) for frame in frames]
+    looks = [styled(frames[key]) for key in keys]
+    filled = list(fill(frames, keys, looks, FlowBlend(DisFlow())))
+    assert len(filled) == 6
+    for got, want in zip(filled, expected, strict=True):
+        assert got.dtype == np.uint8
+        inside = abs(got.astype(int) - want)[8:-8, 8:-8]
+        assert inside.mean() < 3
+
+
+def test_a_still_shot_with_equal_looks_stays_as_it_is():
+    frame = shot(1)[0]
+    look = styled(frame)
+    for got in FlowBlend(DisFlow())([frame] * 5, look, look):
+        assert abs(got.astype(int) - look).max() <= 1
+
+
+def test_different_looks_change_over_in_time():
+    frame = shot(1)[0]
+    dark, bright = frame // 2, frame // 2 + 100
+    means = [got.mean() for got in FlowBlend(DisFlow())([frame] * 6, dark, bright)]
+    assert all(15 < step < 25 for step in np.diff([dark.mean(), *means, bright.mean()]))
+
+
+@pytest.mark.slow
+def test_long_intervals_are_crossed_step_by_step():
+    frames = shot(29)
+    looks = [styled(frames[0]), styled(frames[28])]
+    filled = list(fill(frames, [0, 28], looks, FlowBlend(DisFlow())))
+    middle = abs(filled[14].astype(int) - styled(frames[14]))[8:-8, 20:-20]
+    assert middle.mean() < 4
+
+
+@pytest.mark.parametrize("size", [(32, 33), (33, 32), (1, 1), (35, 51)])
+def test_odd_sizes_work(size):
+    frames = [np.full((*size, 3), 50 + t, np.uint8) for t in range(3)]
+    (got,) = FlowBlend(DisFlow())(frames, frames[0], frames[2])
+    assert got.shape == (*size, 3)
+    assert abs(got.astype(int) - 51).max() <= 2
+
+
+def test_unrelated_frames_still_give_a_picture():
+    """All flow is wrong: a blend by nearness remains."""
+    frames = [
+        np.random.default_rng(t).integers(0, 256, (40, 40, 3)).astype(np.uint8) for t in (1, 2, 3)
+    ]
+    (got,) = FlowBlend(DisFlow())(frames, frames[0], frames[2])
+    assert got.shape == frames[0].shape
+    assert got.std() > 5
