@@ -201,21 +201,6 @@ def test_hooks_optimise_every_family_and_come_off(family):
     assert torch.equal(run(family, model), plain)
 
 
-def test_the_background_is_smoothed_after_the_optimisation():
-    family = FAMILIES["sd1"]
-    model = family.build()
-    shapes = []
-
-    def background(x):
-        shapes.append(tuple(x.shape))
-        return x
-
-    owner = FeatureOptimisation(num_frames=3, background=background)
-    owner.attach(model)
-    run(family, model)
-    assert shapes == [(2, 3, 64, 2, 3), (2, 3, 64, 4, 6), (2, 3, 32, 8, 12)]
-
-
 def peak_of(compute):
     with FakeTensorMode(), LiveBytes() as live:
         compute()

@@ -122,6 +122,21 @@ def test_a_still_clip_of_equal_frames_stays_equal():
     torch.testing.assert_close(out, out[:, :1].expand_as(out), rtol=1e-4, atol=1e-4)
 
 
+def test_the_background_of_a_clip_is_smoothed_in_its_features():
+    family = FAMILIES["sd1"]
+    model = family.build()
+    fresco = Fresco(model, options(family), cell=1)
+    shapes = []
+    clip = replace(
+        correspondence(family).to(torch.device("cpu")),
+        background=lambda x: shapes.append(tuple(x.shape)) or x,
+    )
+    with fresco.attached():
+        fresco.on(clip, fresco.look(lambda: run(family, model)), ALL)
+        run(family, model)
+    assert shapes == [(2, FRAMES, 64, 2, 3), (2, FRAMES, 64, 4, 6), (2, FRAMES, 32, 8, 12)]
+
+
 def test_presets_differ_in_the_features_only():
     assert replace(PAPER, features=RELEASED.features) == RELEASED
     paper = PAPER.features

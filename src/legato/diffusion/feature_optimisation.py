@@ -27,6 +27,8 @@ from legato.models.attention_sites import decoder_blocks
 from legato.models.reference import Reference
 
 VARIANCE_FLOOR = 1e-5
+Smooth = Callable[[Tensor], Tensor]
+"""Features `B T C h w` to smoother ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +188,7 @@ class FeatureOptimisation:
     """Frames of each half; 0 is off."""
     flow: ClipFlow | None = None
     reference: Reference | None = None
-    background: Callable[[Float[Tensor, "B T C h w"]], Float[Tensor, "B T C h w"]] | None = None
+    background: Smooth | None = None
     """Smooths what was optimised, e.g. where the background shows."""
 
     def attach(self, unet: nn.Module, blocks: Iterable[str] | None = None) -> Callable[[], None]:

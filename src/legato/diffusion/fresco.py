@@ -18,6 +18,7 @@ from legato.diffusion.feature_optimisation import (
     RELEASED_FEATURES,
     FeatureOptimisation,
     FeatureOptions,
+    Smooth,
 )
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.step_plan import RELEASED_PLAN, StepParts, StepPlan
@@ -62,6 +63,13 @@ class ClipCorrespondence:
     """By number of tokens of a frame, for the strides of the options."""
     flow: ClipFlow | None
     """None, e.g. for a single frame, leaves the temporal loss out."""
+    background: Smooth | None = None
+    """What is done to features after their optimisation, e.g. carrying the background along."""
+
+    def to(self, device: torch.device) -> "ClipCorrespondence":
+        """Return it with the tokens on a device; flow is moved when it is resized."""
+        tokens = {count: known.to(device) for count, known in self.tokens.items()}
+        return replace(self, tokens=tokens)
 
 
 class Fresco:
@@ -104,12 +112,19 @@ class Fresco:
         return reference
 
     def on(self, clip: ClipCorrespondence, reference: Reference, parts: StepParts) -> None:
-        """Guide the calls to come."""
+        """Guide the calls to come.
+
+        Args:
+            clip: on the U-Net's device.
+            reference: what `look` returned.
+            parts: what acts; smoothing of the clean estimate is left to an edit of the loop.
+        """
         self._state.num_frames = clip.num_frames if parts.attention else 0
         self._state.correspondences, self._state.reference = clip.tokens, reference
         self._attention.parts = parts.attention
         self._features.num_frames = clip.num_frames if parts.features else 0
         self._features.flow, self._features.reference = clip.flow, reference
+        self._features.background = clip.background
 
     def off(self) -> None:
         """Leave the calls to come alone."""
