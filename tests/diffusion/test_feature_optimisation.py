@@ -183,8 +183,8 @@ def test_flow_keeps_its_meaning_at_any_size(rows, cols):
     assert near.occlusion_forward.amax(dim=(1, 2)).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_hooks_optimise_every_family_and_come_off(family):
+@pytest.mark.parametrize("family", ["sd1", "unconditional"])  # by keyword, by position
+def test_hooks_optimise_and_come_off(family):
     family = FAMILIES[family]
     model = family.build()
     unet = spatial(model)

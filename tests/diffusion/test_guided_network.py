@@ -16,7 +16,7 @@ from legato.diffusion.spans import Span
 from legato.diffusion.step_plan import StepPlan
 from legato.models.inflate import inflate
 
-FRAMES, STEPS = 3, 4
+FRAMES, STEPS = 3, 3
 SCHEDULE = Schedule(beta_start=0.00085, beta_end=0.012, prediction_type="epsilon")
 TIMESTEPS = started_part_way(SCHEDULE.timesteps(STEPS), 0.75)
 NOTHING = StepPlan(spatial=0.0, cross=0.0, temporal=0.0, features=0.0, smoothing=(0.0, 0.0))
@@ -52,7 +52,7 @@ def plain(model):
 
 
 def guided(model, plan):
-    features = replace(RELEASED.features, num_iterations=2)
+    features = replace(RELEASED.features, num_iterations=1)
     fresco = Fresco(model.spatial, replace(RELEASED, features=features, plan=plan), cell=8)
     counts = [ROWS * COLS, ROWS * COLS // 4]
     network = GuidedNetwork(
