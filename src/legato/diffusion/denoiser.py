@@ -17,7 +17,7 @@ from torch import Tensor
 from legato.diffusion.guidance import guide, needs_unconditional
 from legato.diffusion.prediction import eps_from, x0_from
 from legato.diffusion.schedule import Schedule
-from legato.diffusion.solver import Solver, SolverName
+from legato.diffusion.solver import Move, Solver, SolverName, StepRule
 from legato.diffusion.spans import Span, Tile, merge_tiles, merge_windows
 
 
@@ -168,7 +168,7 @@ def denoise(
     *,
     schedule: Schedule,
     timesteps: Sequence[int],
-    solver: SolverName = "ddim",
+    solver: SolverName | StepRule = "ddim",
     hooks: tuple[Sequence[Edit], Sequence[Pin]] = ((), ()),
 ) -> Float[Tensor, "B T C h w"]:
     """Return clean latents, float32.
@@ -178,13 +178,13 @@ def denoise(
         latents: at the first timestep: noise, or a noised guess.
         schedule: scales of signal and noise, and what the network predicts.
         timesteps: falling; `schedule.timesteps(n)` or the tail of it.
-        solver: how estimates become a step.
+        solver: how estimates become a step; a rule such as `Ddpm`, or the name of one.
         hooks: edits, which change x_0 in turn (eps stays the network's own), and pins, which see
             and may replace the latents after each step.
     """
     z = latents.float()
     edits, pins = hooks
-    advance = Solver(solver)
+    advance: StepRule = Solver(solver) if isinstance(solver, str) else solver
     ends = [*timesteps, None]
     for index, (timestep, following) in enumerate(pairwise(ends)):
         assert timestep is not None
@@ -194,7 +194,8 @@ def denoise(
         for edit in edits:
             x0 = edit(step, x0)
         scales, is_last = schedule.scales(timestep), following is None
-        z = advance(x0, eps, scales=scales, following=end, is_last=is_last)
+        move = Move(index=index, scales=scales, following=end, is_last=is_last)
+        z = advance(x0, eps, z, move)
         for pin in pins:
             z = pin(step, x0, z)
     return z

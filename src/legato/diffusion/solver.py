@@ -5,11 +5,14 @@ x_0) / r, the second order of DPM-Solver++ (2M; Lu et al. 2022, arXiv:2211.01095
 alpha' (1 - exp(-h)) D / 2 to DDIM's step. UniPC (Zhao et al. 2023, arXiv:2302.04867, algorithm 1,
 with B(h) = exp(h) - 1) adds the same, and corrects each step once the next x_0 is known. Written
 so, an x_0 that was edited keeps the network's noise, as with DDIM.
+
+DDPM (Ho et al. 2020, arXiv:2006.11239, eq. 6 and 7) draws noise at every step instead.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import expm1, isfinite, log
-from typing import Literal
+from math import expm1, isfinite, log, sqrt
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +22,42 @@ from legato.diffusion.prediction import ddim_step
 SolverName = Literal["ddim", "dpm++", "unipc"]
 Scales = tuple[float, float]
 """(alpha, sigma)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """From where to where a step leads."""
+
+    index: int
+    """Of the step, from 0."""
+    scales: Scales
+    """At this timestep."""
+    following: Scales
+    """At the next one."""
+    is_last: bool
+    """Whether there is none after it."""
+
+
+@runtime_checkable
+class StepRule(Protocol):
+    """What turns estimates into the latents at the next timestep, for one clip."""
+
+    def __call__(
+        self,
+        x0: Float[Tensor, "*shape"],
+        eps: Float[Tensor, "*shape"],
+        z: Float[Tensor, "*shape"],
+        move: Move,
+    ) -> Float[Tensor, "*shape"]:
+        """Return the latents at the next timestep.
+
+        Args:
+            x0: clean estimate, perhaps edited.
+            eps: the network's noise estimate; not looked at where sigma' is 0.
+            z: the latents at this timestep.
+            move: scales here and there.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,32 +86,52 @@ class Solver:
         self,
         x0: Float[Tensor, "*shape"],
         eps: Float[Tensor, "*shape"],
-        *,
-        scales: Scales,
-        following: Scales,
-        is_last: bool,
+        z: Float[Tensor, "*shape"],
+        move: Move,
     ) -> Float[Tensor, "*shape"]:
-        """Return the latents at the next timestep.
-
-        Args:
-            x0: clean estimate, perhaps edited.
-            eps: the network's noise estimate; not looked at where sigma' is 0.
-            scales: (alpha, sigma) at this timestep.
-            following: (alpha', sigma') at the next one.
-            is_last: whether there is none after it.
-        """
-        before = self._before
+        """Return the latents at the next timestep; arguments as in `StepRule`."""
+        before, scales, following = self._before, move.scales, move.following
         if self.name == "unipc" and before is not None:
             eps = eps + _correction(before, x0, scales) / scales[1]
-        z = ddim_step(x0, eps, scales=following)
+        first_order = ddim_step(x0, eps, scales=following)
         size = _log_snr(following) - _log_snr(scales)
-        if self.name == "ddim" or is_last or not isfinite(size):
+        if self.name == "ddim" or move.is_last or not isfinite(size):
             self._before = None
-            return z
+            return first_order
         ratio = before.size / size if before is not None else 0.0
         last = None if before is None else ((x0 - before.x0) / ratio, ratio)
         self._before = _Step(x0=x0, size=size, last=last)
-        return z if last is None else z + following[0] * -expm1(-size) / 2 * last[0]
+        if last is None:
+            return first_order
+        return first_order + following[0] * -expm1(-size) / 2 * last[0]
+
+
+@dataclass(frozen=True)
+class Ddpm:
+    """Step rule of DDPM with the smaller of its two variances: sigma_t^2 = beta-tilde_t.
+
+    Mean (alpha' b x_0 + r sigma'^2 z) / sigma^2 with r = alpha / alpha' and b = 1 - r^2; variance
+    b sigma'^2 / sigma^2. The last step gives x_0 itself, whatever the schedule ends at.
+    """
+
+    noise: Callable[[int], Tensor]
+    """Standard normal of the latents' shape, by index of the step."""
+
+    def __call__(
+        self,
+        x0: Float[Tensor, "*shape"],
+        eps: Float[Tensor, "*shape"],
+        z: Float[Tensor, "*shape"],
+        move: Move,
+    ) -> Float[Tensor, "*shape"]:
+        """Return the latents at the next timestep; eps is not looked at, an edit stays whole."""
+        if move.is_last:
+            return x0
+        (alpha, sigma), (alpha_next, sigma_next) = move.scales, move.following
+        ratio = alpha / alpha_next
+        share = 1 - ratio**2
+        mean = (alpha_next * share * x0 + ratio * sigma_next**2 * z) / sigma**2
+        return mean + sqrt(share) * sigma_next / sigma * self.noise(move.index).to(z)
 
 
 def _correction(before: _Step, x0: Float[Tensor, "*shape"], scales: Scales) -> Tensor:

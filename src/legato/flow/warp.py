@@ -13,7 +13,7 @@ def warp(
     flow: Float[Tensor, "N 2 H W"],
     *,
     mode: Literal["bilinear", "nearest"] = "bilinear",
-    padding: Literal["zeros", "border"] = "zeros",
+    padding: Literal["zeros", "border", "reflection"] = "zeros",
 ) -> Float[Tensor, "N C H W"]:
     """Return y with y(p) = x(p + flow(p)), computed in float32.
 
@@ -21,7 +21,7 @@ def warp(
         x: what to fetch from, any range.
         flow: pixels, x then y; lives on the grid of the result.
         mode: how x is read between its pixels.
-        padding: what lies outside x: zeros, or its border repeated.
+        padding: what lies outside x: zeros, its border repeated, or x mirrored.
     """
     rows, cols = x.shape[-2:]
     ys, xs = torch.meshgrid(

@@ -1,0 +1,180 @@
+"""FRESCO's numeric fixtures for guided attention, feature optimisation and DDPM, compared.
+
+    python benchmarks/parity_fresco_guidance.py FOLDER
+
+`compare(FOLDER)` returns the rows; the exit status is 1 where one differs by more than its
+tolerance.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers.models.attention_processor import Attention
+from einops import rearrange
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from legato.diffusion.feature_losses import ClipFlow, unit
+from legato.diffusion.feature_optimisation import (
+    RELEASED_FEATURES,
+    moved_features,
+    optimise_features,
+)
+from legato.diffusion.prediction import x0_from
+from legato.diffusion.schedule import Schedule
+from legato.diffusion.solver import Ddpm, Move
+from legato.models.attention_sites import SelfAttentionSite
+from legato.models.frame_attention import ClipState, install
+from legato.models.guided_attention import GuidedAttention
+from legato.models.reference import Reference
+from legato.models.token_correspondence import TokenCorrespondence
+
+Fixture = dict[str, Tensor]
+SITE = SelfAttentionSite(path="attn1", part="up", stride=8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How far one output is from the reference's."""
+
+    fixture: str
+    output: str
+    difference: float
+    """Largest absolute difference."""
+    tolerance: float
+    """About ten times what an independent implementation in float64 reached."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.difference <= self.tolerance
+
+
+def attention_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
+    """Every combination of the guided parts, on one attention module."""
+    width = fixture["hidden"].shape[-1]
+    module = nn.Module()
+    module.attn1 = Attention(query_dim=width, heads=2, dim_head=width // 2)
+    weights = {k.removeprefix("weight."): v for k, v in fixture.items() if k.startswith("weight.")}
+    module.attn1.load_state_dict(weights)
+    token = TokenCorrespondence(
+        unique=fixture["unique_mask"],
+        forward=fixture["perm"],
+        inverse=fixture["perm_inv"],
+        link=fixture["link_mask"],
+    )
+    known = {fixture["hidden"].shape[1]: token}
+    guided = GuidedAttention()
+    reference = Reference(hidden={SITE.path: fixture["reference"]})
+    state = ClipState(num_frames=len(fixture["unique_mask"]), reference=reference)
+    install(module, [SITE], guided, state)
+    for name, parts in {
+        "plain": (),
+        "cross_only": ("cross",),
+        "cross_spatial": ("cross", "spatial"),
+        "cross_temporal": ("cross", "temporal"),
+        "all": ("cross", "spatial", "temporal"),
+        "spatial_only": ("spatial",),
+        "temporal_only": ("temporal",),
+        "spatial_temporal": ("spatial", "temporal"),
+        "cross_only_no_matching_mask": ("cross",),
+        "text_attention_all": ("cross", "spatial", "temporal"),
+    }.items():
+        guided.parts = parts
+        state.correspondences = {} if "no_matching" in name else known
+        text = fixture["context"] if "text" in name else None
+        yield f"out.{name}", module.attn1(fixture["hidden"], encoder_hidden_states=text)
+
+
+def feature_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
+    """Features after some steps, before and after they get their statistics back."""
+    names = ("flow_fwd", "flow_bwd", "occ_fwd", "occ_bwd")
+    flow = ClipFlow(*(fixture[name].float() for name in names))
+    features, target = (
+        rearrange(fixture[name], "(b t) c h w -> b t c h w", b=2)
+        for name in ("feature", "reference_feature")
+    )
+    similar = unit(fixture["reference_feature"])
+    yield "gram_target", similar @ similar.mT
+    for name in fixture:
+        if not name.endswith(".before_adain"):
+            continue
+        case = name.removesuffix(".before_adain")
+        terms, steps = case.split("_")
+        arguments = {
+            "flow": None if terms == "spatial" else flow,
+            "target": None if terms == "temporal" else target,
+            "options": replace(RELEASED_FEATURES, num_iterations=int(steps)),
+        }
+        yield name, moved_features(features, **arguments).flatten(0, 1)
+        yield f"{case}.after_adain", optimise_features(features, **arguments).flatten(0, 1)
+
+
+def ddpm_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
+    """The schedule, and single steps of DDPM with unclipped estimates."""
+    schedule = Schedule(beta_start=0.00085, beta_end=0.012, prediction_type="epsilon")
+    timesteps = schedule.timesteps(len(fixture["timesteps"]))
+    yield "timesteps", torch.tensor(timesteps)
+    yield "alphas_cumprod", schedule.alphas_cumprod
+    z, eps = fixture["step.latents"], fixture["step.noise_prediction"]
+    for name in fixture:
+        if not (name.startswith("step_") and name.endswith(".previous")):
+            continue
+        case = name.removesuffix(".previous")
+        timestep = int(case.split("_")[1])
+        following = [*timesteps, None][timesteps.index(timestep) + 1]
+        noise = fixture["step.noise"]
+        noise = noise[:1].expand_as(noise) if "shared" in case else noise
+        move = Move(
+            index=0,
+            scales=schedule.scales(timestep),
+            following=schedule.scales(following),
+            is_last=following is None,
+        )
+        x0 = x0_from(eps, z, scales=move.scales, prediction_type="epsilon")
+        if "smoothed" in case:
+            x0 = fixture[f"{case}.x0"]  # the edit itself is tested with the flow
+        else:
+            yield f"{case}.x0", x0
+        yield name, Ddpm(lambda index, noise=noise: noise)(x0, eps, z, move)
+
+
+CASES: dict[str, tuple[Callable[[Fixture], Iterator[tuple[str, Tensor]]], float]] = {
+    "attention": (attention_outputs, 5e-5),
+    "feature_optimisation": (feature_outputs, 1e-4),
+    "background_ddpm": (ddpm_outputs, 4e-5),
+}
+"""Fixture -> what computes its outputs, and the tolerance."""
+
+
+def compare(folder: Path) -> list[Comparison]:
+    """Return a row for every output of the three fixtures that this program computes."""
+    rows = []
+    for name, (outputs, tolerance) in CASES.items():
+        fixture = load_file(folder / f"{name}.safetensors")
+        with torch.no_grad():
+            for output, ours in outputs(fixture):
+                far = float((ours.double() - fixture[output].double()).abs().max())
+                rows.append(
+                    Comparison(fixture=name, output=output, difference=far, tolerance=tolerance)
+                )
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    rows = compare(parser.parse_args(arguments).folder)
+    for row in rows:
+        mark = "" if row.agrees else "  TOO LARGE"
+        print(f"{row.fixture:22} {row.output:34} {row.difference:9.1e} {row.tolerance:9.0e}{mark}")
+    return 0 if all(row.agrees for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

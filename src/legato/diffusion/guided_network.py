@@ -1,0 +1,68 @@
+"""A network whose frames FRESCO guides: what `denoise` calls in place of the model itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from legato.diffusion.denoiser import Network
+from legato.diffusion.fresco import ClipCorrespondence, Fresco
+from legato.models.reference import Reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedNetwork:
+    """A `Network` for one clip that is denoised in one window and untiled.
+
+    The reference pass runs at the first call with each text, so prompt and negative prompt have
+    their own. Use it inside `fresco.attached()`.
+    """
+
+    network: Network
+    """The video network around `fresco.unet`."""
+
+    fresco: Fresco
+    clip: ClipCorrespondence
+    """What belongs together among the clip's frames."""
+
+    reference: Float[Tensor, "B T C h w"]
+    """What the network sees in the reference pass: `reference_latents`, with what is concatenated
+    to latents."""
+
+    timesteps: Sequence[int]
+    """Those of the loop, falling."""
+
+    num_steps: int
+    """Of the whole schedule; more than there are timesteps where a run starts part-way."""
+
+    _known: list[tuple[Tensor, Reference]] = field(default_factory=list, repr=False)
+
+    def __call__(
+        self,
+        sample: Float[Tensor, "B T C h w"],
+        timestep: Int[Tensor, " B"],
+        encoder_hidden_states: Float[Tensor, "B N D"],
+        class_labels: Int[Tensor, " B"] | None,
+    ) -> Float[Tensor, "B T c h w"]:
+        """Return the guided prediction."""
+        reference = self._reference(sample.dtype, encoder_hidden_states, class_labels)
+        index = self.timesteps.index(int(timestep[0]))
+        plan, executed = self.fresco.options.plan, len(self.timesteps)
+        parts = plan.at(index, num_executed=executed, num_steps=self.num_steps)
+        self.fresco.on(self.clip, reference, parts)
+        return self.network(sample, timestep, encoder_hidden_states, class_labels)
+
+    def _reference(
+        self, dtype: torch.dtype, text: Float[Tensor, "B N D"], labels: Int[Tensor, " B"] | None
+    ) -> Reference:
+        for seen, reference in self._known:
+            if torch.equal(seen, text):
+                return reference
+        last = torch.full((len(text),), self.timesteps[-1], device=text.device)
+        reference = self.fresco.look(
+            lambda: self.network(self.reference.to(dtype), last, text, labels)
+        )
+        self._known.append((text.clone(), reference))
+        return reference

@@ -1,0 +1,76 @@
+"""Latents that glide, and the smoother between frames."""
+
+import pytest
+import torch
+from tiny_upscaler import moving_clip
+
+from legato.diffusion.denoiser import Step
+from legato.diffusion.interleaved_smoother import FlowBetween, InterleavedSmoother
+from legato.diffusion.schedule import Schedule
+from legato.diffusion.warped_latents import moved_latents, noised_again
+from legato.flow.dis import DisFlow
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_no_motion_repeats_the_first_frame():
+    first = draw(2, 4, 6, 9)
+    out = moved_latents(first, 3, cells_per_frame=(0.0, 0.0))
+    assert torch.equal(out, first[:, None].expand(-1, 3, -1, -1, -1))
+
+
+def test_whole_cells_are_a_shift_mirrored_at_the_border():
+    first = draw(1, 4, 6, 9)
+    out = moved_latents(first, 3, cells_per_frame=(2.0, 1.0))
+    assert torch.equal(out[:, 0], first)
+    assert torch.equal(out[:, 2, :, :4, :5], first[..., 2:, 4:])
+    assert torch.equal(out[:, 1, :, 0, 7], first[..., 1, 7])  # column 9 is column 7 mirrored
+
+
+def test_noising_again_gives_the_spread_of_the_earlier_timestep():
+    schedule = Schedule()
+    x0, eps, more = (draw(1, 1, 4, 8, 8, seed=seed) for seed in range(3))
+    (a, s), (a_stop, s_stop) = schedule.scales(101), schedule.scales(601)
+    z = noised_again(a * x0 + s * eps, more, schedule=schedule, start=101, stop=601)
+    kept = a_stop / a * s
+    added = (s_stop**2 - kept**2) ** 0.5
+    torch.testing.assert_close(z, a_stop * x0 + kept * eps + added * more, rtol=1e-4, atol=1e-4)
+
+
+def smoother(first_step=2, between=None):
+    return InterleavedSmoother(
+        decode=lambda z: z[:, :, :3] * 2,
+        encode=lambda frames: torch.cat((frames, frames[:, :, :1]), dim=2) / 2,
+        between=between or (lambda first, second: (first + second) / 2),
+        first_step=first_step,
+    )
+
+
+def at(index):
+    return Step(index=index, num_steps=8, timestep=500)
+
+
+@pytest.mark.parametrize(("index", "replaced"), [(1, []), (2, [1, 3]), (3, [2]), (4, [])])
+def test_odd_and_then_even_frames_are_replaced(index, replaced):
+    x0 = draw(1, 5, 4, 6, 6)
+    out = smoother()(at(index), x0)
+    changed = [t for t in range(5) if not torch.equal(out[:, t], x0[:, t])]
+    assert changed == replaced
+    for t in replaced:
+        torch.testing.assert_close(out[:, t, :3], (x0[:, t - 1, :3] + x0[:, t + 1, :3]) / 2)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_clip_without_inner_frames_stays(frames):
+    x0 = draw(1, frames, 4, 6, 6)
+    assert smoother()(at(2), x0) is x0
+
+
+def test_the_frame_between_two_lies_half_way_along_the_flow():
+    clip = moving_clip(3, 48, 64)
+    middle = FlowBetween(DisFlow())(clip[0], clip[2])
+    inside = (..., slice(8, -8), slice(8, -8))
+    error = (middle - clip[1])[inside].abs().mean()
+    assert error < 0.3 * ((clip[0] + clip[2]) / 2 - clip[1])[inside].abs().mean()
