@@ -1,21 +1,11 @@
-"""FRESCO's numeric fixtures for guided attention, feature optimisation and DDPM, compared.
+"""FRESCO's fixtures of guided attention, features and DDPM; run by `parity.py`."""
 
-    python benchmarks/parity_fresco_guidance.py FOLDER
-
-`compare(FOLDER)` returns the rows; the exit status is 1 where one differs by more than its
-tolerance.
-"""
-
-import argparse
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from legato.diffusion.feature_losses import ClipFlow, unit
@@ -34,24 +24,8 @@ from legato.models.reference import Reference
 from legato.models.token_correspondence import TokenCorrespondence
 
 Fixture = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 SITE = SelfAttentionSite(path="attn1", part="up", stride=8)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """How far one output is from the reference's."""
-
-    fixture: str
-    output: str
-    difference: float
-    """Largest absolute difference."""
-    tolerance: float
-    """About ten times what an independent implementation in float64 reached."""
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the difference is within the tolerance."""
-        return self.difference <= self.tolerance
 
 
 def attention_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
@@ -143,38 +117,9 @@ def ddpm_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
         yield name, Ddpm(lambda index, noise=noise: noise)(x0, eps, z, move)
 
 
-CASES: dict[str, tuple[Callable[[Fixture], Iterator[tuple[str, Tensor]]], float]] = {
-    "attention": (attention_outputs, 5e-5),
-    "feature_optimisation": (feature_outputs, 1e-4),
-    "background_ddpm": (ddpm_outputs, 4e-5),
+RUNNERS: dict[str, Callable[[Fixture], Outputs]] = {
+    "attention": lambda fixture: dict(attention_outputs(fixture)),
+    "feature_optimisation": lambda fixture: dict(feature_outputs(fixture)),
+    "background_ddpm": lambda fixture: dict(ddpm_outputs(fixture)),
 }
-"""Fixture -> what computes its outputs, and the tolerance."""
-
-
-def compare(folder: Path) -> list[Comparison]:
-    """Return a row for every output of the three fixtures that this program computes."""
-    rows = []
-    for name, (outputs, tolerance) in CASES.items():
-        fixture = load_file(folder / f"{name}.safetensors")
-        with torch.no_grad():
-            for output, ours in outputs(fixture):
-                far = float((ours.double() - fixture[output].double()).abs().max())
-                rows.append(
-                    Comparison(fixture=name, output=output, difference=far, tolerance=tolerance)
-                )
-    return rows
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    rows = compare(parser.parse_args(arguments).folder)
-    for row in rows:
-        mark = "" if row.agrees else "  TOO LARGE"
-        print(f"{row.fixture:22} {row.output:34} {row.difference:9.1e} {row.tolerance:9.0e}{mark}")
-    return 0 if all(row.agrees for row in rows) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+"""Beginning of a fixture's name -> what computes its outputs."""
