@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_bytes import LiveBytes
 from tiny import tiny_autoencoder_kl, tiny_temporal_decoder
 from torch import nn
 from torch.nn import functional as F
@@ -82,6 +83,27 @@ def test_the_widest_map_of_the_released_decoder_has_the_outputs_size_and_256_cha
     with torch.device("meta"):
         autoencoder = tiny_autoencoder_kl(block_out_channels=(128, 256, 512), norm_num_groups=32)
     assert strip_decoder.values_per_cell(autoencoder) == 16 * 256
+
+
+def test_strips_need_less_than_half_the_memory_at_full_size(monkeypatch):
+    """Of 320x180 input, without the weights; attention left out: its scores are only fused on
+    real devices."""
+    with torch.device("meta"):
+        image = tiny_autoencoder_kl(
+            block_out_channels=(128, 256, 512),
+            layers_per_block=2,
+            norm_num_groups=32,
+            mid_block_add_attention=False,
+        )
+        latents = torch.empty(1, 1, 4, 180, 320)
+    decoder, peaks = TemporalDecoder(image, TemporalDecoderOptions(conv="none")).eval(), []
+    for share in (0.0, 1e9):
+        monkeypatch.setattr(decoders, "SHARE", share)
+        with torch.no_grad(), LiveBytes() as live:
+            assert decoder.decode(latents).shape == (1, 1, 3, 720, 1280)
+        peaks.append(live.peak)
+    assert peaks[0] < 0.4 * peaks[1]
+    assert peaks[0] < 1.2 * 16 * 256 * 4 * 180 * 320
 
 
 @settings(max_examples=30, deadline=None)
