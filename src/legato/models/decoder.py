@@ -21,7 +21,12 @@ from legato.models.hooks import ClipContext
 from legato.models.inflate import Inflated
 from legato.models.positions import zero_
 from legato.models.sites import Site, find_sites
-from legato.models.strip_decoder import decode_in_strips, values_per_cell, works_in_strips
+from legato.models.strip_decoder import (
+    VALUES_PER_STRIP,
+    decode_in_strips,
+    values_per_cell,
+    works_in_strips,
+)
 from legato.models.temporal_conv import (
     ClipResBlock,
     TemporalConv,
@@ -33,8 +38,8 @@ from legato.models.temporal_conv import (
     convolve_volume,
 )
 
-WHOLE_VALUES = 1 << 25
-"""Of the widest map: 128 MB in float32. On a CPU smaller ones are decoded whole."""
+WHOLE_VALUES = VALUES_PER_STRIP
+"""Of the widest map: what fits into one strip is decoded whole."""
 
 WHOLE_COPIES = 4
 """Of the widest map, held at a time by a decoder that works on whole maps."""

@@ -45,6 +45,10 @@ class Forecast:
     dtype: str
     tile: int | None
     """Side of tiles that memory asks for; None: whole frames."""
+    batches_guidance: bool
+    """Whether the U-Net sees prompt and negative prompt in one call."""
+    offload: bool
+    """Whether only the part of the model that is at work is in memory."""
     memory_bytes: int
     memory_available_bytes: int
     disk_bytes: int
@@ -95,6 +99,7 @@ def plan(
         window=options.restore.window,
         segment=options.segment,
         dtype=dtype,
+        offload=run.offload,
     )
     found = survey(
         facts,
@@ -123,6 +128,8 @@ def plan(
         device=str(device),
         dtype=dtype,
         tile=execution.tile,
+        batches_guidance=execution.batches_guidance,
+        offload=execution.offload,
         memory_bytes=memory,
         memory_available_bytes=available_memory_bytes(device),
         disk_bytes=COPIES * written * found.num_frames // measured + others,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from legato.device import choose_device, choose_dtype
@@ -116,6 +116,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         window=options.restore.window,
         segment=options.segment,
         dtype=dtype,
+        offload=request.run.offload,
     )
     restorer = restorers(wanted)
     fingerprint = (
@@ -137,7 +138,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         fitting, _ = fit_into_memory(
             restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
         )
-        if fitting != wanted:
+        if replace(fitting, batches_guidance=False) != wanted:
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
         require_space(folder.path, needed)

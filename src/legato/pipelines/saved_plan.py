@@ -12,7 +12,7 @@ from legato.errors import InputError
 from legato.pipelines.survey import Survey
 from legato.pipelines.workfolder import write_json
 
-FORMAT = 2
+FORMAT = 3
 HEAD_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 5
 
@@ -33,11 +33,19 @@ class Execution:
     dtype: str
     """Precision of the networks."""
 
+    batches_guidance: bool = False
+    """Whether the U-Net sees prompt and negative prompt in one call."""
+
+    offload: bool = False
+    """Whether only the part of the model that is at work is in memory."""
+
     def sentence(self) -> str:
         """Say it to the user."""
         tile = f", tiles of {self.tile}" if self.tile else ""
         window = f", windows of {self.window}" if self.window else ""
-        return f"{self.dtype}{tile}{window}, segments of {self.segment} frames"
+        guidance = ", guidance in one batch" if self.batches_guidance else ""
+        parts = ", one part of the model in memory at a time" if self.offload else ""
+        return f"{self.dtype}{tile}{window}, segments of {self.segment} frames{guidance}{parts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
