@@ -66,6 +66,7 @@ class Networks:
     """The small networks of a folder."""
 
     folder: Path
+    dtype: torch.dtype = torch.float32
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """Return a network's parameters under the reference's keys."""
@@ -75,17 +76,17 @@ class Networks:
     @cached_property
     def unet(self) -> VideoModel:
         """The U-Net."""
-        return build_unet(self.weights("unet_small")).eval()
+        return build_unet(self.weights("unet_small")).eval().to(self.dtype)
 
     @cached_property
     def vae_3d(self) -> TemporalDecoder:
         """The decoder without temporal layers."""
-        return build_decoder(self.weights("vae_3d_small")).eval()
+        return build_decoder(self.weights("vae_3d_small")).eval().to(self.dtype)
 
     @cached_property
     def vae_video(self) -> TemporalDecoder:
         """The temporal decoder."""
-        return build_decoder(self.weights("vae_video_small")).eval()
+        return build_decoder(self.weights("vae_video_small")).eval().to(self.dtype)
 
 
 def run_unet(fixture: Fixture, networks: Networks) -> Outputs:
@@ -179,16 +180,21 @@ def run_pipeline(fixture: Fixture, networks: Networks, steps: tuple[int, ...]) -
     windows = reference_windows(video.shape[1])
     propagation = LatentPropagation(flow_forward=forward[0], flow_backward=backward[0], steps=steps)
     clean = denoise(
-        Denoiser(network=networks.unet, conditions=conditions, windows=windows),
+        Denoiser(
+            network=networks.unet, conditions=conditions, windows=windows, dtype=networks.dtype
+        ),
         latents,
         schedule=SCHEDULE,
         timesteps=SCHEDULE.timesteps(4),
         hooks=([propagation], []),
     )
-    decoder = networks.vae_video
+    decoder, dtype = networks.vae_video, networks.dtype
     starts = range(0, video.shape[1], DECODED_AT_ONCE)
     pieces = [slice(start, start + DECODED_AT_ONCE) for start in starts]
-    decoded = [decoder.decode(clean[:, piece], video[:, piece]).clamp(-1, 1) for piece in pieces]
+    decoded = [
+        decoder.decode(clean[:, piece].to(dtype), video[:, piece].to(dtype)).float().clamp(-1, 1)
+        for piece in pieces
+    ]
     return {"latents_out": frames_first(clean), "out": frames_first(torch.cat(decoded, dim=1))}
 
 

@@ -33,6 +33,18 @@ def test_our_own_goldens_agree(parity):
     assert not [result for result in results if not result.agrees]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pipeline_plain", "pipeline_propagated"])
+@torch.no_grad()
+def test_the_pipeline_in_bfloat16_gives_the_pictures_of_float32(parity, shared, name):
+    folder = shared / "parity" / "upscale_a_video"
+    networks = parity.Networks(folder, torch.bfloat16)
+    fixture = load_file(folder / f"{name}.safetensors")
+    difference = parity.RUNNERS[name](fixture, networks)["out"] - fixture["out"]
+    assert difference.any()
+    assert 10 * torch.log10(4 / difference.double().square().mean()) > 40  # dB, range of 2
+
+
 @pytest.fixture
 def wrong(tmp_path):
     """Our goldens with one number changed."""

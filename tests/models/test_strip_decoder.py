@@ -85,6 +85,7 @@ def test_the_widest_map_of_the_released_decoder_has_the_outputs_size_and_256_cha
     assert strip_decoder.values_per_cell(autoencoder) == 16 * 256
 
 
+@pytest.mark.slow
 def test_strips_need_less_than_half_the_memory_at_full_size(monkeypatch):
     """Of 320x180 input, without the weights; attention left out: its scores are only fused on
     real devices."""

@@ -8,6 +8,7 @@ from tiny_upscaler import moving_clip
 from legato.apps.plan import describe
 from legato.errors import ResourceError
 from legato.pipelines import restorers as module
+from legato.pipelines.decode import frames_decoded
 from legato.pipelines.forecast import plan
 from legato.pipelines.memory import SHARE
 from legato.pipelines.restore_options import RestoreOptions
@@ -71,6 +72,11 @@ def test_every_way_gives_the_same_frames(guided, how):
         for changes in ({}, how)
     ]
     torch.testing.assert_close(*outs, rtol=0, atol=1e-4)
+
+
+def test_a_decoder_at_full_size_gets_no_more_frames_than_its_context_asks_for():
+    how = {"streams": False, "at_full_size": True}
+    assert [frames_decoded(9, 9, context=context, **how) for context in (0, 1, 2)] == [1, 3, 6]
 
 
 def test_the_plan_tells_what_was_chosen(clip, options):
