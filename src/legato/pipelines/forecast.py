@@ -16,7 +16,6 @@ from legato.pipelines.prepare import Request, examine
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restorers import Restorers, fit_into_memory
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import Execution
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey, survey
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -94,13 +93,6 @@ def plan(
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers(model_name=options.model, options=options.restore, device=device)
     dtype = str(choose_dtype(run.dtype, device)).removeprefix("torch.")
-    wanted = Execution(
-        tile=options.restore.tile,
-        window=options.restore.window,
-        segment=options.segment,
-        dtype=dtype,
-        offload=run.offload,
-    )
     found = survey(
         facts,
         read=options.read,
@@ -109,7 +101,11 @@ def plan(
         on_event=on_event,
     )
     execution, memory = fit_into_memory(
-        restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
+        restorers,
+        request.execution(dtype),
+        facts,
+        request.codec.codec,
+        longest_shot=found.longest_shot,
     )
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     measured, seconds, written = _measure(request, found, restorers(execution))

@@ -34,6 +34,16 @@ class Request:
     size: tuple[int, int]
     notices: list[str] = field(default_factory=list)
 
+    def execution(self, dtype: str) -> Execution:
+        """Return how the job would be computed if memory did not matter."""
+        return Execution(
+            tile=self.options.restore.tile,
+            window=self.options.restore.window,
+            segment=self.options.segment,
+            dtype=dtype,
+            offload=self.run.offload,
+        )
+
 
 @dataclass(kw_only=True)
 class Prepared:
@@ -111,13 +121,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     saved = SavedPlan.load(folder.plan)
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers(model_name=options.model, options=options.restore, device=device)
-    wanted = Execution(
-        tile=options.restore.tile,
-        window=options.restore.window,
-        segment=options.segment,
-        dtype=dtype,
-        offload=request.run.offload,
-    )
+    wanted = request.execution(dtype)
     restorer = restorers(wanted)
     fingerprint = (
         source_fingerprint(facts.path, facts.images)

@@ -183,12 +183,8 @@ def fit_into_memory(
         return choose_size(fits, tiles, wanted.segment, size=size, available=available)
 
     footprint, tile, segment = _kept_or_offloaded(restorers.footprint(wanted), choose)
-    chosen = replace(
-        wanted,
-        tile=wanted.tile if tile == usual else tile,
-        segment=segment,
-        offload=footprint.offload,
-    )
+    own = wanted.tile if tile == usual else tile
+    chosen = replace(wanted, tile=own, segment=segment, offload=footprint.offload)
     doubled = replace(footprint, denoising=2 * footprint.denoising)
     guided = needs_unconditional(settings.guidance_scale)
     if guided and estimate(doubled, tile, segment) <= SHARE * available:
