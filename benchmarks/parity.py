@@ -67,6 +67,7 @@ class Networks:
 
     folder: Path
     dtype: torch.dtype = torch.float32
+    """Of the U-Net; decoders compute in float32, as `load_upscaler` has them."""
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """Return a network's parameters under the reference's keys."""
@@ -81,12 +82,12 @@ class Networks:
     @cached_property
     def vae_3d(self) -> TemporalDecoder:
         """The decoder without temporal layers."""
-        return build_decoder(self.weights("vae_3d_small")).eval().to(self.dtype)
+        return build_decoder(self.weights("vae_3d_small")).eval()
 
     @cached_property
     def vae_video(self) -> TemporalDecoder:
         """The temporal decoder."""
-        return build_decoder(self.weights("vae_video_small")).eval().to(self.dtype)
+        return build_decoder(self.weights("vae_video_small")).eval()
 
 
 def run_unet(fixture: Fixture, networks: Networks) -> Outputs:
@@ -188,13 +189,10 @@ def run_pipeline(fixture: Fixture, networks: Networks, steps: tuple[int, ...]) -
         timesteps=SCHEDULE.timesteps(4),
         hooks=([propagation], []),
     )
-    decoder, dtype = networks.vae_video, networks.dtype
+    decoder = networks.vae_video
     starts = range(0, video.shape[1], DECODED_AT_ONCE)
     pieces = [slice(start, start + DECODED_AT_ONCE) for start in starts]
-    decoded = [
-        decoder.decode(clean[:, piece].to(dtype), video[:, piece].to(dtype)).float().clamp(-1, 1)
-        for piece in pieces
-    ]
+    decoded = [decoder.decode(clean[:, piece], video[:, piece]).clamp(-1, 1) for piece in pieces]
     return {"latents_out": frames_first(clean), "out": frames_first(torch.cat(decoded, dim=1))}
 
 
