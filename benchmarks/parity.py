@@ -68,6 +68,8 @@ class Networks:
     """The small networks of a folder."""
 
     folder: Path
+    dtype: torch.dtype = torch.float32
+    """Of the U-Net; decoders compute in float32, as `load_upscaler` has them."""
 
     def weights(self, name: str) -> dict[str, Tensor]:
         """Return a network's parameters under the reference's keys."""
@@ -77,7 +79,7 @@ class Networks:
     @cached_property
     def unet(self) -> VideoModel:
         """The U-Net."""
-        return build_unet(self.weights("unet_small")).eval()
+        return build_unet(self.weights("unet_small")).eval().to(self.dtype)
 
     @cached_property
     def vae_3d(self) -> TemporalDecoder:
@@ -181,7 +183,9 @@ def run_pipeline(fixture: Fixture, networks: Networks, steps: tuple[int, ...]) -
     windows = reference_windows(video.shape[1])
     propagation = LatentPropagation(flow_forward=forward[0], flow_backward=backward[0], steps=steps)
     clean = denoise(
-        Denoiser(network=networks.unet, conditions=conditions, windows=windows),
+        Denoiser(
+            network=networks.unet, conditions=conditions, windows=windows, dtype=networks.dtype
+        ),
         latents,
         schedule=SCHEDULE,
         timesteps=SCHEDULE.timesteps(4),

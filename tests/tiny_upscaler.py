@@ -44,6 +44,7 @@ class TinyUpscaler:
     has_encoder: bool = True
     is_temporal: bool = True
     streams: bool = True
+    decoder_width: int | None = None
     schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     defaults: TinyDefaults = TinyDefaults()

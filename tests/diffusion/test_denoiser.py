@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import TEXT_WIDTH, tiny_video_unet
 
 from legato.diffusion.anchors import Anchors, Recorder
 from legato.diffusion.denoiser import Conditions, Denoiser, Step, denoise
@@ -105,6 +106,49 @@ def test_guidance_extrapolates_the_predictions():
         timesteps=[999],
     )
     torch.testing.assert_close(out, torch.full_like(out, 3.0), atol=1e-3, rtol=0)
+
+
+def test_guidance_in_one_batch_gives_what_two_calls_give():
+    """Of a real network whose norms span the clip; what is kept is the same too."""
+    low_res, texts = clip(5, 8, 8), torch.randn(2, 1, 5, TEXT_WIDTH)
+    conditions = Conditions(
+        prompt=texts[0],
+        negative_prompt=texts[1],
+        low_res=low_res,
+        noise_level=20,
+        guidance_scale=3.0,
+    )
+    z, outs, sizes = noise_for(low_res), [], []
+    network = tiny_video_unet("upscale_a_video")
+    network.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    for batches in (False, True):
+        guided = denoiser(
+            low_res, network=network, conditions=conditions, window=4, batches_guidance=batches
+        )
+        out = denoise(guided, z, schedule=SCHEDULE, timesteps=[999, 499])
+        outs.append(guided.kept | {"out": out})
+    torch.testing.assert_close(*outs, rtol=0, atol=1e-4)
+    calls = len(sizes) * 2 // 3
+    assert sizes == [1] * calls + [2] * (calls // 2)
+
+
+def test_a_branch_that_is_known_is_not_batched():
+    low_res, network = clip(8), KnownAnswer()
+    conditions = Conditions(
+        prompt=TEXT, negative_prompt=TEXT, low_res=low_res, noise_level=20, guidance_scale=2.0
+    )
+    first = denoiser(low_res, conditions=conditions)
+    z = noise_for(low_res)
+    out = denoise(first, z, schedule=SCHEDULE, timesteps=[999])
+    again = denoiser(
+        low_res,
+        network=network,
+        conditions=conditions,
+        batches_guidance=True,
+        kept={key: value for key, value in first.kept.items() if key[2] == "prompt"},
+    )
+    torch.testing.assert_close(denoise(again, z, schedule=SCHEDULE, timesteps=[999]), out)
+    assert [shape[0] for shape, _, _ in network.calls] == [1]
 
 
 def test_scale_one_predicts_once():

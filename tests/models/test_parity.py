@@ -45,6 +45,17 @@ def test_our_own_goldens_agree(parity):
     assert not [result for result in results if not result.agrees]
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_pipeline_in_bfloat16_gives_the_pictures_of_float32(parity, shared):
+    folder = shared / "parity" / "upscale_a_video"
+    networks = parity.Networks(folder, torch.bfloat16)
+    fixture = load_file(folder / "pipeline_plain.safetensors")
+    difference = parity.RUNNERS["pipeline_plain"](fixture, networks)["out"] - fixture["out"]
+    assert difference.any()
+    assert 10 * torch.log10(4 / difference.double().square().mean()) > 40  # dB, range of 2
+
+
 @pytest.fixture
 def wrong(tmp_path):
     """Our goldens with one number changed."""

@@ -21,7 +21,7 @@ from legato.pipelines.memory import (
 )
 
 SIZE = (640, 360)
-FOOTPRINT = Footprint(fixed=10**7, denoising=4000.0, decoding=3000.0)
+FOOTPRINT = Footprint(unet=10**7, decoder=0, denoising=4000.0, decoding=3000.0)
 TILES = (None, 512, 256, 128, 64)
 
 

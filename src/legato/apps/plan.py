@@ -59,12 +59,14 @@ def run(arguments: Sequence[str]) -> int:
 def describe(found: "Forecast") -> str:
     """Return the forecast as lines for people."""
     tile = "whole frames" if not found.tile else f"tiles of {found.tile}"
+    guidance = ", guidance in one batch" if found.batches_guidance else ""
+    parts = ", one part of the model in memory at a time" if found.offload else ""
     rows = {
         "frames": f"{found.frames} in {found.shots} shots, {found.segments} segments, "
         f"{found.duration:.2f} s",
         "size": f"{found.size_in[0]}x{found.size_in[1]} -> {found.size_out[0]}x{found.size_out[1]}",
         "codec": found.codec,
-        "device": f"{found.device}, {found.dtype}, {tile}",
+        "device": f"{found.device}, {found.dtype}, {tile}{guidance}{parts}",
         "memory": f"{found.memory_bytes / 1e9:.2f} GB of "
         f"{found.memory_available_bytes / 1e9:.1f} GB available",
         "disk": f"{found.disk_bytes / 1e6:.1f} MB of {found.disk_free_bytes / 1e6:.0f} MB free",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 def guide(
     conditional: Float[Tensor, "*shape"],
-    unconditional: Float[Tensor, "*shape"] | None,
+    unconditional: Float[Tensor, "*shape"] | None = None,
     *,
     scale: float,
 ) -> Float[Tensor, "*shape"]:
@@ -16,7 +16,7 @@ def guide(
 
     Args:
         conditional: prediction with the prompt.
-        unconditional: prediction with the negative prompt; None returns `conditional`.
+        unconditional: prediction with the negative prompt; None: `conditional` is returned.
         scale: 1 ignores the negative prompt.
     """
     if unconditional is None:

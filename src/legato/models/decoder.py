@@ -14,12 +14,19 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from legato.device import available_memory_bytes
 from legato.errors import InputError
 from legato.models.families import NormStats
 from legato.models.hooks import ClipContext
 from legato.models.inflate import Inflated
 from legato.models.positions import zero_
 from legato.models.sites import Site, find_sites
+from legato.models.strip_decoder import (
+    VALUES_PER_STRIP,
+    decode_in_strips,
+    values_per_cell,
+    works_in_strips,
+)
 from legato.models.temporal_conv import (
     ClipResBlock,
     TemporalConv,
@@ -30,6 +37,15 @@ from legato.models.temporal_conv import (
     as_frames,
     convolve_volume,
 )
+
+WHOLE_VALUES = VALUES_PER_STRIP
+"""Of the widest map: what fits into one strip is decoded whole."""
+
+WHOLE_COPIES = 4
+"""Of the widest map, held at a time by a decoder that works on whole maps."""
+
+SHARE = 0.7
+"""Of a device's free memory that they may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +193,8 @@ class TemporalDecoder(Inflated):
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return the clip that the latents stand for, about [-1, 1].
 
+        Large clips are decoded in strips on a CPU, and on other devices where memory is short.
+
         Args:
             latents: scaled, as the U-Net predicts them.
             low_res: the frames at the latents' size, [-1, 1]; only for conditioned decoders.
@@ -193,11 +211,23 @@ class TemporalDecoder(Inflated):
             condition_weight=condition_weight,
         )
         frames = rearrange(latents, fold) / self.spatial.config.scaling_factor
+        frames = frames.contiguous(memory_format=torch.channels_last)
         with self.clip(context):
-            out: Tensor = self.spatial.decode(
-                frames.contiguous(memory_format=torch.channels_last), return_dict=False
-            )[0]
+            if self._needs_strips(frames):
+                out = decode_in_strips(self, frames)
+            else:
+                out = self.spatial.decode(frames, return_dict=False)[0]
         return rearrange(out, "(b t) c h w -> b t c h w", t=num_frames)
+
+    def _needs_strips(self, latents: Float[Tensor, "N C h w"]) -> bool:
+        """Tell whether whole maps would be too large; with gradients everything is kept anyway."""
+        if torch.is_grad_enabled() or not works_in_strips(self.spatial):
+            return False
+        values = latents[:, 0].numel() * values_per_cell(self.spatial)
+        if latents.device.type == "cpu":
+            return values > WHOLE_VALUES
+        needed = WHOLE_COPIES * values * latents.element_size()
+        return needed > SHARE * available_memory_bytes(latents.device)
 
     def encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
         """Return the scaled latents (the posterior's mean) of every frame on its own."""

@@ -5,7 +5,7 @@ temporal layers, which live in a module dictionary of their own and are saved al
 a clip, the hooks do nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ from legato.models.hooks import (
     attach_few_frames,
 )
 from legato.models.sites import Site, find_sites, fingerprint
+from legato.models.static_text import StaticText, attach_static_text
 
 FORMAT_VERSION = 1
 
@@ -169,6 +170,15 @@ class Inflated(nn.Module):
 class VideoModel(Inflated):
     """A U-Net of diffusers that denoises clips; made by `inflate`."""
 
+    static_text: Mapping[str, StaticText]
+    """What the image model's cross-attentions need of the text, while a clip passes through."""
+
+    def _attach(self) -> None:
+        super()._attach()
+        self.static_text = {}
+        self._text_memory, removers = attach_static_text(self, self.spatial)
+        self._removers += removers
+
     def forward(
         self,
         sample: Float[Tensor, "B T C h w"],
@@ -204,7 +214,7 @@ class VideoModel(Inflated):
         extra = (
             {} if class_labels is None else {"class_labels": per_frame(class_labels, num_frames)}
         )
-        with self.clip(context):
+        with self.clip(context), self._reading(text):
             out: Tensor = self.spatial(
                 frames.contiguous(memory_format=torch.channels_last),
                 per_frame(time, num_frames),
@@ -213,6 +223,16 @@ class VideoModel(Inflated):
                 **extra,
             )[0]
         return rearrange(out, "(b t) c h w -> b t c h w", t=num_frames)
+
+    @contextmanager
+    def _reading(self, text: Float[Tensor, "B N D"] | None) -> Iterator[None]:
+        """Within the block, the image model reads this text; with gradients token by token."""
+        if text is not None and not torch.is_grad_enabled():
+            self.static_text = self._text_memory(text)
+        try:
+            yield
+        finally:
+            self.static_text = {}
 
 
 def inflate(spatial: nn.Module, family: str, **options: object) -> VideoModel:

@@ -1,5 +1,6 @@
 """Upscaling models from folders: every part built from its configuration and filled strictly."""
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +11,7 @@ from legato.errors import InputError, ModelError
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import REFILL, TOPOLOGY, Manifest, ModelFolder, UpscalerDefaults
 from legato.models.inflate import VideoModel, check_state, inflate
+from legato.models.offload import Offload
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
@@ -79,6 +81,33 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
         schedule=schedule,
         low_res_schedule=low_res_schedule,
     )
+
+
+def offloaded(
+    model: UpscalerModel, name_or_path: str, device: torch.device, dtype: torch.dtype
+) -> UpscalerModel:
+    """Return a loaded model of which only the part at work keeps its weights in memory.
+
+    Args:
+        model: as `load_upscaler` returned it for the other arguments.
+        name_or_path: where its weights are read from again.
+        device: where to put them.
+        dtype: their precision.
+    """
+    folder = ModelFolder(find_folder(name_or_path))
+    unet, autoencoder = model.unet, model.autoencoder
+
+    def fill_unet() -> None:
+        _fill(unet.spatial, folder.weights("unet"), "unet")
+        if folder.has("temporal"):
+            unet.load_temporal_(folder.weights("temporal"), folder.config("temporal"))
+        ready_(unet, device, dtype)
+
+    def fill_autoencoder() -> None:
+        _fill_autoencoder(autoencoder, folder)
+        ready_(autoencoder, device, _decoder_dtype(autoencoder, dtype))
+
+    return replace(model, offload=Offload({unet: fill_unet, autoencoder: fill_autoencoder}))
 
 
 def load_unet(folder: ModelFolder, *, image: ModelFolder | None = None) -> VideoModel:
@@ -157,17 +186,29 @@ def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
         _fill(model, state, "vae")
         return model
     assert isinstance(model, AutoencoderKL)
-    _fill(model, with_new_attention_names(state), "vae")
     if not folder.has("temporal_decoder"):
-        return TemporalDecoder(model, TemporalDecoderOptions(conv="none"))
+        decoder = TemporalDecoder(model, TemporalDecoderOptions(conv="none"))
+        _fill_autoencoder(decoder, folder)
+        return decoder
     config = folder.config("temporal_decoder")
     try:
         with torch.device("meta"):
             decoder = TemporalDecoder(model, TemporalDecoderOptions(**config["options"]))
     except (KeyError, TypeError) as error:
         raise _misunderstood(folder, "temporal_decoder", error) from error
-    decoder.load_temporal_(folder.weights("temporal_decoder"), config)
+    _fill_autoencoder(decoder, folder)
     return decoder
+
+
+def _fill_autoencoder(model: TinyAutoencoder | TemporalDecoder, folder: ModelFolder) -> None:
+    state = folder.weights("vae")
+    if isinstance(model, TinyAutoencoder):
+        _fill(model, state, "vae")
+        return
+    _fill(model.spatial, with_new_attention_names(state), "vae")
+    if folder.has("temporal_decoder"):
+        weights = folder.weights("temporal_decoder")
+        model.load_temporal_(weights, folder.config("temporal_decoder"))
 
 
 def load_words(folder: ModelFolder) -> WordEncoder:
@@ -279,7 +320,8 @@ def _latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, 
 def _decoder_dtype(
     autoencoder: TinyAutoencoder | TemporalDecoder, dtype: torch.dtype
 ) -> torch.dtype:
-    if isinstance(autoencoder, TinyAutoencoder) or dtype != torch.float16:
+    """Return float32 where the autoencoder asks for it: in bfloat16 it costs 3 dB, see 0016."""
+    if isinstance(autoencoder, TinyAutoencoder):
         return dtype
     return torch.float32 if autoencoder.spatial.config.get("force_upcast", True) else dtype
 

@@ -137,10 +137,16 @@ class TemporalConv(nn.Module):
             shift = self.time_emb_proj(F.silu(temb))
             hidden = add_(hidden, rearrange(shift, "(b t) c -> b c t 1", t=num_frames))
         hidden = silu_(norm_clip(self.norm2, hidden))
+        return self.difference(hidden, num_frames, (x.shape[-2], x.shape[-1])).to(x.dtype)
+
+    def difference(
+        self, hidden: Float[Tensor, "B C T P"], num_frames: int, size: tuple[int, int]
+    ) -> Float[Tensor, "BT C H W"]:
+        """Return the second convolution of what the second norm gave, mixed."""
         mixer = self.time_mixer
         if mixer is not None and mixer.mode == "scalar":  # cheaper on the weights
-            return as_frames(self.conv2(hidden, mixer.weight()), *x.shape[-2:]).to(x.dtype)
-        delta = as_frames(self.conv2(hidden), *x.shape[-2:]).to(x.dtype)
+            return as_frames(self.conv2(hidden, mixer.weight()), *size)
+        delta = as_frames(self.conv2(hidden), *size)
         return delta if mixer is None else mixer(delta, num_frames)
 
 

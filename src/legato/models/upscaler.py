@@ -11,6 +11,8 @@ from torch import Tensor
 from legato.models.decoder import TemporalDecoder
 from legato.models.folder import UpscalerDefaults
 from legato.models.inflate import VideoModel
+from legato.models.offload import Offload
+from legato.models.strip_decoder import values_per_cell
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 from legato.models.tiny_autoencoder import TinyAutoencoder
@@ -35,6 +37,8 @@ class UpscalerModel:
     """Fields of the sampler's diffusers configuration."""
     low_res_schedule: Mapping[str, object]
     """Those of the noise on the low-resolution clip."""
+    offload: Offload | None = None
+    """Of U-Net and autoencoder; None: both stay in memory."""
 
     @property
     def is_temporal(self) -> bool:
@@ -43,6 +47,16 @@ class UpscalerModel:
         if isinstance(decoder, TinyAutoencoder):
             return self.unet.is_temporal or decoder.config.num_temporal > 0
         return self.unet.is_temporal or decoder.is_temporal
+
+    @property
+    def decoder_width(self) -> int | None:
+        """Numbers that the decoder's widest map has for every latent cell of a frame.
+
+        None: it works at the latents' size, where memory is no concern.
+        """
+        if isinstance(self.autoencoder, TinyAutoencoder):
+            return None
+        return values_per_cell(self.autoencoder.spatial)
 
     @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
@@ -79,6 +93,7 @@ class UpscalerModel:
             low_res: the clean frames that they belong to, in [-1, 1].
             temporal: False decodes every frame on its own.
         """
+        self._need_autoencoder()
         if isinstance(self.autoencoder, TinyAutoencoder):
             return self.autoencoder.decode(latents, low_res, temporal=temporal)
         dtype = self.autoencoder.dtype
@@ -93,10 +108,17 @@ class UpscalerModel:
     def open_stream(self) -> TinyDecoderStream | None:
         """Return a decoder of one clip piece by piece; None: this model decodes it whole."""
         if isinstance(self.autoencoder, TinyAutoencoder):
+            self._need_autoencoder()
             return TinyDecoderStream(self.autoencoder.decoder)
         return None
 
     @torch.no_grad()
     def _encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
+        self._need_autoencoder()
         dtype = next(self.autoencoder.parameters()).dtype
         return self.autoencoder.encode(frames.to(dtype))
+
+    def _need_autoencoder(self) -> None:
+        """Have its weights in memory; the U-Net sees to its own."""
+        if self.offload is not None:
+            self.offload.use(self.autoencoder)

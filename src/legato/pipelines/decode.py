@@ -33,7 +33,9 @@ class BrokenOutputError(ResourceError):
 Decode = Callable[[Tensor, Tensor], Tensor]
 
 
-def frames_decoded(cells: int, picture: int, *, context: int, streams: bool) -> int:
+def frames_decoded(
+    cells: int, picture: int, *, context: int, streams: bool, at_full_size: bool = False
+) -> int:
     """Return how many frames are decoded at a time, context included.
 
     Args:
@@ -41,7 +43,10 @@ def frames_decoded(cells: int, picture: int, *, context: int, streams: bool) -> 
         picture: latent cells of a whole frame.
         context: frames on either side that reach a decoded frame.
         streams: whether each frame is decoded once, without context.
+        at_full_size: whether the decoder's widest map has the output's size: few at a time then.
     """
+    if at_full_size:
+        return 2 * context + max(context, 1)
     if streams:
         return max(CELLS_PER_PIECE // picture, 1)
     return 2 * context + max(CELLS_PER_CHUNK // cells - 2 * context, context, 1)
@@ -77,6 +82,7 @@ class Decoder:
         context: frames on either side that reach a decoded frame.
         scale: output pixels per cell, each way.
         size: (rows, cols) of the input before padding.
+        at_full_size: whether the decoder's widest map has the output's size.
         open_stream: begins to decode a clip piece by piece, each frame once; None: pieces overlap
             by the context instead.
         together: frames decoded at a time, from the first one on; None: as many as memory is meant
@@ -88,6 +94,7 @@ class Decoder:
     context: int
     scale: int
     size: tuple[int, int]
+    at_full_size: bool = False
     open_stream: Callable[[], DecoderStream] | None = None
     together: int | None = None
 
@@ -144,7 +151,13 @@ class Decoder:
 
     def _frames_decoded(self, *, context: int, streams: bool) -> int:
         cells = max(tile.rows.size * tile.cols.size for tile in self.tiles)
-        return frames_decoded(cells, self.size[0] * self.size[1], context=context, streams=streams)
+        return frames_decoded(
+            cells,
+            self.size[0] * self.size[1],
+            context=context,
+            streams=streams,
+            at_full_size=self.at_full_size,
+        )
 
     @staticmethod
     def _even(start: int, stop: int, most: int) -> list[tuple[int, int]]:

@@ -16,7 +16,6 @@ from legato.pipelines.prepare import Request, examine
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restorers import Restorers, fit_into_memory
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import Execution
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey, survey
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -45,6 +44,10 @@ class Forecast:
     dtype: str
     tile: int | None
     """Side of tiles that memory asks for; None: whole frames."""
+    batches_guidance: bool
+    """Whether the U-Net sees prompt and negative prompt in one call."""
+    offload: bool
+    """Whether only the part of the model that is at work is in memory."""
     memory_bytes: int
     memory_available_bytes: int
     disk_bytes: int
@@ -90,12 +93,6 @@ def plan(
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers(model_name=options.model, options=options.restore, device=device)
     dtype = str(choose_dtype(run.dtype, device)).removeprefix("torch.")
-    wanted = Execution(
-        tile=options.restore.tile,
-        window=options.restore.window,
-        segment=options.segment,
-        dtype=dtype,
-    )
     found = survey(
         facts,
         read=options.read,
@@ -104,7 +101,11 @@ def plan(
         on_event=on_event,
     )
     execution, memory = fit_into_memory(
-        restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
+        restorers,
+        request.execution(dtype),
+        facts,
+        request.codec.codec,
+        longest_shot=found.longest_shot,
     )
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     measured, seconds, written = _measure(request, found, restorers(execution))
@@ -123,6 +124,8 @@ def plan(
         device=str(device),
         dtype=dtype,
         tile=execution.tile,
+        batches_guidance=execution.batches_guidance,
+        offload=execution.offload,
         memory_bytes=memory,
         memory_available_bytes=available_memory_bytes(device),
         disk_bytes=COPIES * written * found.num_frames // measured + others,

@@ -155,6 +155,8 @@ def _smaller(job: Job, segment: Segment) -> Execution:
         ResourceError: there are none.
     """
     execution = job.plan.execution
+    if execution.batches_guidance:
+        return replace(execution, batches_guidance=False)
     tiles = smaller_tiles(execution.tile, (job.facts.width, job.facts.height))
     if tiles:
         return replace(execution, tile=tiles[0])

@@ -28,12 +28,16 @@ ENCODER_FRAMES = 10  # that it holds besides those it looks ahead
 class Footprint:
     """Bytes that a model's own activations take, as `Restorers.footprint` measures them."""
 
-    fixed: int
-    """Parameters, whatever the picture's size."""
+    unet: int
+    """Parameters of the U-Net."""
+    decoder: int
+    """Parameters of the decoder."""
     denoising: float
     """Activations of the U-Net per latent cell of a frame in a window."""
     decoding: float
     """Activations of the decoder per latent cell of a frame that is decoded at a time."""
+    offload: bool = False
+    """Whether only the part at work is in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,10 @@ def estimate_bytes(
     encoding = ENCODED_BYTES * (frames_ahead(shape.codec, large) + ENCODER_FRAMES)
     full_size = (merged + finishing + encoding) * large[0] * large[1]
     decoding = footprint.decoding * cells * decoded + DECODED_CLIP_BYTES * clip + full_size
-    return int(footprint.fixed + max(denoising, decoding))
+    weights = footprint.unet + footprint.decoder
+    if footprint.offload:
+        return int(max(footprint.unet + denoising, footprint.decoder + decoding))
+    return int(weights + max(denoising, decoding))
 
 
 def choose_size(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from legato.device import choose_device, choose_dtype
@@ -34,6 +34,16 @@ class Request:
     codec: CodecOptions
     size: tuple[int, int]
     notices: list[str] = field(default_factory=list)
+
+    def execution(self, dtype: str) -> Execution:
+        """Return how the job would be computed if memory did not matter."""
+        return Execution(
+            tile=self.options.restore.tile,
+            window=self.options.restore.window,
+            segment=self.options.segment,
+            dtype=dtype,
+            offload=self.run.offload,
+        )
 
 
 @dataclass(kw_only=True)
@@ -112,12 +122,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     saved = SavedPlan.load(folder.plan)
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers(model_name=options.model, options=options.restore, device=device)
-    wanted = Execution(
-        tile=options.restore.tile,
-        window=options.restore.window,
-        segment=options.segment,
-        dtype=dtype,
-    )
+    wanted = request.execution(dtype)
     restorer = restorers(wanted)
     fingerprint = (
         source_fingerprint(facts.path, facts.images)
@@ -129,7 +134,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         saved.require_same(fingerprint, folder.path)
     else:
         found, fitting = _look_through(request, restorers, wanted, on_event)
-        if fitting != wanted:
+        if replace(fitting, batches_guidance=False) != wanted:
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
         require_space(folder.path, needed)

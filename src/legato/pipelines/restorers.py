@@ -1,16 +1,20 @@
 """Restorers for one job: the model loaded once per precision, with what a fallback asks for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
 from legato.device import available_memory_bytes, choose_dtype
+from legato.diffusion.guidance import needs_unconditional
+from legato.errors import ResourceError
 from legato.flow.estimate import choose_estimator
-from legato.models.load import load_upscaler
+from legato.models.load import load_upscaler, offloaded
 from legato.models.upscaler import UpscalerModel
 from legato.pipelines.decode import frames_decoded, frames_finished
 from legato.pipelines.memory import (
+    SHARE,
     ActivationMeter,
     Footprint,
     Shape,
@@ -27,6 +31,7 @@ from legato.video.probe import VideoFacts
 
 METERED_SIDE = 64  # input pixels: small enough to cost little, a multiple of every U-Net's strides
 LIVE_SHARE = 4.0  # peak of live activations over the largest call's input and output, measured
+STRIPS_SHARE = 1.3  # the same over the widest map of a decoder that works in strips
 
 
 @dataclass(kw_only=True)
@@ -38,8 +43,12 @@ class Restorers:
     device: torch.device
     _models: dict[str, UpscalerModel] = field(default_factory=dict)
 
-    def model(self, dtype: str) -> UpscalerModel:
+    def model(self, dtype: str, *, offload: bool = False) -> UpscalerModel:
         """Return the model in a precision; earlier ones are let go.
+
+        Args:
+            dtype: the precision.
+            offload: whether from now on only the part at work shall be in memory.
 
         Raises:
             ModelError: it is missing, damaged or of the wrong kind.
@@ -49,7 +58,12 @@ class Restorers:
             self._models[dtype] = load_upscaler(
                 self.model_name, self.device, choose_dtype(dtype, self.device)
             )
-        return self._models[dtype]
+        model = self._models[dtype]
+        if offload and model.offload is None:
+            model = self._models[dtype] = offloaded(
+                model, self.model_name, self.device, choose_dtype(dtype, self.device)
+            )
+        return model
 
     def __call__(self, execution: Execution, prompt: str | None = None) -> Restorer:
         """Return a restorer that computes in this way.
@@ -63,15 +77,16 @@ class Restorers:
         """
         options = replace(self.options, tile=execution.tile, window=execution.window)
         options = options if prompt is None else replace(options, prompt=prompt)
-        return self._restorer(options, execution.dtype)
+        return self._restorer(options, execution)
 
-    def _restorer(self, options: RestoreOptions, dtype: str) -> Restorer:
+    def _restorer(self, options: RestoreOptions, execution: Execution) -> Restorer:
         return Restorer(
-            self.model(dtype),
+            self.model(execution.dtype, offload=execution.offload),
             options,
             device=self.device,
-            dtype=choose_dtype(dtype, self.device),
+            dtype=choose_dtype(execution.dtype, self.device),
             estimator=choose_estimator("dis", device=self.device),
+            batches_guidance=execution.batches_guidance,
         )
 
     def identity(self, dtype: str) -> dict[str, str]:
@@ -82,7 +97,7 @@ class Restorers:
     def footprint(self, execution: Execution) -> Footprint:
         """Measure what the model's activations take, on a small frame of noise and one step."""
         options = replace(self.options, num_inference_steps=1, propagate=None, strength=1.0, tile=0)
-        restorer = self._restorer(options, execution.dtype)
+        restorer = self._restorer(options, execution)
         model = self.model(execution.dtype)
         noise = torch.rand(1, 3, METERED_SIDE, METERED_SIDE) * 2 - 1
         with (
@@ -90,11 +105,20 @@ class Restorers:
             ActivationMeter(model.autoencoder) as decoding,
         ):
             restorer(noise, range(1), num_anchors=0, num_lookahead=0, state=None)
-        parameters = [*model.unet.parameters(), *model.autoencoder.parameters()]
+        unet, decoder = (
+            sum(p.nelement() * p.element_size() for p in part.parameters())
+            for part in (model.unet, model.autoencoder)
+        )
+        per_cell = LIVE_SHARE * decoding.largest / METERED_SIDE**2
+        if model.decoder_width is not None:
+            itemsize = next(model.autoencoder.parameters()).element_size()
+            per_cell = STRIPS_SHARE * model.decoder_width * itemsize
         return Footprint(
-            fixed=sum(p.nelement() * p.element_size() for p in parameters),
+            unet=unet,
+            decoder=decoder,
             denoising=LIVE_SHARE * denoising.largest / METERED_SIDE**2,
-            decoding=LIVE_SHARE * decoding.largest / METERED_SIDE**2,
+            decoding=per_cell,
+            offload=execution.offload,
         )
 
 
@@ -108,6 +132,9 @@ def fit_into_memory(
 ) -> tuple[Execution, int]:
     """Return the wanted way of computing with the largest tile and segment that fit, and its bytes.
 
+    Parts leave memory where that allows larger tiles or segments than keeping them. With guidance,
+    prompt and negative prompt go in one batch where twice the activations fit beside all this.
+
     Args:
         restorers: of the job.
         wanted: tile, window, segment and precision as asked for.
@@ -119,16 +146,15 @@ def fit_into_memory(
         ResourceError: even the smallest tile and segment need too much; says how much.
     """
     restorer = restorers(wanted)
-    footprint = restorers.footprint(wanted)
-    settings = restorer.settings
-    streams = settings.is_temporal and restorers.model(wanted.dtype).streams
+    settings, model = restorer.settings, restorers.model(wanted.dtype)
+    streams = settings.is_temporal and model.streams
     clip_bytes = bytes_per_pixel(
         num_steps=settings.num_inference_steps,
         propagates=settings.propagate != "none",
         looks_back=restorers.options.solver != "ddim",
     )
 
-    def estimate(tile: int | None, segment: int) -> int:
+    def estimate(footprint: Footprint, tile: int | None, segment: int) -> int:
         frames = segment + restorer.context_before + restorer.context_after
         shape = Shape(
             rows=facts.height,
@@ -144,7 +170,10 @@ def fit_into_memory(
             shape,
             tile=tile,
             frames_decoded=partial(
-                frames_decoded, context=settings.decoder_context, streams=streams
+                frames_decoded,
+                context=settings.decoder_context,
+                streams=streams,
+                at_full_size=model.decoder_width is not None,
             ),
             num_finished=frames_finished(shape.rows * shape.cols * shape.scale**2),
         )
@@ -153,6 +182,32 @@ def fit_into_memory(
     usual = settings.tile or None  # the model's own, where the user named none
     tiles = [usual] if wanted.tile is not None else [usual, *smaller_tiles(usual, size)]
     available = available_memory_bytes(restorers.device)
-    tile, segment = choose_size(estimate, tiles, wanted.segment, size=size, available=available)
-    chosen = wanted.tile if tile == usual else tile
-    return replace(wanted, tile=chosen, segment=segment), estimate(tile, segment)
+
+    def choose(footprint: Footprint) -> tuple[int | None, int]:
+        fits = partial(estimate, footprint)
+        return choose_size(fits, tiles, wanted.segment, size=size, available=available)
+
+    footprint, tile, segment = _kept_or_offloaded(restorers.footprint(wanted), choose)
+    own = wanted.tile if tile == usual else tile
+    chosen = replace(wanted, tile=own, segment=segment, offload=footprint.offload)
+    doubled = replace(footprint, denoising=2 * footprint.denoising)
+    guided = needs_unconditional(settings.guidance_scale)
+    if guided and estimate(doubled, tile, segment) <= SHARE * available:
+        footprint, chosen = doubled, replace(chosen, batches_guidance=True)
+    return chosen, estimate(footprint, tile, segment)
+
+
+def _kept_or_offloaded(
+    footprint: Footprint, choose: Callable[[Footprint], tuple[int | None, int]]
+) -> tuple[Footprint, int | None, int]:
+    """Return how the model's parts are held, and the tile and segment that then fit.
+
+    Raises:
+        ResourceError: nothing fits either way.
+    """
+    lean = replace(footprint, offload=True)
+    try:
+        kept = choose(footprint)
+    except ResourceError:
+        return lean, *choose(lean)
+    return (footprint, *kept) if choose(lean) == kept else (lean, *choose(lean))

@@ -14,6 +14,10 @@ class RunOptions:
     dtype: str = "auto"
     """Precision of the networks: auto, float32, bfloat16 or float16."""
 
+    offload: bool = False
+    """Keep only the part of the model in memory that is at work, and read the other again when it
+    is needed; chosen by itself where memory is short."""
+
     restart: bool = False
     """Forget what an interrupted run of this output has finished, and begin anew."""
 

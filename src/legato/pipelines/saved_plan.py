@@ -34,11 +34,19 @@ class Execution:
     dtype: str
     """Precision of the networks."""
 
+    batches_guidance: bool = False
+    """Whether the U-Net sees prompt and negative prompt in one call."""
+
+    offload: bool = False
+    """Whether only the part of the model that is at work is in memory."""
+
     def sentence(self) -> str:
         """Say it to the user."""
         tile = f", tiles of {self.tile}" if self.tile else ""
         window = f", windows of {self.window}" if self.window else ""
-        return f"{self.dtype}{tile}{window}, segments of {self.segment} frames"
+        guidance = ", guidance in one batch" if self.batches_guidance else ""
+        parts = ", one part of the model in memory at a time" if self.offload else ""
+        return f"{self.dtype}{tile}{window}, segments of {self.segment} frames{guidance}{parts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

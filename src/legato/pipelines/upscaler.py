@@ -50,6 +50,14 @@ class Upscaler(Protocol):
         ...
 
     @property
+    def decoder_width(self) -> int | None:
+        """Numbers that the decoder's widest map has for every latent cell of a frame.
+
+        None: it works at the latents' size.
+        """
+        ...
+
+    @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
         """Frames "B T 3 H W" in [-1, 1] to latents; None where the model carries no encoder."""
         ...

@@ -1,0 +1,86 @@
+"""How a job is computed is chosen by memory, and every way gives the same frames."""
+
+import pytest
+import torch
+from tiny import tiny_diffusers_upscaler
+from tiny_upscaler import moving_clip
+
+from legato.apps.plan import describe
+from legato.errors import ResourceError
+from legato.pipelines import restorers as module
+from legato.pipelines.decode import frames_decoded
+from legato.pipelines.forecast import plan
+from legato.pipelines.memory import SHARE
+from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.restorers import Restorers, fit_into_memory
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.saved_plan import Execution
+from legato.video.probe import probe
+
+WANTED = Execution(tile=None, window=4, segment=4, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory):
+    """A model of diffusers' layout, whose default guidance scale is above 1."""
+    folder = tiny_diffusers_upscaler(tmp_path_factory.mktemp("models") / "tiny")
+    options = RestoreOptions(num_inference_steps=2, prompt="a cat")
+    return Restorers(model_name=str(folder), options=options, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def needed(clip, guided, monkeypatch):
+    facts = probe(clip(frames=4, size=(64, 48)))
+
+    def choose(available):
+        monkeypatch.setattr(module, "available_memory_bytes", lambda device: available)
+        return fit_into_memory(guided, WANTED, facts, "x264", longest_shot=4)
+
+    return choose
+
+
+def test_guidance_goes_in_one_batch_where_memory_allows(needed):
+    chosen, batched = needed(10**12)
+    assert (chosen.batches_guidance, chosen.offload) == (True, False)
+    short, plain = needed(int((batched - 1) / SHARE))
+    assert plain < batched
+    assert short == Execution(tile=None, window=4, segment=4, dtype="float32")
+
+
+def test_parts_leave_before_tiles_or_segments_shrink(guided, needed, monkeypatch):
+    big = 10**9  # weights that dwarf the activations
+    measured = guided.footprint(WANTED)
+    monkeypatch.setattr(
+        Restorers, "footprint", lambda *_: module.replace(measured, unet=big, decoder=big)
+    )
+    kept, _ = needed(int(2.5 * big / SHARE))
+    lean, bytes_lean = needed(int(1.5 * big / SHARE))
+    assert (kept.offload, lean.offload) == (False, True)
+    assert (lean.tile, lean.segment) == (kept.tile, kept.segment)
+    assert bytes_lean < 1.5 * big
+    with pytest.raises(ResourceError):
+        needed(int(0.9 * big / SHARE))
+
+
+@pytest.mark.parametrize("how", [{"batches_guidance": True}, {"offload": True}], ids=str)
+def test_every_way_gives_the_same_frames(guided, how):
+    clip = moving_clip(3, 8, 8)
+    outs = [
+        guided(module.replace(WANTED, **changes))(
+            clip, range(3), num_anchors=0, num_lookahead=0, state=None
+        )[0]
+        for changes in ({}, how)
+    ]
+    torch.testing.assert_close(*outs, rtol=0, atol=1e-4)
+
+
+def test_a_decoder_at_full_size_gets_no_more_frames_than_its_context_asks_for():
+    how = {"streams": False, "at_full_size": True}
+    assert [frames_decoded(9, 9, context=context, **how) for context in (0, 1, 2)] == [1, 3, 6]
+
+
+def test_the_plan_tells_what_was_chosen(clip, options):
+    chosen = plan(clip(), options=options(guidance_scale=2.0), run=RunOptions(offload=True))
+    assert chosen.offload
+    assert "one part of the model in memory at a time" in describe(chosen)
+    assert "guidance in one batch" in describe(chosen)
