@@ -13,6 +13,9 @@ TITLES = {
     "load": "loading",
     "survey": "reading",
     "restore": "upscaling",
+    "keyframes": "key frames",
+    "interpolate": "between",
+    "decode": "decoding",
     "join": "joining",
     "verify": "checking",
 }
@@ -59,7 +62,7 @@ class Reporter:
         self._is_live = self._console.is_terminal and not quiet
         self._quiet = quiet
         self._bar = Progress(
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<10}"),
             BarColumn(),
             TextColumn("{task.fields[numbers]}"),
             console=self._console,

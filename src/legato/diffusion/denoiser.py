@@ -6,7 +6,7 @@ share every step: there is one latent state.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from legato.diffusion.guidance import guide, needs_unconditional
+from legato.diffusion.guidance import Branch, guide, links
 from legato.diffusion.prediction import eps_from, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import Solver, SolverName
 from legato.diffusion.spans import Span, Tile, merge_tiles, merge_windows
+from legato.models.micro_conditioning import ClipConditions
 
 
 @runtime_checkable
@@ -31,6 +32,8 @@ class Network(Protocol):
         timestep: Int[Tensor, " B"],
         encoder_hidden_states: Float[Tensor, "B N D"],
         class_labels: Int[Tensor, " B"] | None,
+        *,
+        conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Return the prediction that the schedule's `prediction_type` names."""
         ...
@@ -54,6 +57,21 @@ class Conditions:
 
     guidance_scale: float = 1.0
     """Above 1 the negative prompt is predicted too."""
+
+    clip: ClipConditions | None = None
+    """What the temporal layers are told; its given frames are seen by one branch only."""
+
+    context_guidance: float = 1.0
+    """How strongly given frames are followed: 1 plainly, 0 not at all."""
+
+    @property
+    def links(self) -> Sequence[tuple[float, Branch]]:
+        """The branches to predict; see `legato.diffusion.guidance`."""
+        has_context = self.clip is not None and self.clip.given is not None
+        return links(
+            guidance_scale=self.guidance_scale,
+            context_guidance=self.context_guidance if has_context else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +104,19 @@ class Denoiser:
     """Called after each window of each step."""
 
     def __call__(
-        self, z: Float[Tensor, "B T C h w"], timestep: int, *, branch: str, is_first: bool = False
+        self,
+        z: Float[Tensor, "B T C h w"],
+        timestep: int,
+        *,
+        branch: Branch,
+        is_first: bool = False,
     ) -> Float[Tensor, "B T c h w"]:
         """Return the prediction for a whole clip, float32.
 
         Args:
             z: noisy latents.
             timestep: of the schedule's training.
-            branch: `prompt` or `negative_prompt`: which text the network sees.
+            branch: which text the network sees, and whether it sees the given frames.
             is_first: whether this is the loop's first step, whose predictions `kept` may hold.
         """
 
@@ -111,7 +134,7 @@ class Denoiser:
         return merge_windows(self.windows, predict, num_frames=z.shape[1])
 
     def _predict_window(
-        self, z: Float[Tensor, "B T C h w"], timestep: int, window: Span, branch: str
+        self, z: Float[Tensor, "B T C h w"], timestep: int, window: Span, branch: Branch
     ) -> Float[Tensor, "B t c h w"]:
         sample = z[:, window.start : window.stop]
         if self.conditions.low_res is not None:
@@ -120,27 +143,41 @@ class Denoiser:
         whole = _whole(sample)
         return merge_tiles(
             self.tiles or (whole,),
-            lambda tile: self._predict_tile(sample, timestep, tile, branch),
+            lambda tile: self._predict_tile(sample, timestep, (window, tile), branch),
             size=(whole.rows.stop, whole.cols.stop),
         )
 
     def _predict_tile(
-        self, sample: Float[Tensor, "B t C h w"], timestep: int, tile: Tile, branch: str
+        self,
+        sample: Float[Tensor, "B t C h w"],
+        timestep: int,
+        place: tuple[Span, Tile],
+        branch: Branch,
     ) -> Float[Tensor, "B t c rows cols"]:
-        piece = sample[..., tile.rows.start : tile.rows.stop, tile.cols.start : tile.cols.stop]
-        text = getattr(self.conditions, branch)
+        window, tile = place
+        rows, cols = slice(tile.rows.start, tile.rows.stop), slice(tile.cols.start, tile.cols.stop)
+        piece = sample[..., rows, cols]
+        conditions = self.conditions
+        text = conditions.negative_prompt if branch == "negative_prompt" else conditions.prompt
+        assert text is not None
         level = self.conditions.noise_level
         batch = sample.shape[0]
 
         def labels(value: int) -> Tensor:
             return torch.full((batch,), value, device=sample.device)
 
-        return self.network(
+        inputs = (
             piece.to(self.dtype),
             labels(timestep),
             text.to(self.dtype).expand(batch, -1, -1),
             None if level is None else labels(level),
         )
+        if conditions.clip is None:
+            return self.network(*inputs)
+        given = conditions.clip.given if branch == "context" else None
+        if given is not None:
+            given = given[:, window.start : window.stop, :, rows, cols].to(self.dtype)
+        return self.network(*inputs, conditions=replace(conditions.clip, given=given))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +249,10 @@ def _estimate(
     is_blind = schedule.is_blind(step.timestep)
     seen = _zeros_like(z) if is_blind else z
 
-    def predict(branch: str) -> Tensor:
+    def predict(branch: Branch) -> Tensor:
         return denoiser(seen, step.timestep, branch=branch, is_first=step.index == 0)
 
-    guidance = denoiser.conditions.guidance_scale
-    unconditional = predict("negative_prompt") if needs_unconditional(guidance) else None
-    prediction = guide(predict("prompt"), unconditional, scale=guidance)
+    prediction = guide(predict, denoiser.conditions.links)
     scales = alpha, sigma = schedule.scales(step.timestep)
     kind = schedule.prediction_type
     x0 = x0_from(prediction, seen, scales=scales, prediction_type=kind)

@@ -118,7 +118,11 @@ def _load_interpolation(folder: ModelFolder, unet: VideoModel) -> VideoModel | N
     if not folder.has(INTERPOLATION):
         return None
     own = f"{INTERPOLATION}/unet"
-    spatial = load_image_unet(folder, own) if folder.has(own) else unet.spatial
+    spatial = unet.spatial
+    if folder.has(own):
+        spatial = load_image_unet(folder, own)
+    elif unet.options.norm_stats == "clip":  # both models' norms cannot hang on one network
+        spatial = load_image_unet(folder, "unet")
     model = load_layers(folder, INTERPOLATION, spatial)
     if model.context_channels is None:
         raise ModelError(

@@ -140,7 +140,8 @@ class TemporalConv(nn.Module):
             return self._residual(x, num_frames, temb)
         joined = self.context(given, x)
         delta = self._residual(x + joined, num_frames, temb)
-        return delta + (joined if self.time_mixer is None else self.time_mixer(joined, num_frames))
+        added: Tensor = joined if self.time_mixer is None else self.time_mixer(joined, num_frames)
+        return delta + added
 
     def _residual(
         self, x: Float[Tensor, "BT C H W"], num_frames: int, temb: Float[Tensor, "BT E"] | None

@@ -7,7 +7,9 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-Stage = Literal["load", "survey", "restore", "join", "verify", "notice"]
+Stage = Literal[
+    "load", "survey", "restore", "keyframes", "interpolate", "decode", "join", "verify", "notice"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
