@@ -31,7 +31,7 @@ def links(
     """
     chain: list[tuple[float, Branch]] = [
         (1.0, "negative_prompt"),
-        (max(guidance_scale, 1), "prompt"),
+        (max(guidance_scale, 1.0), "prompt"),
     ]
     if context_guidance is not None:
         chain.append((context_guidance, "context"))

@@ -57,7 +57,7 @@ class ClipSampler:
         *,
         told: ClipConditions,
         is_temporal: bool = True,
-        on_pass: Callable[[float], None] | None = None,
+        on_pass: Callable[[float | int], None] | None = None,
     ) -> Float[Tensor, "B T C h w"]:
         """Return the clips, float32 on the CPU; given frames are kept as they were given.
 
@@ -124,7 +124,7 @@ class ClipSampler:
 class _Passes:
     """Counts passes through the network and tells the share of them."""
 
-    def __init__(self, total: int, listener: Callable[[float], None] | None) -> None:
+    def __init__(self, total: int, listener: Callable[[float | int], None] | None) -> None:
         self._done, self._total, self._listener = 0, total, listener
 
     def advance(self) -> None:

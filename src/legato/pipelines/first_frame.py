@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from legato.errors import DecodeError
 from legato.pipelines.pictures import to_model
 from legato.video.frame import Frame
 from legato.video.images import read_image
@@ -21,8 +22,10 @@ def read_first_frame(
     It is scaled to cover the size, and what reaches over is cut off evenly at both ends.
 
     Raises:
-        DecodeError: the file holds no picture.
+        DecodeError: there is no such file, or it holds no picture.
     """
+    if not path.is_file():
+        raise DecodeError(f"{path}", why="no such file", fix="name an image with --first-frame")
     pixels, _ = read_image(path)
     frames = to_model([Frame(pixels=pixels, pts=0, time_base=Fraction(1))])
     (width, height), (rows, cols) = size, frames.shape[-2:]

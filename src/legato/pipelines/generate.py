@@ -86,7 +86,7 @@ def _run_stage(work: StageWork, job: GenerationJob, *, stop: Stop) -> int:
         Interrupted: `stop` said so.
     """
 
-    def progress(done: float) -> None:
+    def progress(done: float | int) -> None:
         job.on_event(Event(stage=work.name, done=min(done, work.total), total=work.total))
 
     for part in work.missing:

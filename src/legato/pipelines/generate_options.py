@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from legato.diffusion.context import BETWEEN
+from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.solver import SolverName
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
@@ -166,6 +167,13 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     _within("frames", num_frames, 1, MAX_FRAMES)
     timeline = Timeline(num_frames=num_frames, interpolations=interpolations)
     _require_continuing(options, model, timeline, window)
+    guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
+    if options.negative_prompt and not needs_unconditional(guidance_scale):
+        raise InputError(
+            f"negative_prompt={options.negative_prompt!r}",
+            why=f"it does not count at guidance_scale={guidance_scale:g}",
+            fix="use a guidance scale above 1",
+        )
     width, height = options.width or defaults.width, options.height or defaults.height
     for name, side in (("width", width), ("height", height)):
         _require_multiple(name, side, model)
@@ -174,7 +182,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         frame_rate=rate.limit_denominator(10_000),
         start=_start(options, model),
         num_inference_steps=options.num_inference_steps or defaults.steps,
-        guidance_scale=_or(options.guidance_scale, defaults.guidance_scale),
+        guidance_scale=guidance_scale,
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
         window=window,
         attention_window=defaults.window - 1 if window > defaults.window else None,
@@ -200,6 +208,8 @@ def _require_continuing(
     reasons = {
         "--first-frame": options.first_frame is not None,
         "start='image'": options.start == "image",
+        "--context-guidance": options.context_guidance is not None,
+        "--context-noise": options.context_noise > 0,
         f"more than {longest} frames": timeline.num_key_frames > window,
     }
     for name, is_asked in reasons.items():
@@ -226,7 +236,7 @@ def _or(chosen: float | None, default: float) -> float:
     return default if chosen is None else chosen
 
 
-def _within(name: str, value: float | None, low: float, high: float) -> None:
+def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
     if value is not None and not low <= value <= high:
         raise InputError(
             f"{name}={value}", why="out of range", fix=f"use a number from {low} to {high}"

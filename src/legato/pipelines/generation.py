@@ -27,7 +27,7 @@ from legato.pipelines.workfolder import WorkFolder
 
 CLIPS_TOGETHER = 8
 """Clips of five frames that an interpolation denoises in one batch."""
-Progress = Callable[[float], None]
+Progress = Callable[[float | int], None]
 """Told the number of frames done."""
 
 
@@ -206,10 +206,10 @@ class _Spread:
     """Tells a share of a part as a share of the whole."""
 
     progress: Progress
-    begin: float
-    size: float
+    begin: float | int
+    size: float | int
 
-    def __call__(self, share: float) -> None:
+    def __call__(self, share: float | int) -> None:
         self.progress(self.begin + share * self.size)
 
 
