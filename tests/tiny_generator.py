@@ -57,7 +57,7 @@ def tiny_generator_folder(target: Path, *, upsampler: bool = False, **options) -
     """A folder of the tiny generating model: 16 x 16 pixels, three key frames a clip."""
     large = tiny_upscaler_folder(target.parent / "large") if upsampler else None
     defaults = GeneratorDefaults(
-        steps=2,
+        steps=1,
         window=3,
         key_frame_rate=2.0,
         width=16,

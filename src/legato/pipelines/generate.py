@@ -35,7 +35,7 @@ def generate(
 
     Finished parts are kept beside the output until it is complete: the same call again continues an
     interrupted one, and gives the same frames as if it had never been interrupted. A longer video
-    begins with the frames of a shorter one, up to rounding and to the last few.
+    begins with the frames of a shorter one, up to rounding and to the last window of the decoder.
 
     Args:
         prompt: what it shows; a comma list of words where the model knows a closed vocabulary.

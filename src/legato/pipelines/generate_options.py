@@ -239,5 +239,5 @@ def _or(chosen: float | None, default: float) -> float:
 def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
     if value is not None and not low <= value <= high:
         raise InputError(
-            f"{name}={value}", why="out of range", fix=f"use a number from {low} to {high}"
+            f"{name}={value:g}", why="out of range", fix=f"use a number from {low} to {high}"
         )
