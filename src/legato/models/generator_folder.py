@@ -89,7 +89,7 @@ def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) 
             why="its decoder needs low-resolution frames, which nothing gives here",
             fix="use an AutoencoderKL",
         )
-    interpolation = _load_interpolation(folder, unet)
+    interpolation = load_interpolation(folder, unet)
     require_fitting(
         manifest, autoencoder, [unet] if interpolation is None else [unet, interpolation]
     )
@@ -114,7 +114,16 @@ def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) 
     )
 
 
-def _load_interpolation(folder: ModelFolder, unet: VideoModel) -> VideoModel | None:
+def load_interpolation(folder: ModelFolder, unet: VideoModel) -> VideoModel | None:
+    """Return the model of the frames between key frames; None: the folder holds none.
+
+    Args:
+        folder: of a generating model.
+        unet: of its key frames, whose image model is shared unless there is another.
+
+    Raises:
+        ModelError: a part is missing, damaged or does not fit, or it takes no given frames.
+    """
     if not folder.has(INTERPOLATION):
         return None
     own = f"{INTERPOLATION}/unet"

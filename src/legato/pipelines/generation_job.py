@@ -18,6 +18,7 @@ from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
 from legato.pipelines.generate_options import GenerateOptions, Settings
 from legato.pipelines.generation import Generation, Progress, missing_parts
+from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.run_options import RunOptions
@@ -101,10 +102,11 @@ class GenerationJob:
     def stages(self) -> Iterator[StageWork]:
         """Yield what is to be done; each is looked at when the one before is finished."""
         made, timeline = self.generation, self.settings.timeline
-        for name, track, make in (
+        latent: list[tuple[Stage, LatentTrack, Callable[[int, Progress], None]]] = [
             ("keyframes", made.key_frames, made.make_key_frames),
             ("interpolate", made.frames, made.make_between),
-        ):
+        ]
+        for name, track, make in latent:
             bounds = list(pairwise(track.bounds))
             yield StageWork(
                 name=name,

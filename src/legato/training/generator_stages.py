@@ -5,7 +5,7 @@ the interpolation trains everything; the decoder meets a discriminator of clips 
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -216,6 +216,17 @@ class DecoderOptions:
     """Whether the whole decoder learns, or its temporal layers alone."""
 
 
+class JudgedDecoder(nn.Module):
+    """A system, the discriminator that its decoder meets, and for how many steps it did."""
+
+    steps: Tensor
+
+    def __init__(self, system: VideoLdm) -> None:
+        super().__init__()
+        self.system, self.discriminator = system, PatchDiscriminator(3)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+
 class DecoderTask:
     """Frames from latents of an encoder that stays frozen, judged as pictures and as clips.
 
@@ -232,19 +243,19 @@ class DecoderTask:
     ) -> None:
         self.system, self.pixel_loss = system, pixel_loss
         self.held_back, self.options = held_back, options
-        self.discriminator = PatchDiscriminator(3)
-        self.module = nn.ModuleDict({"system": system, "discriminator": self.discriminator})
-        self.module.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.module = JudgedDecoder(system)
+        self.discriminator = self.module.discriminator
         system.requires_grad_(requires_grad=False)
         autoencoder = system.autoencoder
         autoencoder.temporal.requires_grad_(requires_grad=True)
         autoencoder.spatial.decoder.requires_grad_(requires_grad=options.trains_spatial)
         final = "decoder/conv_out"
-        self.last_layer: Tensor = (
-            autoencoder.temporal[final].conv.weight  # type: ignore[union-attr]
+        last: Any = (
+            autoencoder.temporal[final].conv
             if final in autoencoder.temporal
-            else autoencoder.spatial.decoder.conv_out.weight
+            else autoencoder.spatial.decoder.conv_out
         )
+        self.last_layer: Tensor = last.weight
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return pixel loss, and the adversarial losses of decoder and discriminator."""
