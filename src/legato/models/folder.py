@@ -80,6 +80,10 @@ class GeneratorDefaults:
     """Columns of a frame."""
     height: int = 320
     """Rows of a frame."""
+    noise_prior: str = "independent"
+    """How the noise of neighbouring frames hangs together: independent, mixed or progressive."""
+    noise_strength: float = 1.0
+    """How much, for the last two."""
     decoder_window: int = 8
     """Frames decoded together."""
     decoder_context: int = 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from legato.diffusion.augmentation import augment
 from legato.diffusion.context import context_condition
 from legato.diffusion.denoiser import Conditions, Denoiser, denoise
-from legato.diffusion.noise import frame_noise
+from legato.diffusion.noise import INDEPENDENT, NoisePrior, frame_noise
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import SolverName
 from legato.diffusion.spans import Span
@@ -46,6 +46,8 @@ class ClipSampler:
     context_guidance: float
     context_noise: int
     """Noise on the given frames, as a training timestep; 0: none."""
+    prior: NoisePrior
+    """How the noise of neighbouring frames hangs together."""
     seed: int
     device: torch.device
     dtype: torch.dtype
@@ -92,7 +94,7 @@ class ClipSampler:
         with nullcontext() if is_temporal else unet.disabled():
             sampled = denoise(
                 denoiser,
-                self._noise(given, given.purpose).to(self.device),
+                self._noise(given, given.purpose, self.prior).to(self.device),
                 schedule=self.schedule,
                 timesteps=timesteps,
                 solver=self.solver,
@@ -103,7 +105,7 @@ class ClipSampler:
         self, known: Float[Tensor, "B T C h w"], given: Given, told: ClipConditions
     ) -> ClipConditions:
         if self.context_noise:
-            noise = self._noise(given, "context")
+            noise = self._noise(given, "context", INDEPENDENT)
             known = augment(known, noise, level=self.context_noise, schedule=self.schedule)
         mask = given.mask[None].expand(known.shape[:2])
         return replace(
@@ -112,10 +114,10 @@ class ClipSampler:
             noise_level=torch.tensor(self.context_noise),
         )
 
-    def _noise(self, given: Given, purpose: str) -> Float[Tensor, "B T C h w"]:
+    def _noise(self, given: Given, purpose: str, prior: NoisePrior) -> Float[Tensor, "B T C h w"]:
         shape = given.latents.shape[2:]
         drawn = [
-            frame_noise(shape, seed=self.seed, purpose=purpose, ticks=ticks)
+            frame_noise(shape, seed=self.seed, purpose=purpose, ticks=ticks, prior=prior)
             for ticks in given.ticks
         ]
         return torch.stack(drawn)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from legato.device import choose_device, choose_dtype
+from legato.diffusion.noise import NoisePrior
 from legato.diffusion.schedule import Schedule
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
@@ -101,6 +102,7 @@ def _sampler(
         guidance_scale=settings.guidance_scale,
         context_guidance=settings.context_guidance,
         context_noise=options.context_noise,
+        prior=NoisePrior(kind=model.defaults.noise_prior, strength=model.defaults.noise_strength),
         seed=options.seed,
         device=computing[0],
         dtype=computing[1],

@@ -20,6 +20,7 @@ from legato.diffusion.context import (
     first_frames,
     sample_counts,
 )
+from legato.diffusion.noise import INDEPENDENT, NoisePrior
 from legato.diffusion.prediction import x0_from
 from legato.diffusion.schedule import Schedule
 from legato.models.decoder import TemporalDecoder
@@ -73,6 +74,8 @@ class DenoisingOptions:
     """Frames that follow given ones, or frames between given ones (clips of 4 n + 1 frames)."""
     context: ContextOptions = field(default_factory=ContextOptions)
     """How many first frames are given to key frames."""
+    prior: NoisePrior = INDEPENDENT
+    """How the noise of neighbouring frames hangs together; sample with the same."""
     max_context_noise: int = 0
     """Largest noise on the given frames, as a training timestep; drawn evenly from 0."""
     trains_spatial: bool = False
@@ -82,7 +85,7 @@ class DenoisingOptions:
 class DenoisingTask:
     """Predict noise, velocity or clean latents of a clip at any timestep, some frames given.
 
-    Every clip has one timestep and independent noise on its frames; the loss counts all frames.
+    Every clip has one timestep, and noise by the prior on its frames; the loss counts all frames.
     A batch holds `frames` (uint8) or `latents`, `words`, and where the layers are told of them
     `frame_rate` and `stage`.
     """
@@ -154,7 +157,11 @@ class DenoisingTask:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the prediction, what it should be, and the estimate of x_0."""
         schedule, device = self.module.schedule, latents.device
-        noise = torch.randn(latents.shape, generator=generator).to(device)
+        own, shared = (
+            torch.randn(shape, generator=generator)
+            for shape in (latents.shape, latents[:, :1].shape)
+        )
+        noise = self.options.prior.join(own, shared).to(device)
         alpha, sigma = scales_at(schedule, timesteps, device)
         noisy = alpha * latents + sigma * noise
         target = {
