@@ -53,7 +53,9 @@ def tiny_parts(*, interpolation: str = "shared", upsampler: Path | None = None, 
     )
 
 
-def tiny_generator_folder(target: Path, *, upsampler: bool = False, **options) -> Path:
+def tiny_generator_folder(
+    target: Path, *, upsampler: bool = False, noise_prior: str = "independent", **options
+) -> Path:
     """A folder of the tiny generating model: 16 x 16 pixels, three key frames a clip."""
     large = tiny_upscaler_folder(target.parent / "large") if upsampler else None
     defaults = GeneratorDefaults(
@@ -62,6 +64,7 @@ def tiny_generator_folder(target: Path, *, upsampler: bool = False, **options) -
         key_frame_rate=2.0,
         width=16,
         height=16,
+        noise_prior=noise_prior,
         decoder_window=4,
         decoder_context=1,
     )

@@ -101,6 +101,11 @@ def test_each_option_changes_the_pictures(make, plain, change):
     assert not np.array_equal(make(**change), base)
 
 
+def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):
+    root = tiny_generator_folder(tmp_path / "m", interpolation="none", noise_prior="mixed")
+    assert not np.array_equal(make(model=str(root)), plain)
+
+
 def test_the_prompt_changes_the_pictures(make, plain):
     assert not np.array_equal(make("day, crowded"), plain)
 

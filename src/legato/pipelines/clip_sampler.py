@@ -31,6 +31,8 @@ class Given:
     """By clip and frame, the index in the video at this stage: the seed of the frame's noise."""
     purpose: str
     """Stage that the noise is for."""
+    guidance: float = 1.0
+    """How strongly the given frames are followed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +45,6 @@ class ClipSampler:
     prompt: Float[Tensor, "1 N D"]
     negative_prompt: Float[Tensor, "1 N D"]
     guidance_scale: float
-    context_guidance: float
-    context_noise: int
-    """Noise on the given frames, as a training timestep; 0: none."""
     prior: NoisePrior
     """How the noise of neighbouring frames hangs together."""
     seed: int
@@ -66,19 +65,19 @@ class ClipSampler:
         Args:
             unet: of the stage.
             given: frames that are known, and where the clips lie in the video.
-            told: frame rate, stage and window; what is given is added here.
+            told: frame rate, stage, window and noise of the given frames; these are added here.
             is_temporal: False makes every frame on its own, by the image model.
             on_pass: called after each pass with the share of the work that is done.
         """
         num_frames = given.latents.shape[1]
         known = given.latents.float()
         if given.mask.any():
-            told = self._with_context(known, given, told)
+            told = replace(told, given=self._context(known, given, told).to(self.device))
         conditions = Conditions(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
             guidance_scale=self.guidance_scale,
-            context_guidance=self.context_guidance,
+            context_guidance=given.guidance,
             clip=told,
         )
         timesteps = self.schedule.timesteps(self.num_inference_steps)
@@ -101,18 +100,14 @@ class ClipSampler:
             ).cpu()
         return torch.where(given.mask[None, :, None, None, None], known, sampled)
 
-    def _with_context(
+    def _context(
         self, known: Float[Tensor, "B T C h w"], given: Given, told: ClipConditions
-    ) -> ClipConditions:
-        if self.context_noise:
+    ) -> Float[Tensor, "B T K h w"]:
+        level = 0 if told.noise_level is None else int(told.noise_level)
+        if level:
             noise = self._noise(given, "context", INDEPENDENT)
-            known = augment(known, noise, level=self.context_noise, schedule=self.schedule)
-        mask = given.mask[None].expand(known.shape[:2])
-        return replace(
-            told,
-            given=context_condition(known, mask).to(self.device),
-            noise_level=torch.tensor(self.context_noise),
-        )
+            known = augment(known, noise, level=level, schedule=self.schedule)
+        return context_condition(known, given.mask[None].expand(known.shape[:2]))
 
     def _noise(self, given: Given, purpose: str, prior: NoisePrior) -> Float[Tensor, "B T C h w"]:
         shape = given.latents.shape[2:]

@@ -132,6 +132,8 @@ class Settings:
     num_inference_steps: int
     guidance_scale: float
     context_guidance: float
+    context_frames: int
+    context_noise: int
     window: int
     attention_window: int | None
     """Key frames further apart do not attend to each other; None: all do."""
@@ -184,6 +186,8 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         num_inference_steps=options.num_inference_steps or defaults.steps,
         guidance_scale=guidance_scale,
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
+        context_frames=options.context_frames,
+        context_noise=options.context_noise,
         window=window,
         attention_window=defaults.window - 1 if window > defaults.window else None,
         width=width,

@@ -39,7 +39,6 @@ class Generation:
     settings: Settings
     sampler: ClipSampler
     folder: WorkFolder
-    context_frames: int
     first_frame: Float[Tensor, "3 H W"] | None
     """The user's; None: the image model makes one."""
 
@@ -50,7 +49,7 @@ class Generation:
         return plan_calls(
             settings.timeline.num_key_frames,
             window=settings.window,
-            context=self.context_frames,
+            context=settings.context_frames,
             known=1 if settings.start == "image" else 0,
         )
 
@@ -79,7 +78,8 @@ class Generation:
         if part == 0 and self.settings.start == "image":
             track.write(part, self._image(progress))
             return
-        call = self.calls[part - (self.settings.start == "image")]
+        settings = self.settings
+        call = self.calls[part - (settings.start == "image")]
         num_frames = call.stop - call.first
         latents = torch.zeros(num_frames, *self.shape)
         if call.num_given:
@@ -91,9 +91,12 @@ class Generation:
                 mask=torch.arange(num_frames) < call.num_given,
                 ticks=[range(call.first, call.stop)],
                 purpose="key frames",
+                guidance=settings.context_guidance,
             ),
             told=ClipConditions(
-                frame_rate=self._rate(after=0), window=self.settings.attention_window
+                frame_rate=self._rate(after=0),
+                noise_level=torch.tensor(settings.context_noise),
+                window=settings.attention_window,
             ),
             on_pass=_Spread(progress, first, call.stop - first),
         )
@@ -187,7 +190,9 @@ class Generation:
                     purpose=f"interpolation {stage}",
                 ),
                 told=ClipConditions(
-                    frame_rate=self._rate(after=stage + 1), stage=torch.tensor(stage)
+                    frame_rate=self._rate(after=stage + 1),
+                    stage=torch.tensor(stage),
+                    noise_level=torch.tensor(0),
                 ),
                 on_pass=_Spread(on_pass, at / len(pairs), len(some) / len(pairs)),
             )
