@@ -10,11 +10,13 @@ from legato.apps.cli import COMMANDS
 def test_public_names():
     assert sorted(legato.__all__) == [
         "CodecOptions",
+        "GenerateOptions",
         "ReadOptions",
         "RestoreOptions",
         "RunOptions",
         "UpscaleOptions",
         "__version__",
+        "generate",
         "plan",
         "preview",
         "probe",
@@ -29,7 +31,7 @@ def test_every_public_name_can_be_had():
 
 
 def test_commands():
-    expected = ["upscale", "plan", "verify", "compare", "evaluate", "degrade"]
+    expected = ["upscale", "generate", "plan", "verify", "compare", "evaluate", "degrade"]
     assert list(COMMANDS) == [*expected, "doctor", "models", "train"]
 
 
@@ -61,6 +63,33 @@ def test_defaults_of_upscaling():
         "segment": 32,
         "model": "embedded-x4",
         "caption": None,
+    }
+
+
+def test_defaults_of_generating():
+    assert legato.GenerateOptions().to_json() == {
+        "frames": None,
+        "seconds": None,
+        "fps": None,
+        "first_frame": None,
+        "start": "auto",
+        "negative_prompt": "",
+        "num_inference_steps": None,
+        "solver": "ddim",
+        "guidance_scale": None,
+        "context_guidance": None,
+        "context_frames": 2,
+        "context_noise": 0,
+        "window": None,
+        "interpolations": None,
+        "width": None,
+        "height": None,
+        "upsample": "auto",
+        "seed": 0,
+        "segment": 32,
+        "model": None,
+        "codec": "auto",
+        "crf": None,
     }
 
 

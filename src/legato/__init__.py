@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from legato.pipelines.batch import upscale_folder as upscale_folder
     from legato.pipelines.forecast import plan as plan
+    from legato.pipelines.generate import generate as generate
+    from legato.pipelines.generate_options import GenerateOptions as GenerateOptions
     from legato.pipelines.preview import preview as preview
     from legato.pipelines.restore_options import RestoreOptions as RestoreOptions
     from legato.pipelines.run_options import RunOptions as RunOptions
@@ -23,10 +25,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CodecOptions": "legato.video.codecs",
+    "GenerateOptions": "legato.pipelines.generate_options",
     "ReadOptions": "legato.video.read",
     "RestoreOptions": "legato.pipelines.restore_options",
     "RunOptions": "legato.pipelines.run_options",
     "UpscaleOptions": "legato.pipelines.upscale_options",
+    "generate": "legato.pipelines.generate",
     "plan": "legato.pipelines.forecast",
     "preview": "legato.pipelines.preview",
     "probe": "legato.video.probe",

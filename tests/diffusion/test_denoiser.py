@@ -6,7 +6,6 @@ from tiny import TEXT_WIDTH, tiny_video_unet
 
 from legato.diffusion.anchors import Anchors, Recorder
 from legato.diffusion.denoiser import Conditions, Denoiser, Step, denoise
-from legato.diffusion.guidance import guide
 from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.schedule import Schedule
 from legato.pipelines.tiles import plan_tiles
@@ -157,7 +156,6 @@ def test_scale_one_predicts_once():
         denoiser(low_res, network=network), noise_for(low_res), schedule=SCHEDULE, timesteps=[999]
     )
     assert len(network.calls) == 1
-    assert guide(TEXT, None, scale=1.0) is TEXT
 
 
 def test_edits_change_x0_in_turn_and_leave_eps():

@@ -278,7 +278,7 @@ DAMAGES = {
     "hashes in a list": (edit_json("legato.json", sha256=[]), r"sha256=\[\]"),
     "a hash that is a number": (edit_json("legato.json", sha256={"a": 1}), "a=1"),
     "settings in words": (edit_json("legato.json", defaults={"steps": "few"}), "steps='few'"),
-    "another job": (edit_json("legato.json", job="generate"), "generate"),
+    "another job": (edit_json("legato.json", job="translate"), "translate"),
     "another scale": (edit_json("legato.json", scale=8), "scale is 4"),
     "another prediction": (edit_json("legato.json", prediction_type="epsilon"), "epsilon"),
     "a path that leads out": (edit_json("legato.json", sha256={"../x": "0"}), "missing"),

@@ -10,6 +10,7 @@ from tiny import randomise_, tiny_clip, tiny_unet
 
 from legato.errors import InputError, ModelError
 from legato.models.inflate import inflate
+from legato.models.micro_conditioning import ClipConditions
 from legato.models.temporal_attention import TemporalTransformer, TransformerShape
 
 LEAN = {"ff_in": False, "cross_attention": False, "ff_multiple": 2, "positions": "rope"}
@@ -83,10 +84,10 @@ def test_frames_that_are_images_only_are_the_image_models(model, clip):
     stir_(model)
     plain, image = model(**clip), as_images(model.spatial, clip)
     chosen = torch.tensor([[True, True, True], [False, True, False]])
-    out = model(**clip, image_only=chosen)
+    out = model(**clip, conditions=ClipConditions(image_only=chosen))
     assert torch.equal(out[chosen], image[chosen])
     assert (out[1, 0] - image[1, 0]).abs().max() > 1e-3
-    assert torch.equal(model(**clip, image_only=torch.zeros_like(chosen)), plain)
+    assert torch.equal(model(**clip, conditions=ClipConditions(image_only=~chosen & chosen)), plain)
 
 
 @torch.no_grad()

@@ -14,6 +14,9 @@ TITLES = {
     "survey": "reading",
     "caption": "captioning",
     "restore": "upscaling",
+    "keyframes": "key frames",
+    "interpolate": "between",
+    "decode": "decoding",
     "join": "joining",
     "verify": "checking",
 }

@@ -6,7 +6,7 @@ share every step: there is one latent state.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from legato.diffusion.guidance import guide, needs_unconditional
+from legato.diffusion.guidance import Branch, guide, links
 from legato.diffusion.prediction import eps_from, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import Move, Solver, SolverName, StepRule
 from legato.diffusion.spans import Span, Tile, merge_tiles, merge_windows
+from legato.models.micro_conditioning import ClipConditions
 
 
 @runtime_checkable
@@ -31,6 +32,8 @@ class Network(Protocol):
         timestep: Int[Tensor, " B"],
         encoder_hidden_states: Float[Tensor, "B N D"],
         class_labels: Int[Tensor, " B"] | None,
+        *,
+        conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Return the prediction that the schedule's `prediction_type` names."""
         ...
@@ -54,6 +57,27 @@ class Conditions:
 
     guidance_scale: float = 1.0
     """Above 1 the negative prompt is predicted too."""
+
+    clip: ClipConditions | None = None
+    """What the temporal layers are told; its given frames are seen by one branch only."""
+
+    context_guidance: float = 1.0
+    """How strongly given frames are followed: 1 plainly, 0 not at all."""
+
+    def text(self, branch: Branch) -> Float[Tensor, "B N D"]:
+        """Return the embedded text that a branch sees."""
+        text = self.negative_prompt if branch == "negative_prompt" else self.prompt
+        assert text is not None
+        return text
+
+    @property
+    def links(self) -> Sequence[tuple[float, Branch]]:
+        """The branches to predict; see `legato.diffusion.guidance`."""
+        has_context = self.clip is not None and self.clip.given is not None
+        return links(
+            guidance_scale=self.guidance_scale,
+            context_guidance=self.context_guidance if has_context else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +115,9 @@ class Denoiser:
     """Called for each branch of each window of each step."""
 
     @property
-    def branches(self) -> tuple[str, ...]:
-        """Texts that the network must see, by their names in `Conditions`."""
-        if needs_unconditional(self.conditions.guidance_scale):
-            return ("negative_prompt", "prompt")
-        return ("prompt",)
+    def branches(self) -> tuple[Branch, ...]:
+        """What the network must predict, in the order of the guidance."""
+        return tuple(branch for _, branch in self.conditions.links)
 
     def __call__(
         self, z: Float[Tensor, "B T C h w"], timestep: int, *, is_first: bool = False
@@ -110,7 +132,9 @@ class Denoiser:
 
         def predict(window: Span) -> Tensor:
             keys = [(window.start, window.stop, branch) for branch in self.branches]
-            known = {key: self.kept[key] for key in keys if is_first and key in self.kept}
+            known: dict[tuple[int, int, str], Tensor] = {
+                key: self.kept[key] for key in keys if is_first and key in self.kept
+            }
             self._advance(len(known))
             missing = [key for key in keys if key not in known]
             together = len(keys) if self.batches_guidance else 1
@@ -135,7 +159,7 @@ class Denoiser:
         z: Float[Tensor, "B T C h w"],
         timestep: int,
         window: Span,
-        branches: tuple[str, ...],
+        branches: Sequence[Branch],
     ) -> Float[Tensor, "RB t c h w"]:
         sample = z[:, window.start : window.stop]
         if self.conditions.low_res is not None:
@@ -144,7 +168,7 @@ class Denoiser:
         whole = _whole(sample)
         return merge_tiles(
             self.tiles or (whole,),
-            lambda tile: self._predict_tile(sample, timestep, tile, branches),
+            lambda tile: self._predict_tile(sample, timestep, (window, tile), branches),
             size=(whole.rows.stop, whole.cols.stop),
         )
 
@@ -152,23 +176,28 @@ class Denoiser:
         self,
         sample: Float[Tensor, "B t C h w"],
         timestep: int,
-        tile: Tile,
-        branches: tuple[str, ...],
+        place: tuple[Span, Tile],
+        branches: Sequence[Branch],
     ) -> Float[Tensor, "RB t c rows cols"]:
-        piece = sample[..., tile.rows.start : tile.rows.stop, tile.cols.start : tile.cols.stop]
+        rows, cols = _cells(place[1])
+        piece = sample[..., rows, cols]
         batch, count = sample.shape[0], len(branches)
-        texts = [getattr(self.conditions, branch).to(self.dtype) for branch in branches]
+        texts = [self.conditions.text(branch).to(self.dtype) for branch in branches]
         level = self.conditions.noise_level
 
         def labels(value: int) -> Tensor:
             return torch.full((count * batch,), value, device=sample.device)
 
-        return self.network(
+        inputs = (
             piece.to(self.dtype).repeat(count, 1, 1, 1, 1),
             labels(timestep),
             torch.cat([text.expand(batch, -1, -1) for text in texts]),
             None if level is None else labels(level),
         )
+        if self.conditions.clip is None:
+            return self.network(*inputs)
+        told = _told(self.conditions.clip, place, branches, batch=batch, dtype=self.dtype)
+        return self.network(*inputs, conditions=told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,9 +270,9 @@ def _estimate(
     is_blind = schedule.is_blind(step.timestep)
     seen = _zeros_like(z) if is_blind else z
 
-    predictions = denoiser(seen, step.timestep, is_first=step.index == 0)
-    *unconditional, conditional = predictions.chunk(len(denoiser.branches))
-    prediction = guide(conditional, *unconditional, scale=denoiser.conditions.guidance_scale)
+    chain = denoiser.conditions.links
+    predictions = denoiser(seen, step.timestep, is_first=step.index == 0).chunk(len(chain))
+    prediction = guide(predictions, [scale for scale, _ in chain])
     scales = alpha, sigma = schedule.scales(step.timestep)
     kind = schedule.prediction_type
     x0 = x0_from(prediction, seen, scales=scales, prediction_type=kind)
@@ -254,6 +283,41 @@ def _estimate(
     else:
         eps = eps_from(prediction, seen, scales=scales, prediction_type=kind)
     return x0, eps
+
+
+def _cells(tile: Tile) -> tuple[slice, slice]:
+    return slice(tile.rows.start, tile.rows.stop), slice(tile.cols.start, tile.cols.stop)
+
+
+def _told(
+    clip: ClipConditions,
+    place: tuple[Span, Tile],
+    branches: Sequence[Branch],
+    *,
+    batch: int,
+    dtype: torch.dtype,
+) -> ClipConditions:
+    """Return what the temporal layers are told of a window and tile, once per branch.
+
+    Only the context branch is given frames; zeros are the same to the layers as none.
+    """
+    window, (rows, cols) = place[0], _cells(place[1])
+    given: Tensor | None = None
+    if clip.given is not None and "context" in branches:
+        piece = clip.given[:, window.start : window.stop, :, rows, cols].to(dtype)
+        nothing = torch.zeros_like(piece)
+        given = torch.cat([piece if branch == "context" else nothing for branch in branches])
+
+    def each(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.reshape(-1).expand(batch).repeat(len(branches))
+
+    return replace(
+        clip,
+        given=given,
+        frame_rate=each(clip.frame_rate),
+        stage=each(clip.stage),
+        noise_level=each(clip.noise_level),
+    )
 
 
 def _zeros_like(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -49,6 +49,33 @@ class VideoLdmOptions:
     """Whether the spatial norms see a frame (then layers off = the image model) or the clip."""
     norm_eps: float = 1e-6
     """Of the temporal residual blocks' norms; Stable Video Diffusion was trained with 1e-5."""
+    context_channels: int | None = None
+    """Channels of c_S, given latents and their mask, that join the convolutions; None: none."""
+    sees_frame_rate: bool = False
+    """Whether the convolutions' time embedding tells the frame rate."""
+    sees_stage: bool = False
+    """Whether it tells the stage of an interpolation."""
+    sees_noise_level: bool = False
+    """Whether it tells how much noise the given frames carry."""
+
+    def __post_init__(self) -> None:
+        if self.context_channels is not None and not self.conv:
+            raise InputError(
+                f"context_channels={self.context_channels} without convolutions",
+                why="given frames join the temporal convolutions",
+                fix="use conv=True",
+            )
+        if self.is_told and not (self.conv and self.conv_time_embedding):
+            raise InputError(
+                "micro-conditioning without a time embedding",
+                why="it is added to the time embedding of the temporal convolutions",
+                fix="use conv=True and conv_time_embedding=True",
+            )
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is any micro-conditioning."""
+        return self.sees_frame_rate or self.sees_stage or self.sees_noise_level
 
     def mixer(self) -> TimeMixer:
         """Return a fresh mixing weight."""
@@ -60,7 +87,13 @@ class VideoLdmOptions:
             if not self.conv:
                 return None
             temb = site.time_embedding if self.conv_time_embedding else None
-            return TemporalConv(site.channels, temb, mixer=self.mixer(), eps=self.norm_eps)
+            return TemporalConv(
+                site.channels,
+                temb,
+                mixer=self.mixer(),
+                eps=self.norm_eps,
+                context_channels=self.context_channels,
+            )
         if not self.attention:
             return None
         return TemporalTransformer(

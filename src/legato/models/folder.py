@@ -2,7 +2,8 @@
 
 unet/ vae/ scheduler/ low_res_scheduler/ hold what diffusers puts there; temporal/ and
 temporal_decoder/ hold the temporal layers; words/ or text_encoder/ and tokenizer/ embed prompts.
-Only safetensors is read.
+A generating model may add interpolation/ (temporal layers, and under interpolation/unet/ a U-Net of
+its own) and upsampler/ (a whole upscaling model). Only safetensors is read.
 """
 
 import hashlib
@@ -64,6 +65,39 @@ class UpscalerDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeneratorDefaults:
+    """Settings that a generating model was made for."""
+
+    steps: int = 50
+    """Denoising steps."""
+    guidance_scale: float = 1.0
+    """How strongly the prompt is followed; 1: without guidance."""
+    context_guidance: float = 1.0
+    """How strongly given frames are followed; 1: without guidance."""
+    window: int = 8
+    """Key frames denoised together."""
+    key_frame_rate: float = 1.875
+    """Key frames per second."""
+    width: int = 512
+    """Columns of a frame."""
+    height: int = 320
+    """Rows of a frame."""
+    noise_prior: str = "independent"
+    """How the noise of neighbouring frames hangs together: independent, mixed or progressive."""
+    noise_strength: float = 1.0
+    """How much, for the last two."""
+    decoder_window: int = 8
+    """Frames decoded together."""
+    decoder_context: int = 2
+    """Frames on either side that are decoded with them and dropped."""
+
+
+Defaults = UpscalerDefaults | GeneratorDefaults
+DEFAULTS_OF: dict[str, type[Defaults]] = {"generate": GeneratorDefaults}
+"""By job; those of others are an upscaler's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What `legato.json` says about a model folder."""
 
@@ -75,9 +109,21 @@ class Manifest:
     scale: int = 4
     """Output pixels per latent cell, each way."""
     prediction_type: str = "v_prediction"
-    defaults: UpscalerDefaults = field(default_factory=UpscalerDefaults)
+    defaults: Defaults = field(default_factory=UpscalerDefaults)
     sha256: dict[str, str] = field(default_factory=dict)
     """Of every file, by its path in the folder."""
+
+    @property
+    def upscaling(self) -> UpscalerDefaults:
+        """The defaults of an upscaling model."""
+        assert isinstance(self.defaults, UpscalerDefaults)
+        return self.defaults
+
+    @property
+    def generating(self) -> GeneratorDefaults:
+        """The defaults of a generating model."""
+        assert isinstance(self.defaults, GeneratorDefaults)
+        return self.defaults
 
     @property
     def fingerprint(self) -> str:
@@ -105,13 +151,14 @@ class Manifest:
                 fix="use a model and a legato that were made for each other",
             )
         given = {key: value for key, value in values.items() if key != "format_version"}
-        sample = cls(name="", family="", licence="")
         try:
+            kind = DEFAULTS_OF.get(given.get("job", ""), UpscalerDefaults)
+            sample = cls(name="", family="", licence="", defaults=kind())
             defaults = {"window": given.pop("window"), **given.pop("defaults")}
             _same_kinds(given, sample)
             _same_kinds(given["sha256"], dict.fromkeys(given["sha256"], ""))
             _same_kinds(defaults, sample.defaults)
-            return cls(**given, defaults=UpscalerDefaults(**defaults))
+            return cls(**given, defaults=kind(**defaults))
         except (AttributeError, KeyError, TypeError) as error:
             raise ModelError(f"{MANIFEST} is not understood", why=f"{error}", fix=REFILL) from error
 

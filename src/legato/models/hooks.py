@@ -47,6 +47,12 @@ class ClipContext:
     """`BT 3 h w`: the low-resolution frames that condition a decoder."""
     condition_weight: float = 1.0
     """How much of what they say is added."""
+    given: Tensor | None = None
+    """`BT K h w`: given frames and their mask, which join the temporal convolutions."""
+    micro: Tensor | None = None
+    """`BT E`: what is added to the time embedding that temporal layers read."""
+    window: int | None = None
+    """Frames further apart do not attend to each other."""
 
     def wanted(self, delta: Tensor) -> Tensor:
         """Return a layer's difference `BT ...` with zeros at the frames that are images only."""
@@ -74,10 +80,13 @@ class SiteHook:
         """Return the clip's facts, or None where the layer must leave the image model alone."""
         return None if self.key in self.owner.skip else self.owner.context
 
-    def added(self, x: Tensor, context: ClipContext, second: Tensor | None) -> Tensor:
+    def added(
+        self, x: Tensor, context: ClipContext, second: Tensor | None, **more: object
+    ) -> Tensor:
         """Return x plus the layer's difference; `second` is its time embedding or text."""
         layer = self.owner.temporal[self.key]
-        return add_(context.wanted(layer(x, context.num_frames, second)), x)
+        said = {name: value for name, value in more.items() if value is not None}
+        return add_(context.wanted(layer(x, context.num_frames, second, **said)), x)
 
 
 class ResnetPost(SiteHook):
@@ -91,7 +100,9 @@ class ResnetPost(SiteHook):
         if context is None:
             return None
         temb = kwargs.get("temb", args[1] if len(args) > 1 else None)
-        return self.added(output, context, temb)
+        if temb is not None and context.micro is not None:
+            temb = temb + context.micro.to(temb.dtype)
+        return self.added(output, context, temb, given=context.given)
 
 
 class TokensPost(SiteHook):
@@ -100,7 +111,9 @@ class TokensPost(SiteHook):
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         """Return the tokens with the temporal residual."""
         context = self.active()
-        return None if context is None else self.added(output, context, context.text)
+        if context is None:
+            return None
+        return self.added(output, context, context.text, window=context.window)
 
 
 class ConvPost(SiteHook):

@@ -12,11 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from legato.errors import ModelError
-from legato.models.families import FAMILIES, NormStats, options_from
+from legato.errors import InputError, ModelError
+from legato.models.families import FAMILIES, NormStats, VideoLdmOptions, options_from
 from legato.models.hooks import (
     CheckpointInContext,
     ClipContext,
@@ -24,10 +24,13 @@ from legato.models.hooks import (
     attach_clip_norms,
     attach_few_frames,
 )
+from legato.models.micro_conditioning import ClipConditions, MicroConditioning
 from legato.models.sites import Site, find_sites, fingerprint
 from legato.models.static_text import StaticText, attach_static_text
 
 FORMAT_VERSION = 1
+MICRO = "micro"
+"""Key of the micro-conditioning among the temporal weights; no site has it."""
 
 
 @runtime_checkable
@@ -179,6 +182,25 @@ class VideoModel(Inflated):
         self._text_memory, removers = attach_static_text(self, self.spatial)
         self._removers += removers
 
+    def __init__(
+        self, spatial: nn.Module, family: str, options: LayerOptions, sites: list[Site]
+    ) -> None:
+        super().__init__(spatial, family, options, sites)
+        if isinstance(options, VideoLdmOptions) and options.is_told:
+            width = next(site.time_embedding for site in self.sites if site.time_embedding)
+            self.temporal[MICRO] = MicroConditioning(
+                width,
+                frame_rate=options.sees_frame_rate,
+                stage=options.sees_stage,
+                noise_level=options.sees_noise_level,
+            )
+
+    @property
+    def context_channels(self) -> int | None:
+        """Channels of the given frames and their mask; None: it takes none."""
+        options = self.options
+        return options.context_channels if isinstance(options, VideoLdmOptions) else None
+
     def forward(
         self,
         sample: Float[Tensor, "B T C h w"],
@@ -187,7 +209,7 @@ class VideoModel(Inflated):
         class_labels: Int[Tensor, "B"] | Float[Tensor, "B K"] | None = None,
         *,
         temporal_text: Float[Tensor, "B N E"] | None = None,
-        image_only: Bool[Tensor, "B T"] | None = None,
+        conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Predict noise, velocity or clean latents, whichever the image model was trained for.
 
@@ -199,18 +221,17 @@ class VideoModel(Inflated):
                 Stable Video Diffusion the sinusoids of frame rate, motion and noise.
             temporal_text: what the temporal layers read where that differs from the spatial
                 layers' text (of a fine-tuned text encoder: Blattmann et al. 2023, section 4.2).
-            image_only: True for frames to which temporal layers add nothing, alpha = 1: all frames
-                of a clip that is a batch of images in joint training, or single ones.
+            conditions: what else the temporal layers are told.
+
+        Raises:
+            InputError: frames are given to layers that take none.
         """
         clips, num_frames = sample.shape[:2]
         text = encoder_hidden_states
         time = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(clips)
         frames = rearrange(sample, "b t c h w -> (b t) c h w")
-        context = ClipContext(
-            num_frames=num_frames,
-            text=text if temporal_text is None else temporal_text,
-            image_only=image_only,
-        )
+        told = text if temporal_text is None else temporal_text
+        context = self._context(clips, num_frames, told, conditions)
         extra = (
             {} if class_labels is None else {"class_labels": per_frame(class_labels, num_frames)}
         )
@@ -233,6 +254,30 @@ class VideoModel(Inflated):
             yield
         finally:
             self.static_text = {}
+
+    def _context(
+        self, clips: int, num_frames: int, text: Tensor | None, conditions: ClipConditions | None
+    ) -> ClipContext:
+        """Return the clip's facts; of the given frames and the rest only what layers may see."""
+        if conditions is None or not self.enabled:
+            return ClipContext(num_frames=num_frames, text=text)
+        given, micro = conditions.given, None
+        if given is not None and given.shape[2] != self.context_channels:
+            raise InputError(
+                f"context of {given.shape[2]} channels",
+                why=f"these temporal layers take {self.context_channels or 'none'}",
+                fix="use layers that were made with context_channels",
+            )
+        if MICRO in self.temporal:
+            micro = per_frame(self.temporal[MICRO](clips, conditions), num_frames)
+        return ClipContext(
+            num_frames=num_frames,
+            text=text,
+            given=None if given is None else rearrange(given, "b t c h w -> (b t) c h w"),
+            micro=micro,
+            window=conditions.window,
+            image_only=conditions.image_only,
+        )
 
 
 def inflate(spatial: nn.Module, family: str, **options: object) -> VideoModel:

@@ -14,19 +14,23 @@ from torch import Tensor
 
 from legato.errors import ModelError
 from legato.models.folder import REFILL, ModelFolder
+from legato.models.generator_folder import load_interpolation
 from legato.models.inflate import Inflated
 from legato.models.load import (
     SCHEDULE,
     checked_manifest,
     load_autoencoder,
-    load_layers,
+    load_layers_alone,
     load_unet,
     load_words,
 )
 
 T = TypeVar("T")
 
-PARTS = ("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder")
+PARTS = (
+    *("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder"),
+    *("interpolation", "interpolation/unet"),
+)
 """Folders that hold weights."""
 TOKENIZERS = ("vocab.json", "tokenizer.json")
 """Files of which a tokenizer needs one."""
@@ -102,17 +106,24 @@ def inspect_model(root: Path) -> ModelFacts:
         attempts.note(damage)
     states = {part: attempts.call(folder.weights, part) for part in PARTS if folder.has(part)}
     alone = folder.has("temporal") and not folder.has("unet")
-    manifest, unet = folder.manifest, attempts.call(load_layers if alone else load_unet, folder)
+    manifest, unet = (
+        folder.manifest,
+        attempts.call(load_layers_alone if alone else load_unet, folder),
+    )
     decoder: object = None
-    if manifest is None or manifest.job == "upscale":
+    between: object = None
+    if manifest is None or manifest.job in ("upscale", "generate"):
         decoder = attempts.call(load_autoencoder, folder)
         schedule = attempts.call(folder.config, "scheduler", SCHEDULE)
-        attempts.call(folder.config, "low_res_scheduler", SCHEDULE)
         _attempt_text(folder, attempts)
-        if unet and decoder and schedule:
-            checked = attempts.call(checked_manifest, folder, unet, decoder, schedule)
-            manifest = manifest or checked
-    layers = {"temporal": unet, "temporal_decoder": decoder}
+        if manifest is not None and manifest.job == "generate":
+            between = attempts.call(load_interpolation, folder, unet) if unet else None
+        else:
+            attempts.call(folder.config, "low_res_scheduler", SCHEDULE)
+            if unet and decoder and schedule:
+                checked = attempts.call(checked_manifest, folder, unet, decoder, schedule)
+                manifest = manifest or checked
+    layers = {"temporal": unet, "temporal_decoder": decoder, "interpolation": between}
     return ModelFacts(
         folder=str(root),
         name=manifest.name if manifest else root.name,

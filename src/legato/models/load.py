@@ -1,4 +1,4 @@
-"""Upscaling models from folders: every part built from its configuration and filled strictly."""
+"""Models from folders: every part built from its configuration and filled strictly."""
 
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -56,25 +56,21 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
     """
     root = find_folder(name_or_path)
     folder = ModelFolder(root)
-    if folder.manifest is not None and folder.manifest.job != "upscale":
-        raise ModelError(
-            f"model {name_or_path!r}",
-            why=f"it is made to {folder.manifest.job}",
-            fix="use an upscaler",
-        )
+    if folder.manifest is not None:
+        require_job(folder.manifest, "upscale")
     unet, autoencoder = load_unet(folder), load_autoencoder(folder)
     words = load_words(folder) if folder.has("words") else None
     schedule = folder.config("scheduler", SCHEDULE)
     low_res_schedule = folder.config("low_res_scheduler", SCHEDULE)
     manifest = checked_manifest(folder, unet, autoencoder, schedule)
     ready_(unet, device, dtype)
-    ready_(autoencoder, device, _decoder_dtype(autoencoder, dtype))
+    ready_(autoencoder, device, decoder_dtype(autoencoder, dtype))
     return UpscalerModel(
         name=manifest.name,
         licence=manifest.licence,
         sha256=manifest.fingerprint if folder.manifest else "",
         scale=manifest.scale,
-        defaults=manifest.defaults,
+        defaults=manifest.upscaling,
         unet=unet,
         autoencoder=autoencoder,
         text=ready_(words, device, dtype) if words else ClipText(root, device, dtype),
@@ -105,9 +101,21 @@ def offloaded(
 
     def fill_autoencoder() -> None:
         _fill_autoencoder(autoencoder, folder)
-        ready_(autoencoder, device, _decoder_dtype(autoencoder, dtype))
+        ready_(autoencoder, device, decoder_dtype(autoencoder, dtype))
 
     return replace(model, offload=Offload({unet: fill_unet, autoencoder: fill_autoencoder}))
+
+
+def require_job(manifest: Manifest, job: str) -> None:
+    """Refuse a model that is made for something else.
+
+    Raises:
+        ModelError: it is.
+    """
+    if manifest.job != job:
+        raise ModelError(
+            f"model {manifest.name!r}", why=f"it is made to {manifest.job}", fix=f"use one to {job}"
+        )
 
 
 def load_unet(folder: ModelFolder, *, image: ModelFolder | None = None) -> VideoModel:
@@ -121,44 +129,46 @@ def load_unet(folder: ModelFolder, *, image: ModelFolder | None = None) -> Video
         ModelError: a part is missing, damaged or does not fit.
     """
     unet = load_image_unet(image or folder)
-    return attach_temporal(unet, folder) if folder.has("temporal") else inflate(unet, "image")
+    if not folder.has("temporal"):
+        return inflate(unet, "image")
+    return load_layers(folder, "temporal", unet)
 
 
-def load_image_unet(folder: ModelFolder) -> UNet2DConditionModel:
-    """Return the image U-Net of a folder, on the CPU.
+def load_image_unet(folder: ModelFolder, part: str = "unet") -> UNet2DConditionModel:
+    """Return a U-Net of a folder without temporal layers, on the CPU.
 
     Raises:
         ModelError: it is missing, damaged or does not fit.
     """
-    if folder.has("temporal") and not folder.has("unet"):
+    if folder.has("temporal") and not folder.has(part):
         raise ModelError(
             f"{folder.root} holds temporal layers alone",
             why="they act on an image model, which is not part of it",
             fix="name an image model for them; legato models match shows which fit",
         )
-    unet = _build(folder, "unet", {"UNet2DConditionModel"})
-    _fill(unet, folder.weights("unet"), "unet")
+    unet = _build(folder, part, {"UNet2DConditionModel"})
+    _fill(unet, folder.weights(part), part)
     assert isinstance(unet, UNet2DConditionModel)
     return unet
 
 
-def attach_temporal(unet: UNet2DConditionModel, folder: ModelFolder) -> VideoModel:
-    """Return an image U-Net with the temporal layers of a folder.
+def load_layers(folder: ModelFolder, part: str, unet: UNet2DConditionModel) -> VideoModel:
+    """Return a U-Net with the temporal layers of a part of the folder.
 
     Raises:
         ModelError: they are missing, damaged, or belong to another topology.
     """
-    config = folder.config("temporal")
+    config = folder.config(part)
     try:
         with torch.device("meta"):
             model = inflate(unet, config["family"], **config["options"])
     except (InputError, KeyError, TypeError) as error:
-        raise _misunderstood(folder, "temporal", error) from error
-    model.load_temporal_(folder.weights("temporal"), config)
+        raise _misunderstood(folder, part, error) from error
+    model.load_temporal_(folder.weights(part), config)
     return model
 
 
-def load_layers(folder: ModelFolder) -> VideoModel:
+def load_layers_alone(folder: ModelFolder) -> VideoModel:
     """Return temporal layers that were saved alone, on a U-Net of their topology without weights.
 
     Raises:
@@ -169,7 +179,8 @@ def load_layers(folder: ModelFolder) -> VideoModel:
             unet = UNet2DConditionModel.from_config(folder.config("temporal", TOPOLOGY))
     except NOT_UNDERSTOOD as error:
         raise _misunderstood(folder, "temporal", error) from error
-    return attach_temporal(unet, folder)
+    assert isinstance(unet, UNet2DConditionModel)
+    return load_layers(folder, "temporal", unet)
 
 
 def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
@@ -249,8 +260,8 @@ def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
     if name not in wanted:
         raise ModelError(
             f"{folder.path(part)} is a {name}",
-            why=f"an upscaler needs {' or '.join(sorted(wanted))} there",
-            fix="use a model folder for upscaling",
+            why=f"there must be a {' or '.join(sorted(wanted))}",
+            fix="use a model folder of the right kind",
         )
     try:
         with torch.device("meta"):
@@ -276,7 +287,7 @@ def checked_manifest(
     Raises:
         ModelError: they do not.
     """
-    latent, scale = _latent_facts(autoencoder)
+    latent, scale = latent_facts(autoencoder)
     manifest = folder.manifest or Manifest(
         name=folder.root.name,
         family="image",
@@ -300,16 +311,16 @@ def checked_manifest(
                 why=f"the other parts need {needed}",
                 fix="use parts that belong together",
             )
-    if manifest.defaults.max_noise_level >= (shape.num_class_embeds or 0):
+    if manifest.upscaling.max_noise_level >= (shape.num_class_embeds or 0):
         raise ModelError(
             f"model {manifest.name!r}: num_class_embeds is {shape.num_class_embeds}",
-            why=f"noise levels go up to {manifest.defaults.max_noise_level}",
+            why=f"noise levels go up to {manifest.upscaling.max_noise_level}",
             fix="use a U-Net that was trained with noise levels as class labels",
         )
     return manifest
 
 
-def _latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, int]:
+def latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, int]:
     """Return (channels, pixels per cell each way) of the latents."""
     if isinstance(autoencoder, TinyAutoencoder):
         return autoencoder.config.latent_channels, FACTOR
@@ -317,7 +328,7 @@ def _latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, 
     return config.latent_channels, 2 ** (len(config.block_out_channels) - 1)
 
 
-def _decoder_dtype(
+def decoder_dtype(
     autoencoder: TinyAutoencoder | TemporalDecoder, dtype: torch.dtype
 ) -> torch.dtype:
     """Return float32 where the autoencoder asks for it: in bfloat16 it costs 3 dB, see 0016."""

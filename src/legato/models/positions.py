@@ -19,10 +19,15 @@ def sinusoids(num_frames: int, width: int, device: torch.device) -> Float[Tensor
     e[i, j] = cos(i w_j), e[i, D/2 + j] = sin(i w_j), w_j = 10000^(-2j/D)
     (Vaswani et al. 2017, arXiv:1706.03762, section 3.5; cosines first as in diffusers).
     """
+    return waves(torch.arange(num_frames, dtype=torch.float32, device=device), width)
+
+
+def waves(values: Float[Tensor, "n"] | Int[Tensor, "n"], width: int) -> Float[Tensor, "n D"]:
+    """Return cosines, then sines, of any numbers; frequencies as in `sinusoids`."""
     half = width // 2
-    steps = torch.arange(half, dtype=torch.float32, device=device)
+    steps = torch.arange(half, dtype=torch.float32, device=values.device)
     frequencies = torch.exp(-math.log(PERIOD) * steps / half)
-    angles = torch.arange(num_frames, dtype=torch.float32, device=device)[:, None] * frequencies
+    angles = values.float()[:, None] * frequencies
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, width % 2))
 
 

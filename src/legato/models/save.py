@@ -1,4 +1,4 @@
-"""Upscaling models into folders that `load_upscaler` reads."""
+"""Models into folders: upscaling models whole, and the parts that all models share."""
 
 import json
 from collections.abc import Mapping
@@ -54,30 +54,57 @@ def save_upscaler(
             writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
         else:
             write_decoder(writer, autoencoder, dtype)
-        if isinstance(parts.text, WordEncoder):
-            words = parts.text
-            writer.write_part("words", words.to_config(), words.state_dict(), dtype=dtype)
-        else:
-            config, state = parts.text.config("text_encoder"), parts.text.weights("text_encoder")
-            writer.write_part("text_encoder", config, state, dtype=dtype, weights=TEXT_WEIGHTS)
-            writer.copy(parts.text.path("tokenizer"), "tokenizer")
+        write_text(writer, parts.text, dtype)
         writer.write_json("scheduler/scheduler_config.json", parts.schedule)
         writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)
         return writer.finish(manifest)
 
 
-def write_unet(writer: FolderWriter, unet: VideoModel, dtype: torch.dtype | None) -> None:
-    """Write a U-Net, and its temporal layers if it has any, into a folder being written."""
-    writer.write_part("unet", _config(unet.spatial), unet.spatial.state_dict(), dtype=dtype)
-    if unet.sites:
-        state = unet.temporal_state()
-        writer.write_part("temporal", unet.temporal_config(), state, dtype=dtype)
+def write_unet(
+    writer: FolderWriter,
+    unet: VideoModel,
+    dtype: torch.dtype | None,
+    *,
+    part: str = "unet",
+    layers: str | None = "temporal",
+) -> None:
+    """Write a U-Net, and its temporal layers if it has any, into a folder being written.
+
+    Args:
+        writer: of the folder.
+        unet: what to write.
+        dtype: precision of the stored weights.
+        part: where the image model goes.
+        layers: where the temporal layers go; None: they are not written.
+    """
+    writer.write_part(part, _config(unet.spatial), unet.spatial.state_dict(), dtype=dtype)
+    if unet.sites and layers is not None:
+        write_layers(writer, unet, layers, dtype)
 
 
 def write_temporal(writer: FolderWriter, unet: VideoModel, dtype: torch.dtype | None) -> None:
     """Write the temporal layers alone, and the topology that they need."""
-    writer.write_part("temporal", unet.temporal_config(), unet.temporal_state(), dtype=dtype)
+    write_layers(writer, unet, "temporal", dtype)
     writer.write_json(f"temporal/{TOPOLOGY}", _config(unet.spatial))
+
+
+def write_layers(
+    writer: FolderWriter, model: VideoModel, part: str, dtype: torch.dtype | None
+) -> None:
+    """Write temporal layers into a folder being written."""
+    writer.write_part(part, model.temporal_config(), model.temporal_state(), dtype=dtype)
+
+
+def write_text(
+    writer: FolderWriter, text: WordEncoder | ModelFolder, dtype: torch.dtype | None
+) -> None:
+    """Write what embeds prompts into a folder being written."""
+    if isinstance(text, WordEncoder):
+        writer.write_part("words", text.to_config(), text.state_dict(), dtype=dtype)
+        return
+    config, state = text.config("text_encoder"), text.weights("text_encoder")
+    writer.write_part("text_encoder", config, state, dtype=dtype, weights=TEXT_WEIGHTS)
+    writer.copy(text.path("tokenizer"), "tokenizer")
 
 
 def _config(network: Any) -> dict[str, Any]:  # noqa: ANN401 - diffusers is not typed

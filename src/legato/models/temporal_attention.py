@@ -54,8 +54,16 @@ class TimeAttention(nn.Module):
         self.rotary = RotaryPositions(min(32, width // num_heads)) if rotary else None
         self.time_rel_pos_bias = RelativePositionBias(num_heads) if relative_bias else None
 
-    def forward(self, x: Float[Tensor, "BT P C"], num_frames: int) -> Float[Tensor, "BT P C"]:
-        """Return softmax(q k' / sqrt(d) + bias) v, projected, for every position on its own."""
+    def forward(
+        self, x: Float[Tensor, "BT P C"], num_frames: int, window: int | None = None
+    ) -> Float[Tensor, "BT P C"]:
+        """Return softmax(q k' / sqrt(d) + bias) v, projected, for every position on its own.
+
+        Args:
+            x: tokens.
+            num_frames: of a clip.
+            window: as at the construction, for this call; the narrower of both counts.
+        """
         weight = torch.cat((self.to_q.weight, self.to_k.weight, self.to_v.weight))
         order = "(b t) p (three n d) -> three (b p) n t d"
         qkv = rearrange(F.linear(x, weight), order, three=3, n=self.num_heads, t=num_frames)
@@ -64,17 +72,18 @@ class TimeAttention(nn.Module):
             q, k = qk.unbind()
         else:
             q, k, v = qkv.unbind()
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(num_frames, q))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(num_frames, q, window))
         positions = x.shape[1]
         out: Tensor = self.to_out[0](rearrange(mixed, "(b p) n t d -> (b t) p (n d)", p=positions))
         return out
 
-    def _bias(self, num_frames: int, q: Tensor) -> Tensor | None:
+    def _bias(self, num_frames: int, q: Tensor, window: int | None) -> Tensor | None:
         bias = None
+        reach = min((w for w in (self.window, window) if w is not None), default=num_frames)
         if self.time_rel_pos_bias is not None:
             bias = self.time_rel_pos_bias(num_frames)[None].to(q.dtype)
-        if self.window is not None and num_frames > self.window + 1:
-            near = window_mask(num_frames, self.window, q.device)
+        if num_frames > reach + 1:
+            near = window_mask(num_frames, reach, q.device)
             bias = near if bias is None else bias.masked_fill(~near, float("-inf"))
         return bias
 
@@ -194,15 +203,16 @@ class TemporalTransformer(nn.Module):
         x: Float[Tensor, "BT P C"],
         num_frames: int,
         text: Float[Tensor, "B N D"] | None = None,
+        window: int | None = None,
     ) -> Float[Tensor, "BT P C"]:
-        """Return what is added to x."""
+        """Return what is added to x; `window` as in `TimeAttention`."""
         u = x
         if self.time_pos_embed is not None:
             clips = x.shape[0] // num_frames
             u = u + self.time_pos_embed(num_frames).to(x.dtype).repeat(clips, 1)[:, None]
         if self.ff_in is not None and self.norm_in is not None:
             u = u + self.ff_in(self.norm_in(u))
-        u = u + self.attn1(self.norm1(u), num_frames)
+        u = u + self.attn1(self.norm1(u), num_frames, window)
         if self.attn2 is not None and self.norm2 is not None and text is not None:
             u = u + self.attn2(self.norm2(u), text)
         u = u + self.ff(self.norm3(u))

@@ -104,6 +104,7 @@ class TemporalConv(nn.Module):
         sizes: kernel sizes along time of the two convolutions.
         mixer: scales what is added; None: it is added as it is.
         eps: of the norms.
+        context_channels: of the context that may join x; None: none does.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class TemporalConv(nn.Module):
         sizes: tuple[int, int] = (3, 3),
         mixer: TimeMixer | None = None,
         eps: float = 1e-6,
+        context_channels: int | None = None,
     ) -> None:
         super().__init__()
         groups = num_groups(channels)
@@ -123,6 +125,7 @@ class TemporalConv(nn.Module):
         self.norm2 = nn.GroupNorm(groups, channels, eps=eps)
         self.conv2 = TimeConv(channels, channels, sizes[1])
         self.time_mixer: TimeMixer | None = mixer
+        self.context = ContextJunction(context_channels, channels) if context_channels else None
         zero_(self.conv2)
 
     def forward(
@@ -130,8 +133,19 @@ class TemporalConv(nn.Module):
         x: Float[Tensor, "BT C H W"],
         num_frames: int,
         temb: Float[Tensor, "BT E"] | None = None,
+        given: Float[Tensor, "BT K h w"] | None = None,
     ) -> Float[Tensor, "BT C H W"]:
-        """Return what is added to x."""
+        """Return what is added to x; with a context c, z' = x + c + h(x + c)."""
+        if self.context is None or given is None:
+            return self._residual(x, num_frames, temb)
+        joined = self.context(given, x)
+        delta = self._residual(x + joined, num_frames, temb)
+        added: Tensor = joined if self.time_mixer is None else self.time_mixer(joined, num_frames)
+        return delta + added
+
+    def _residual(
+        self, x: Float[Tensor, "BT C H W"], num_frames: int, temb: Float[Tensor, "BT E"] | None
+    ) -> Float[Tensor, "BT C H W"]:
         hidden = self.conv1(silu_(norm_clip(self.norm1, as_clip(x, num_frames))))
         if self.time_emb_proj is not None and temb is not None:
             shift = self.time_emb_proj(F.silu(temb))
@@ -148,6 +162,27 @@ class TemporalConv(nn.Module):
             return as_frames(self.conv2(hidden, mixer.weight()), *size)
         delta = as_frames(self.conv2(hidden), *size)
         return delta if mixer is None else mixer(delta, num_frames)
+
+
+class ContextJunction(nn.Module):
+    """Where the context c_S joins a temporal branch: resized, then a convolution without bias.
+
+    It starts as zero, and a context of zeros always is no context, bit for bit (Blattmann et al.
+    2023, arXiv:2304.08818, figure 4; kernel and junction are ours).
+    """
+
+    def __init__(self, context_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(context_channels, channels, 3, padding=1, bias=False)
+        zero_(self.conv)
+
+    def forward(
+        self, given: Float[Tensor, "BT K h w"], x: Float[Tensor, "BT C H W"]
+    ) -> Float[Tensor, "BT C H W"]:
+        """Return what joins x."""
+        resized = F.interpolate(given.float(), size=x.shape[-2:], mode="area")
+        out: Tensor = self.conv(resized.to(x.dtype))
+        return out
 
 
 class ClipResBlock(nn.Module):

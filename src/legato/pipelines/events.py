@@ -7,7 +7,18 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-Stage = Literal["load", "survey", "caption", "restore", "join", "verify", "notice"]
+Stage = Literal[
+    "load",
+    "survey",
+    "caption",
+    "keyframes",
+    "interpolate",
+    "decode",
+    "restore",
+    "join",
+    "verify",
+    "notice",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

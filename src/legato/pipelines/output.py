@@ -38,6 +38,15 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
             why="it would become part of the input",
             fix="choose an output outside it",
         )
+    require_replaceable(target, is_folder=is_folder)
+
+
+def require_replaceable(target: Path, *, is_folder: bool) -> None:
+    """Refuse an output path where something stands that is not to be replaced.
+
+    Raises:
+        InputError: see the message.
+    """
     if not target.exists():
         return
     if is_folder:
@@ -52,7 +61,7 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
         raise InputError(
             f"{target} is a folder",
             why="the output is a file",
-            fix=f"name the file, such as {target / source.name}",
+            fix=f"name a file, such as {target / 'out.mp4'}",
         )
     elif not target.is_file():
         raise InputError(

@@ -9,7 +9,6 @@ from legato.device import choose_device, choose_dtype
 from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.job import Job
-from legato.pipelines.lock import Lock
 from legato.pipelines.output import bytes_on_disk, require_report, require_space, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.restorers import Restorers, fit_into_memory
@@ -18,7 +17,7 @@ from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey, survey
 from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
-from legato.pipelines.workfolder import WorkFolder
+from legato.pipelines.workfolder import WorkFolder, working
 from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
 from legato.video.probe import VideoFacts, probe
 
@@ -103,15 +102,8 @@ def prepared(request: Request, on_event: OnEvent) -> Iterator[Prepared]:
     """
     suffix = segment_suffix(request.codec, request.facts)
     folder = WorkFolder(request.target, suffix=suffix)
-    folder.create()
-    with Lock(folder.lock):
-        try:
-            if request.run.restart:
-                folder.clear()
-            folder.drop_leftovers()
-            yield _prepare(request, folder, on_event)
-        finally:
-            folder.remove_if_unused()
+    with working(folder, restart=request.run.restart):
+        yield _prepare(request, folder, on_event)
 
 
 def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepared:

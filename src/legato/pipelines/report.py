@@ -9,7 +9,20 @@ from legato.pipelines.workfolder import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Saved:
+    """A report as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of plain values."""
+        return asdict(self)
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON, whole or not at all."""
+        write_json(path, self.to_json())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Saved):
     """Everything a user may want to check or repeat. Times in seconds, sizes as width, height."""
 
     source: str
@@ -48,19 +61,41 @@ class Report:
     prompts: list[str] = field(default_factory=list)
     """One per shot of the range, where captions were asked for."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary of plain values."""
-        return asdict(self)
-
-    def save(self, path: Path) -> None:
-        """Write the report as JSON, whole or not at all."""
-        write_json(path, self.to_json())
-
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Report":
         """Return the report that `to_json` described."""
         sizes = {name: tuple(data[name]) for name in ("size_in", "size_out")}
         return cls(**{**data, **sizes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationReport(Saved):
+    """The same of a generated video."""
+
+    prompt: str
+    target: str
+    frames: int
+    key_frames: int
+    size: tuple[int, int]
+    """Of the file, width and height."""
+    frame_rate: str
+    """Frames per second, as a fraction."""
+    duration: float
+    parts_resumed: int
+    """Parts that an earlier, interrupted run had finished."""
+    seconds: float
+    """Of this run."""
+    seconds_of_stages: dict[str, float]
+    """What each stage took in this run."""
+    notices: list[str]
+    options: dict[str, Any]
+    """As given."""
+    settings: dict[str, Any]
+    """After the model's defaults."""
+    model: dict[str, str]
+    device: str
+    dtype: str
+    versions: dict[str, str]
 
 
 def report_path(target: Path) -> Path:

@@ -24,6 +24,7 @@ from legato.diffusion.schedule import Schedule, started_part_way
 from legato.diffusion.spans import Span, Tile
 from legato.errors import InputError
 from legato.flow.estimate import FlowEstimator
+from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.carried import Carried
 from legato.pipelines.decode import (
     BrokenOutputError,
@@ -290,10 +291,12 @@ class Restorer:
         timestep: Tensor,
         encoder_hidden_states: Tensor,
         class_labels: Tensor | None,
+        *,
+        conditions: ClipConditions | None = None,
     ) -> Tensor:
-        unet = self._model.unet
+        unet, text = self._model.unet, encoder_hidden_states
         with nullcontext() if self.settings.is_temporal else unet.disabled():
-            return unet(sample, timestep, encoder_hidden_states, class_labels)
+            return unet(sample, timestep, text, class_labels, conditions=conditions)
 
     def _decoder(self, clip: Float[Tensor, "1 T 3 h w"], size: tuple[int, int]) -> Decoder:
         model, dtype, temporal = self._model, self._dtype, self.settings.is_temporal

@@ -129,19 +129,27 @@ class SavedPlan:
         Raises:
             InputError: source, options, model or version differ; says which.
         """
-        wanted = json.loads(json.dumps(fingerprint))
-        names = sorted(name for name in wanted | self.fingerprint)
-        differences = [
-            f"{name} was {self.fingerprint.get(name)!r}, now {wanted.get(name)!r}"
-            for name in names
-            if self.fingerprint.get(name) != wanted.get(name)
-        ]
-        if differences:
-            raise InputError(
-                f"{folder} holds an unfinished job that differs",
-                why="; ".join(differences[:SHOWN_DIFFERENCES]),
-                fix="repeat its command to continue it, or use --restart to begin anew",
-            )
+        require_same(self.fingerprint, fingerprint, folder)
+
+
+def require_same(saved: dict[str, Any], fingerprint: dict[str, Any], folder: Path) -> None:
+    """Refuse to continue a job whose fingerprint was another one.
+
+    Raises:
+        InputError: they differ; says where.
+    """
+    wanted = json.loads(json.dumps(fingerprint))
+    differences = [
+        f"{name} was {saved.get(name)!r}, now {wanted.get(name)!r}"
+        for name in sorted(wanted | saved)
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"{folder} holds an unfinished job that differs",
+            why="; ".join(differences[:SHOWN_DIFFERENCES]),
+            fix="repeat its command to continue it, or use --restart to begin anew",
+        )
 
 
 def source_fingerprint(path: Path, images: tuple[Path, ...] = ()) -> dict[str, Any]:

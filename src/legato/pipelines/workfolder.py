@@ -4,12 +4,17 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from legato.errors import InputError
+from legato.pipelines.lock import Lock
 
 MAX_NAME_BYTES = 240  # file systems allow 255; room for our own prefix and suffix
+WORK = ("segment_", "latents_", "generated", ".generated")
+"""How the names of what is worth keeping begin: each took long to compute."""
 
 
 class WorkFolder:
@@ -44,6 +49,10 @@ class WorkFolder:
     def state(self, index: int) -> Path:
         """What a segment hands to the next one; written before the segment's own file."""
         return self.path / f"state_{index:06}.safetensors"
+
+    def latents(self, track: str, index: int) -> Path:
+        """A part of a track of latents."""
+        return self.path / f"latents_{track}_{index:06}.safetensors"
 
     def is_finished(self, index: int) -> bool:
         """Tell whether a segment's frames are complete."""
@@ -81,7 +90,7 @@ class WorkFolder:
     def drop_leftovers(self) -> None:
         """Remove what a killed run left half written: everything that no job reads again."""
         for entry in self.path.iterdir():
-            named = entry.name.startswith(("segment_", "state_"))
+            named = entry.name.startswith((*WORK, "state_"))
             if entry not in (self.plan, self.lock) and not named:
                 _remove(entry)
 
@@ -90,9 +99,32 @@ class WorkFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_if_unused(self) -> None:
-        """Remove the folder where no segment was ever finished: nothing in it is worth keeping."""
-        if self.path.is_dir() and not any(self.path.glob("segment_*")):
+        """Remove the folder where no part was ever finished: nothing in it is worth keeping."""
+        if self.path.is_dir() and not any(e.name.startswith(WORK) for e in self.path.iterdir()):
             self.remove()
+
+
+@contextmanager
+def working(folder: WorkFolder, *, restart: bool) -> Iterator[None]:
+    """Within the block the folder exists and is ours alone; one of no use is removed afterwards.
+
+    Args:
+        folder: of the job.
+        restart: forget what an interrupted run has finished.
+
+    Raises:
+        InputError: it cannot be made.
+        ResourceError: another run works there.
+    """
+    folder.create()
+    with Lock(folder.lock):
+        try:
+            if restart:
+                folder.clear()
+            folder.drop_leftovers()
+            yield
+        finally:
+            folder.remove_if_unused()
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -46,7 +46,8 @@ def join_stills(
 
 def _still_name(number: int, facts: VideoFacts) -> str:
     stems = [image.stem for image in facts.images or (facts.path,)]
-    if facts.kind == "video" or len(set(stems)) < len(stems):
+    is_numbered = facts.kind == "video" or (facts.kind == "images" and not facts.images)
+    if is_numbered or len(set(stems)) < len(stems):
         return f"frame_{number + 1:06d}.png"
     return f"{stems[number]}.png"
 

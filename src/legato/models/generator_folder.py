@@ -1,0 +1,207 @@
+"""Generating models from folders, and into folders.
+
+| part | what |
+|---|---|
+| `unet/` `vae/` `scheduler/` | image model, `AutoencoderKL` and noise schedule, as diffusers |
+| `words/`, or `text_encoder/` and `tokenizer/` | what embeds prompts |
+| `temporal/` | layers of key frames and prediction |
+| `interpolation/` | layers of the frames between; `interpolation/unet/` where all was trained |
+| `temporal_decoder/` | layers of the decoder |
+| `upsampler/` | a whole upscaling model |
+
+The last three are optional.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from legato.errors import ModelError
+from legato.models.decoder import TemporalDecoder
+from legato.models.folder import MANIFEST, FolderWriter, GeneratorDefaults, Manifest, ModelFolder
+from legato.models.generator import GeneratorModel
+from legato.models.inflate import VideoModel
+from legato.models.load import (
+    SCHEDULE,
+    decoder_dtype,
+    latent_facts,
+    load_autoencoder,
+    load_image_unet,
+    load_layers,
+    load_unet,
+    load_words,
+    ready_,
+    require_job,
+)
+from legato.models.save import write_decoder, write_layers, write_text, write_unet
+from legato.models.spec import find_folder
+from legato.models.text import WordEncoder
+from legato.models.text_encoder import ClipText
+
+INTERPOLATION, UPSAMPLER = "interpolation", "upsampler"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorParts:
+    """Everything that a generating model is made of."""
+
+    unet: VideoModel
+    """Image model with the temporal layers of key frames and prediction."""
+    autoencoder: TemporalDecoder
+    text: WordEncoder | ModelFolder
+    """A vocabulary, or a folder that holds `text_encoder/` and `tokenizer/`."""
+    schedule: Mapping[str, Any]
+    """Fields of the sampler's diffusers configuration."""
+    interpolation: VideoModel | None = None
+    """The model of the frames between; its image model is saved too unless it is `unet`'s own."""
+    upsampler: Path | None = None
+    """Folder of an upscaling model."""
+
+
+def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) -> GeneratorModel:
+    """Load a generating model, frozen and in evaluation mode.
+
+    Args:
+        name_or_path: name in `SPECS`, or path of a folder.
+        device: where to put it.
+        dtype: precision of the weights.
+
+    Raises:
+        ModelError: it is missing, damaged, or not a generating model.
+    """
+    root = find_folder(name_or_path)
+    folder = ModelFolder(root)
+    if folder.manifest is None:
+        raise ModelError(
+            f"{root / MANIFEST} is missing",
+            why="it tells the size and rate that the model was made for",
+            fix="use a folder that save_generator wrote",
+        )
+    manifest = folder.manifest
+    require_job(manifest, "generate")
+    unet, autoencoder = load_unet(folder), load_autoencoder(folder)
+    if not isinstance(autoencoder, TemporalDecoder):
+        raise ModelError(
+            f"{folder.path('vae')} cannot decode alone",
+            why="its decoder needs low-resolution frames, which nothing gives here",
+            fix="use an AutoencoderKL",
+        )
+    interpolation = load_interpolation(folder, unet)
+    require_fitting(
+        manifest, autoencoder, [unet] if interpolation is None else [unet, interpolation]
+    )
+    words = load_words(folder) if folder.has("words") else None
+    for network in (unet, interpolation):
+        if network is not None:
+            ready_(network, device, dtype)
+    return GeneratorModel(
+        root=root,
+        name=manifest.name,
+        licence=manifest.licence,
+        sha256=manifest.fingerprint,
+        scale=manifest.scale,
+        latent_channels=latent_facts(autoencoder)[0],
+        defaults=manifest.generating,
+        unet=unet,
+        interpolation=interpolation,
+        autoencoder=ready_(autoencoder, device, decoder_dtype(autoencoder, dtype)),
+        text=ready_(words, device, dtype) if words else ClipText(root, device, dtype),
+        schedule=folder.config("scheduler", SCHEDULE),
+        upsampler=folder.path(UPSAMPLER) if folder.has(UPSAMPLER) else None,
+    )
+
+
+def load_interpolation(folder: ModelFolder, unet: VideoModel) -> VideoModel | None:
+    """Return the model of the frames between key frames; None: the folder holds none.
+
+    Args:
+        folder: of a generating model.
+        unet: of its key frames, whose image model is shared unless there is another.
+
+    Raises:
+        ModelError: a part is missing, damaged or does not fit, or it takes no given frames.
+    """
+    if not folder.has(INTERPOLATION):
+        return None
+    own = f"{INTERPOLATION}/unet"
+    spatial = unet.spatial
+    if folder.has(own):
+        spatial = load_image_unet(folder, own)
+    elif unet.options.norm_stats == "clip":  # both models' norms cannot hang on one network
+        spatial = load_image_unet(folder, "unet")
+    model = load_layers(folder, INTERPOLATION, spatial)
+    if model.context_channels is None:
+        raise ModelError(
+            f"{folder.path(INTERPOLATION)} takes no given frames",
+            why="frames between key frames need them",
+            fix="use layers that were made with context_channels",
+        )
+    return model
+
+
+def require_fitting(
+    manifest: Manifest, autoencoder: TemporalDecoder, networks: list[VideoModel]
+) -> None:
+    """Refuse parts that do not belong together.
+
+    Raises:
+        ModelError: channels or scale of the latents differ.
+    """
+    latent, scale = latent_facts(autoencoder)
+    facts = [("the decoder's scale", scale, manifest.scale)]
+    for network in networks:
+        shape: Any = network.spatial.config
+        facts += [
+            ("the U-Net's input channels", shape.in_channels, latent),
+            ("the U-Net's output channels", shape.out_channels, latent),
+            ("the context's channels", network.context_channels or latent + 1, latent + 1),
+        ]
+    for name, value, needed in facts:
+        if value != needed:
+            raise ModelError(
+                f"model {manifest.name!r}: {name} is {value}",
+                why=f"the other parts need {needed}",
+                fix="use parts that belong together",
+            )
+
+
+def save_generator(
+    target: Path,
+    parts: GeneratorParts,
+    manifest: Manifest,
+    *,
+    dtype: torch.dtype | None = torch.float16,
+) -> Manifest:
+    """Write a model folder; nothing stands at the target until all of it is written.
+
+    Args:
+        target: folder to write; a model that is there is replaced.
+        parts: what to write.
+        manifest: its `legato.json`, with job `generate` and `GeneratorDefaults`; the hashes are
+            filled in.
+        dtype: precision of the stored weights (mixing weights stay float32); None: as they are.
+
+    Raises:
+        InputError: the target is a folder of something else.
+        ModelError: parts do not belong together.
+    """
+    require_job(manifest, "generate")
+    assert isinstance(manifest.defaults, GeneratorDefaults)
+    interpolation = parts.interpolation
+    networks = [parts.unet] if interpolation is None else [parts.unet, interpolation]
+    require_fitting(manifest, parts.autoencoder, networks)
+    with FolderWriter(target) as writer:
+        write_unet(writer, parts.unet, dtype)
+        write_decoder(writer, parts.autoencoder, dtype)
+        write_text(writer, parts.text, dtype)
+        writer.write_json(f"scheduler/{SCHEDULE}", parts.schedule)
+        if interpolation is not None:
+            write_layers(writer, interpolation, INTERPOLATION, dtype)
+            if interpolation.spatial is not parts.unet.spatial:
+                write_unet(writer, interpolation, dtype, part=f"{INTERPOLATION}/unet", layers=None)
+        if parts.upsampler is not None:
+            writer.copy(parts.upsampler, UPSAMPLER)
+        return writer.finish(manifest)

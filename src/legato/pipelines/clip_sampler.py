@@ -1,0 +1,130 @@
+"""One clip of latents from noise, some of its frames given."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from legato.diffusion.augmentation import augment
+from legato.diffusion.context import context_condition
+from legato.diffusion.denoiser import Conditions, Denoiser, denoise
+from legato.diffusion.noise import INDEPENDENT, NoisePrior, frame_noise
+from legato.diffusion.schedule import Schedule
+from legato.diffusion.solver import SolverName
+from legato.diffusion.spans import Span
+from legato.models.inflate import VideoModel
+from legato.models.micro_conditioning import ClipConditions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What is known of the clips that are to be made."""
+
+    latents: Float[Tensor, "B T C h w"]
+    """Of the given frames; what stands elsewhere does not count."""
+    mask: Bool[Tensor, "T"]
+    """Which frames are given."""
+    ticks: Sequence[Sequence[int]]
+    """By clip and frame, the index in the video at this stage: the seed of the frame's noise."""
+    purpose: str
+    """Stage that the noise is for."""
+    guidance: float = 1.0
+    """How strongly the given frames are followed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSampler:
+    """Denoises clips with one text, one schedule and one seed."""
+
+    schedule: Schedule
+    num_inference_steps: int
+    solver: SolverName
+    prompt: Float[Tensor, "1 N D"]
+    negative_prompt: Float[Tensor, "1 N D"]
+    guidance_scale: float
+    prior: NoisePrior
+    """How the noise of neighbouring frames hangs together."""
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(
+        self,
+        unet: VideoModel,
+        given: Given,
+        *,
+        told: ClipConditions,
+        is_temporal: bool = True,
+        on_pass: Callable[[float | int], None] | None = None,
+    ) -> Float[Tensor, "B T C h w"]:
+        """Return the clips, float32 on the CPU; given frames are kept as they were given.
+
+        Args:
+            unet: of the stage.
+            given: frames that are known, and where the clips lie in the video.
+            told: frame rate, stage, window and noise of the given frames; these are added here.
+            is_temporal: False makes every frame on its own, by the image model.
+            on_pass: called after each pass with the share of the work that is done.
+        """
+        num_frames = given.latents.shape[1]
+        known = given.latents.float()
+        if given.mask.any():
+            told = replace(told, given=self._context(known, given, told).to(self.device))
+        conditions = Conditions(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            guidance_scale=self.guidance_scale,
+            context_guidance=given.guidance,
+            clip=told,
+        )
+        timesteps = self.schedule.timesteps(self.num_inference_steps)
+        passes = _Passes(len(timesteps) * len(conditions.links), on_pass)
+
+        denoiser = Denoiser(
+            network=unet,
+            conditions=conditions,
+            windows=[Span(0, num_frames, (1.0,) * num_frames)],
+            dtype=self.dtype,
+            on_window=passes.advance,
+        )
+        with nullcontext() if is_temporal else unet.disabled():
+            sampled = denoise(
+                denoiser,
+                self._noise(given, given.purpose, self.prior).to(self.device),
+                schedule=self.schedule,
+                timesteps=timesteps,
+                solver=self.solver,
+            ).cpu()
+        return torch.where(given.mask[None, :, None, None, None], known, sampled)
+
+    def _context(
+        self, known: Float[Tensor, "B T C h w"], given: Given, told: ClipConditions
+    ) -> Float[Tensor, "B T K h w"]:
+        level = 0 if told.noise_level is None else int(told.noise_level)
+        if level:
+            noise = self._noise(given, "context", INDEPENDENT)
+            known = augment(known, noise, level=level, schedule=self.schedule)
+        return context_condition(known, given.mask[None].expand(known.shape[:2]))
+
+    def _noise(self, given: Given, purpose: str, prior: NoisePrior) -> Float[Tensor, "B T C h w"]:
+        shape = given.latents.shape[2:]
+        drawn = [
+            frame_noise(shape, seed=self.seed, purpose=purpose, ticks=ticks, prior=prior)
+            for ticks in given.ticks
+        ]
+        return torch.stack(drawn)
+
+
+class _Passes:
+    """Counts passes through the network and tells the share of them."""
+
+    def __init__(self, total: int, listener: Callable[[float | int], None] | None) -> None:
+        self._done, self._total, self._listener = 0, total, listener
+
+    def advance(self) -> None:
+        self._done += 1
+        if self._listener is not None:
+            self._listener(self._done / self._total)

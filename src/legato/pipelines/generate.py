@@ -1,0 +1,124 @@
+"""Video from words, a first frame or nothing: the complete Video LDM, stage after stage."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from legato.device import return_freed_memory
+from legato.errors import Interrupted
+from legato.pipelines.events import Event, OnEvent, ignore
+from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation_job import GenerationJob, StageWork
+from legato.pipelines.job import Stop
+from legato.pipelines.prepare_generation import prepare
+from legato.pipelines.report import GenerationReport, report_path
+from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.upscale import disk_errors, never, upscale
+from legato.pipelines.upscale_options import UpscaleOptions
+from legato.pipelines.workfolder import working
+from legato.video.atomic import put_in_place
+
+__all__ = ["GenerateOptions", "generate"]
+
+
+def generate(
+    prompt: str,
+    target: Path | str,
+    options: GenerateOptions | None = None,
+    *,
+    run: RunOptions | None = None,
+    on_event: OnEvent = ignore,
+    stop: Stop = never,
+) -> GenerationReport:
+    """Make a video.
+
+    Finished parts are kept beside the output until it is complete: the same call again continues an
+    interrupted one, and gives the same frames as if it had never been interrupted. A longer video
+    begins with the frames of a shorter one, up to rounding and to the last window of the decoder.
+
+    Args:
+        prompt: what it shows; a comma list of words where the model knows a closed vocabulary.
+        target: the file to write; a name without suffix is a folder of PNG.
+        options: everything that changes the result.
+        run: where and how to compute.
+        on_event: told of progress and notices, in the calling thread.
+        stop: asked between parts; True ends the run, and what is finished is kept.
+
+    Returns:
+        What was done; also written beside the output, or where `run.report` says.
+
+    Raises:
+        InputError: a word, an option or the target cannot be used.
+        ModelError: the model or one of its stages is missing, damaged or of the wrong kind.
+        ResourceError: memory or disk do not suffice; finished parts are kept.
+        Interrupted: `stop` said so; finished parts are kept.
+    """
+    began = time.perf_counter()
+    job = prepare(prompt, Path(target), options or GenerateOptions(), run or RunOptions(), on_event)
+    with disk_errors(job.target), working(job.folder, restart=job.run.restart):
+        job.require_same()
+        stages: dict[str, float] = {}
+        num_resumed = 0
+        for stage in job.stages():
+            started = time.perf_counter()
+            num_resumed += _run_stage(stage, job, stop=stop)
+            stages[stage.name] = round(time.perf_counter() - started, 3)
+            return_freed_memory()
+        made = job.join()
+        if job.settings.upsample:
+            started = time.perf_counter()
+            made = _upsample(job, made, stop=stop)
+            stages["restore"] = round(time.perf_counter() - started, 3)
+        put_in_place(made, job.target)
+        report = replace(
+            job.report(stages, num_resumed), seconds=round(time.perf_counter() - began, 3)
+        )
+        report.save(job.run.report or report_path(job.target))
+        job.folder.remove()
+    return report
+
+
+def _run_stage(work: StageWork, job: GenerationJob, *, stop: Stop) -> int:
+    """Make the missing parts of a stage; return how many were there.
+
+    Raises:
+        Interrupted: `stop` said so.
+    """
+
+    def progress(done: float | int) -> None:
+        job.on_event(Event(stage=work.name, done=min(done, work.total), total=work.total))
+
+    for part in work.missing:
+        if stop():
+            raise Interrupted(
+                f"stopped before part {part + 1} of {work.num_parts}: {work.name}",
+                why="it was asked for; finished parts are kept",
+                fix="repeat the command to continue",
+            )
+        work.make(part, progress)
+    if work.missing:
+        progress(work.total)
+    return work.num_parts - len(work.missing)
+
+
+def _upsample(job: GenerationJob, small: Path, *, stop: Stop) -> Path:
+    """Enlarge the video in overlapping windows by the model's upsampler; see `upscale`."""
+    upscaled = job.folder.path / f"generated_large{job.target.suffix}"
+    if not upscaled.exists():
+        report = upscale(
+            small,
+            upscaled,
+            UpscaleOptions(
+                model=str(job.model.upsampler),
+                scale=None,
+                restore=RestoreOptions(seed=job.options.seed, color="none"),
+                output=job.options.output,
+                segment=job.options.segment,
+            ),
+            run=replace(job.run, restart=False, report=job.folder.path / "generated.json"),
+            on_event=job.on_event,
+            stop=stop,
+        )
+        job.notices += report.notices
+    return upscaled

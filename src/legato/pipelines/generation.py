@@ -1,0 +1,238 @@
+"""The stages of a generated video, all in latent space: key frames, frames between, pictures.
+
+Blattmann et al. 2023, arXiv:2304.08818, section 3.3: a first frame by the image model (or the
+user's), key frames by prediction from the last one or two, two interpolations, and the temporal
+decoder. Each part is saved before the next begins.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.diffusion.context import BETWEEN, every_fourth
+from legato.errors import ResourceError
+from legato.models.generator import GeneratorModel
+from legato.models.micro_conditioning import ClipConditions
+from legato.pipelines.clip_sampler import ClipSampler, Given
+from legato.pipelines.generate_options import Settings
+from legato.pipelines.latent_track import LatentTrack
+from legato.pipelines.timeline import Call, plan_calls
+from legato.pipelines.workfolder import WorkFolder
+
+CLIPS_TOGETHER = 8
+"""Clips of five frames that an interpolation denoises in one batch."""
+Progress = Callable[[float | int], None]
+"""Told the number of frames done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One video being made."""
+
+    model: GeneratorModel
+    settings: Settings
+    sampler: ClipSampler
+    folder: WorkFolder
+    first_frame: Float[Tensor, "3 H W"] | None
+    """The user's; None: the image model makes one."""
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """The clips of key frames, in order."""
+        settings = self.settings
+        return plan_calls(
+            settings.timeline.num_key_frames,
+            window=settings.window,
+            context=settings.context_frames,
+            known=1 if settings.start == "image" else 0,
+        )
+
+    @cached_property
+    def key_frames(self) -> LatentTrack:
+        """Key frames: with an image to start from, it is the first part, else a call is."""
+        starts = [0, 1] if self.settings.start == "image" else [0]
+        bounds = [*starts, *(call.stop for call in self.calls)]
+        return LatentTrack(folder=self.folder, name="key", bounds=bounds)
+
+    @cached_property
+    def frames(self) -> LatentTrack:
+        """All frames' latents."""
+        timeline = self.settings.timeline
+        return LatentTrack(folder=self.folder, name="frame", bounds=timeline.bounds)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a frame's latents."""
+        scale, settings = self.model.scale, self.settings
+        return self.model.latent_channels, settings.height // scale, settings.width // scale
+
+    def make_key_frames(self, part: int, progress: Progress) -> None:
+        """Make a part of the key frames from the parts before it, and save it."""
+        track, first = self.key_frames, self.key_frames.bounds[part]
+        if part == 0 and self.settings.start == "image":
+            track.write(part, self._image(progress))
+            return
+        settings = self.settings
+        call = self.calls[part - (settings.start == "image")]
+        num_frames = call.stop - call.first
+        latents = torch.zeros(num_frames, *self.shape)
+        if call.num_given:
+            latents[: call.num_given] = track.read(call.first, call.first + call.num_given)
+        made = self.sampler(
+            self.model.unet,
+            Given(
+                latents=latents[None],
+                mask=torch.arange(num_frames) < call.num_given,
+                ticks=[range(call.first, call.stop)],
+                purpose="key frames",
+                guidance=settings.context_guidance,
+            ),
+            told=ClipConditions(
+                frame_rate=self._rate(after=0),
+                noise_level=torch.tensor(settings.context_noise),
+                window=settings.attention_window,
+            ),
+            on_pass=_Spread(progress, first, call.stop - first),
+        )
+        track.write(part, finite(made[0, call.num_given :]))
+
+    def make_between(self, part: int, progress: Progress) -> None:
+        """Make the frames between a part's key frames, pass after pass, and save them."""
+        timeline = self.settings.timeline
+        first, last = timeline.parts[part]
+        latents = self.key_frames.read(first, last + 1)
+        start = first
+        passes = timeline.interpolations if last > first else 0
+        begin, end = self.frames.bounds[part], self.frames.bounds[part + 1]
+        for stage in range(passes):
+            share = (end - begin) / passes
+            spread = _Spread(progress, begin + stage * share, share)
+            latents = self._interpolate(latents, start=start, stage=stage, on_pass=spread)
+            start *= BETWEEN
+        is_last = part == len(timeline.parts) - 1
+        self.frames.write(part, latents if is_last else latents[:-1])
+
+    def decode(self, first: int, stop: int) -> Iterator[Float[Tensor, "t 3 H W"]]:
+        """Yield the pictures of frames first..stop-1, a few at a time.
+
+        Every window is decoded with the frames around it, which are dropped, so that how the video
+        is cut does not show.
+
+        Args:
+            first: a multiple of the decoder's window.
+            stop: a multiple of it, or the end of the video.
+        """
+        defaults, end = self.model.defaults, self.settings.timeline.num_latents
+        for start in range(first, stop, defaults.decoder_window):
+            after = min(start + defaults.decoder_window, stop)
+            low = max(start - defaults.decoder_context, 0)
+            high = min(start + defaults.decoder_window + defaults.decoder_context, end)
+            latents = self.frames.read(low, high)[None].to(self.sampler.device)
+            pictures = self.model.decode(latents)[0, start - low : after - low]
+            yield finite(pictures.cpu())
+
+    def _image(self, progress: Progress) -> Float[Tensor, "1 C h w"]:
+        """Return the latents of the first frame: the user's, or one of the image model."""
+        if self.first_frame is not None:
+            return self.model.encode(self.first_frame[None, None].to(self.sampler.device))[0].cpu()
+        made = self.sampler(
+            self.model.unet,
+            Given(
+                latents=torch.zeros(1, 1, *self.shape),
+                mask=torch.zeros(1, dtype=torch.bool),
+                ticks=[[0]],
+                purpose="key frames",
+            ),
+            told=ClipConditions(),
+            is_temporal=False,
+            on_pass=progress,
+        )
+        return finite(made[0])
+
+    def _interpolate(
+        self,
+        latents: Float[Tensor, "n C h w"],
+        *,
+        start: int,
+        stage: int,
+        on_pass: Progress,
+    ) -> Float[Tensor, "m C h w"]:
+        """Put three frames between every two; those given stand untouched at every fourth place.
+
+        Args:
+            latents: consecutive frames of the stage before.
+            start: number of the first one at that stage.
+            stage: counted from 0.
+            on_pass: told the share of the work that is done.
+        """
+        network = self.model.interpolation
+        assert network is not None
+        mask = every_fourth(BETWEEN + 1)
+        pairs = torch.stack((latents[:-1], latents[1:]), dim=1)
+        between = []
+        for at in range(0, len(pairs), CLIPS_TOGETHER):
+            some = pairs[at : at + CLIPS_TOGETHER]
+            clips = torch.zeros(len(some), BETWEEN + 1, *self.shape)
+            clips[:, mask] = some
+            firsts = [BETWEEN * (start + at + k) for k in range(len(some))]
+            made = self.sampler(
+                network,
+                Given(
+                    latents=clips,
+                    mask=mask,
+                    ticks=[range(first, first + BETWEEN + 1) for first in firsts],
+                    purpose=f"interpolation {stage}",
+                ),
+                told=ClipConditions(
+                    frame_rate=self._rate(after=stage + 1),
+                    stage=torch.tensor(stage),
+                    noise_level=torch.tensor(0),
+                ),
+                on_pass=_Spread(on_pass, at / len(pairs), len(some) / len(pairs)),
+            )
+            between.append(finite(made[:, :-1]))
+        filled = rearrange(torch.cat(between), "n t c h w -> (n t) c h w")
+        return torch.cat((filled, latents[-1:]))
+
+    def _rate(self, *, after: int) -> Float[Tensor, ""]:
+        """Return the frames per second after so many interpolations."""
+        left = self.settings.timeline.interpolations - after
+        return torch.tensor(float(self.settings.frame_rate) / BETWEEN**left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Tells a share of a part as a share of the whole."""
+
+    progress: Progress
+    begin: float | int
+    size: float | int
+
+    def __call__(self, share: float | int) -> None:
+        self.progress(self.begin + share * self.size)
+
+
+def missing_parts(track: LatentTrack) -> list[int]:
+    """Return the parts of a track that are not written, in order."""
+    return [part for part, _ in enumerate(pairwise(track.bounds)) if not track.has(part)]
+
+
+def finite(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return x.
+
+    Raises:
+        ResourceError: it holds NaN or infinity.
+    """
+    if not torch.isfinite(x).all():
+        raise ResourceError(
+            "the model gave NaN or infinity",
+            why="its numbers do not fit the precision",
+            fix="repeat with --dtype float32 --restart",
+        )
+    return x

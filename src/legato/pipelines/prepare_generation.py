@@ -1,0 +1,135 @@
+"""From words and options to a video that can be made; what must be refused is refused here."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from legato.device import choose_device, choose_dtype
+from legato.diffusion.noise import NoisePrior
+from legato.diffusion.schedule import Schedule
+from legato.errors import InputError
+from legato.models.generator import GeneratorModel
+from legato.models.generator_folder import load_generator
+from legato.pipelines.clip_sampler import ClipSampler
+from legato.pipelines.events import Event, OnEvent, notice
+from legato.pipelines.first_frame import read_first_frame
+from legato.pipelines.generate_options import GenerateOptions, Settings, resolve
+from legato.pipelines.generation import Generation
+from legato.pipelines.generation_job import GenerationJob
+from legato.pipelines.output import require_replaceable, require_report
+from legato.pipelines.report import report_path
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.workfolder import WorkFolder
+from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.video.colour import BT709, ColourTags
+from legato.video.probe import VideoFacts
+
+LOSSLESS = CodecOptions(codec="ffv1")
+"""Of what the upsampler reads."""
+
+
+def prepare(
+    prompt: str, target: Path, options: GenerateOptions, run: RunOptions, on_event: OnEvent
+) -> GenerationJob:
+    """Load the model and refuse what it cannot make.
+
+    Raises:
+        InputError: a word, an option or the target cannot be used.
+        ModelError: the model or one of its stages is missing.
+    """
+    if options.model is None:
+        raise InputError(
+            "no model is named",
+            why="this version comes with none that generates",
+            fix="name the folder of one with --model",
+        )
+    device = choose_device(run.device)
+    dtype = choose_dtype(run.dtype, device)
+    on_event(Event(stage="load", message=f"model {options.model}"))
+    model = load_generator(options.model, device, dtype)
+    settings = resolve(options, model)
+    facts = generated_facts(target, settings)
+    final = choose_codec(target, options.output, facts)
+    require_replaceable(target, is_folder=final.codec == "png")
+    require_report(run.report or report_path(target))
+    codec = LOSSLESS if settings.upsample else final
+    folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
+    first_frame, notices = None, []
+    if options.first_frame is not None:
+        size = (settings.width, settings.height)
+        first_frame, fitted = read_first_frame(options.first_frame, size)
+        notices += [fitted] if fitted else []
+    notices += losses(codec, facts, size=(facts.width, facts.height))
+    return GenerationJob(
+        prompt=prompt,
+        target=target,
+        options=options,
+        run=run,
+        on_event=on_event,
+        model=model,
+        settings=settings,
+        generation=Generation(
+            model=model,
+            settings=settings,
+            sampler=_sampler(prompt, options, settings, model, (device, dtype)),
+            folder=folder,
+            first_frame=first_frame,
+        ),
+        folder=folder,
+        facts=facts,
+        codec=codec,
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
+        notices=[notice(on_event, sentence) for sentence in notices],
+    )
+
+
+def _sampler(
+    prompt: str,
+    options: GenerateOptions,
+    settings: Settings,
+    model: GeneratorModel,
+    computing: tuple[torch.device, torch.dtype],
+) -> ClipSampler:
+    return ClipSampler(
+        schedule=Schedule.from_config(model.schedule),
+        num_inference_steps=settings.num_inference_steps,
+        solver=options.solver,
+        prompt=model.encode_prompt(prompt),
+        negative_prompt=model.encode_prompt(options.negative_prompt),
+        guidance_scale=settings.guidance_scale,
+        prior=NoisePrior(kind=model.defaults.noise_prior, strength=model.defaults.noise_strength),
+        seed=options.seed,
+        device=computing[0],
+        dtype=computing[1],
+    )
+
+
+def generated_facts(target: Path, settings: Settings) -> VideoFacts:
+    """Return the facts of a video that has no source: no streams beside it, exact times."""
+    rate = settings.frame_rate
+    return VideoFacts(
+        path=target,
+        kind="images",
+        width=settings.width,
+        height=settings.height,
+        frame_rate=rate,
+        time_base=Fraction(1, rate.numerator),
+        seekable=False,
+        num_frames_estimate=settings.timeline.num_frames,
+        duration_seconds=settings.timeline.num_frames / rate,
+        promised_seconds=None,
+        rotation_deg=0,
+        display_matrix=None,
+        sample_aspect=Fraction(1),
+        bit_depth=8,
+        has_alpha=False,
+        interlaced="progressive",
+        colour=ColourTags(matrix=BT709, primaries=BT709, transfer=BT709, full_range=False),
+        stream_index=0,
+        streams=(),
+        container="images",
+        codec="",
+        pixel_format="",
+    )

@@ -1,0 +1,302 @@
+"""The stages that teach a generating model about time: key frames, frames between, decoder.
+
+Blattmann et al. 2023, arXiv:2304.08818: eq. 2 with the image model frozen, eq. 5 for prediction;
+the interpolation trains everything; the decoder meets a discriminator of clips only.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from legato.diffusion.context import (
+    BETWEEN,
+    ContextOptions,
+    context_condition,
+    every_fourth,
+    first_frames,
+    sample_counts,
+)
+from legato.diffusion.noise import INDEPENDENT, NoisePrior
+from legato.diffusion.prediction import x0_from
+from legato.diffusion.schedule import Schedule
+from legato.models.decoder import TemporalDecoder
+from legato.models.inflate import VideoModel
+from legato.models.micro_conditioning import ClipConditions
+from legato.models.text import WordEncoder
+from legato.training.batches import unit_range
+from legato.training.discriminator import (
+    PatchDiscriminator,
+    adaptive_weight,
+    deception_loss,
+    discriminator_loss,
+)
+from legato.training.losses import PixelLoss
+from legato.training.trainer import Batch
+
+VALIDATED_AT = (0.2, 0.5, 0.8)
+"""Shares of the training timesteps at which held-back losses are measured."""
+
+
+class VideoLdm(nn.Module):
+    """Everything that a stage may train.
+
+    Args:
+        unet: the stage's image model with its temporal layers.
+        autoencoder: frames to latents, and back with the temporal decoder.
+        words: embeds the words of a batch.
+        schedule: of the noise.
+    """
+
+    def __init__(
+        self, unet: VideoModel, autoencoder: TemporalDecoder, words: WordEncoder, schedule: Schedule
+    ) -> None:
+        super().__init__()
+        self.unet, self.autoencoder, self.words, self.schedule = unet, autoencoder, words, schedule
+
+    @torch.no_grad()
+    def latents(self, batch: Batch) -> Float[Tensor, "B T C h w"]:
+        """Return a batch's latents: as it holds them, or of its frames."""
+        if "latents" in batch:
+            ready: Tensor = batch["latents"].float()
+            return ready
+        return self.autoencoder.encode(unit_range(batch["frames"])).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingOptions:
+    """How a denoising stage is taught."""
+
+    stage: Literal["key_frames", "interpolation"] = "key_frames"
+    """Frames that follow given ones, or frames between given ones (clips of 4 n + 1 frames)."""
+    context: ContextOptions = field(default_factory=ContextOptions)
+    """How many first frames are given to key frames."""
+    prior: NoisePrior = INDEPENDENT
+    """How the noise of neighbouring frames hangs together; sample with the same."""
+    max_context_noise: int = 0
+    """Largest noise on the given frames, as a training timestep; drawn evenly from 0."""
+    trains_spatial: bool = False
+    """Whether the image model learns too; the interpolation's does in the paper."""
+
+
+class DenoisingTask:
+    """Predict noise, velocity or clean latents of a clip at any timestep, some frames given.
+
+    Every clip has one timestep, and noise by the prior on its frames; the loss counts all frames.
+    A batch holds `frames` (uint8) or `latents`, `words`, and where the layers are told of them
+    `frame_rate` and `stage`.
+    """
+
+    def __init__(self, system: VideoLdm, held_back: list[Batch], options: DenoisingOptions) -> None:
+        self.module, self.held_back, self.options = system, held_back, options
+        system.requires_grad_(requires_grad=False)
+        system.unet.temporal.requires_grad_(requires_grad=True)
+        system.unet.spatial.requires_grad_(requires_grad=options.trains_spatial)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean squared error of the prediction."""
+        latents = self.module.latents(batch)
+        clips = len(latents)
+        total = self.module.schedule.num_train_timesteps
+        timesteps = torch.randint(0, total, (clips,), generator=generator)
+        is_given = self._given(clips, latents.shape[1], generator)
+        predicted, target, _ = self._predict(batch, latents, timesteps, is_given, generator)
+        loss = (predicted.float() - target).square().mean()
+        return loss, {"t": float(timesteps[0]), "given": float(is_given.sum() / clips)}
+
+    def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
+        """Return losses without and with given frames, and estimates beside the truth."""
+        rows: list[Tensor] = []
+        losses: dict[str, list[float]] = {"alone": [], "given": []}
+        for batch in self.held_back:
+            latents = self.module.latents(batch)
+            for name, is_given in self._cases(latents):
+                for share in VALIDATED_AT:
+                    at = round(share * self.module.schedule.num_train_timesteps)
+                    timesteps = torch.full((len(latents),), at)
+                    predicted, target, x_0 = self._predict(
+                        batch, latents, timesteps, is_given, torch.Generator().manual_seed(at)
+                    )
+                    losses[name].append((predicted.float() - target).square().mean().item())
+            pictures = [self.module.autoencoder.decode(z[:1]) for z in (x_0, latents)]
+            strips = [rearrange(p[0], "t c h w -> c h (t w)") for p in pictures]
+            rows.append(torch.cat(strips, dim=1).float())
+        return {k: sum(v) / len(v) for k, v in losses.items() if v}, torch.cat(rows[:4], dim=1)
+
+    def _cases(self, latents: Tensor) -> list[tuple[str, Bool[Tensor, "B T"]]]:
+        clips, num_frames = latents.shape[:2]
+        if self.options.stage == "interpolation":
+            return [("given", every_fourth(num_frames).expand(clips, -1))]
+        counts = {"alone": 0} | ({"given": 2} if self.module.unet.context_channels else {})
+        return [
+            (name, first_frames(torch.full((clips,), count), num_frames))
+            for name, count in counts.items()
+        ]
+
+    def _given(
+        self, clips: int, num_frames: int, generator: torch.Generator
+    ) -> Bool[Tensor, "B T"]:
+        if self.options.stage == "interpolation":
+            assert num_frames % BETWEEN == 1
+            return every_fourth(num_frames).expand(clips, -1)
+        counts = torch.zeros(clips, dtype=torch.long)
+        if self.module.unet.context_channels:
+            counts = sample_counts(clips, self.options.context, generator)
+        return first_frames(counts, num_frames)
+
+    def _predict(
+        self,
+        batch: Batch,
+        latents: Float[Tensor, "B T C h w"],
+        timesteps: Int[Tensor, "B"],
+        is_given: Bool[Tensor, "B T"],
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the prediction, what it should be, and the estimate of x_0."""
+        schedule, device = self.module.schedule, latents.device
+        own, shared = (
+            torch.randn(shape, generator=generator)
+            for shape in (latents.shape, latents[:, :1].shape)
+        )
+        noise = self.options.prior.join(own, shared).to(device)
+        alpha, sigma = scales_at(schedule, timesteps, device)
+        noisy = alpha * latents + sigma * noise
+        target = {
+            "epsilon": noise,
+            "v_prediction": alpha * noise - sigma * latents,
+            "sample": latents,
+        }[schedule.prediction_type]
+        predicted: Tensor = self.module.unet(
+            noisy,
+            timesteps.to(device),
+            self.module.words(batch["words"]),
+            conditions=self._conditions(batch, latents, is_given.to(device), generator),
+        )
+        estimates = [
+            x0_from(v, z, scales=schedule.scales(int(t)), prediction_type=schedule.prediction_type)
+            for v, z, t in zip(predicted.detach().float(), noisy, timesteps, strict=True)
+        ]
+        return predicted, target, torch.stack(estimates)
+
+    def _conditions(
+        self,
+        batch: Batch,
+        latents: Float[Tensor, "B T C h w"],
+        is_given: Bool[Tensor, "B T"],
+        generator: torch.Generator,
+    ) -> ClipConditions:
+        told = {name: batch[name] for name in ("frame_rate", "stage") if name in batch}
+        if not self.module.unet.context_channels:
+            return ClipConditions(**told)
+        levels = torch.zeros(len(latents), dtype=torch.long)
+        if self.options.max_context_noise:
+            most = self.options.max_context_noise + 1
+            levels = torch.randint(0, most, (len(latents),), generator=generator)
+            alpha, sigma = scales_at(self.module.schedule, levels, latents.device)
+            noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+            is_noised = (levels > 0).to(latents.device).view(-1, 1, 1, 1, 1)
+            latents = torch.where(is_noised, alpha * latents + sigma * noise, latents)
+        given = context_condition(latents, is_given)
+        return ClipConditions(given=given, noise_level=levels.to(latents.device), **told)
+
+
+def scales_at(
+    schedule: Schedule, timesteps: Int[Tensor, "B"], device: torch.device
+) -> tuple[Float[Tensor, "B 1 1 1 1"], Float[Tensor, "B 1 1 1 1"]]:
+    """Return (alpha, sigma) of a timestep per clip."""
+    ab = schedule.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1).to(device)
+    return ab.sqrt(), (1 - ab).sqrt()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderOptions:
+    """How the temporal decoder is taught."""
+
+    adversarial_weight: float = 0.5
+    """Weight of the discriminator's opinion, beside the adaptive one; 0: there is none."""
+    adversarial_start: int = 1000
+    """Steps before it counts; the discriminator learns from the first one."""
+    trains_spatial: bool = True
+    """Whether the whole decoder learns, or its temporal layers alone."""
+
+
+class JudgedDecoder(nn.Module):
+    """A system, the discriminator that its decoder meets, and for how many steps it did."""
+
+    steps: Tensor
+
+    def __init__(self, system: VideoLdm) -> None:
+        super().__init__()
+        self.system, self.discriminator = system, PatchDiscriminator(3)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+
+class DecoderTask:
+    """Frames from latents of an encoder that stays frozen, judged as pictures and as clips.
+
+    The discriminator sees clips only: one of single frames harms the motion (Blattmann et al. 2023,
+    arXiv:2304.08818, appendix). A batch holds `frames` (uint8).
+    """
+
+    def __init__(
+        self,
+        system: VideoLdm,
+        pixel_loss: PixelLoss,
+        held_back: list[Batch],
+        options: DecoderOptions,
+    ) -> None:
+        self.system, self.pixel_loss = system, pixel_loss
+        self.held_back, self.options = held_back, options
+        self.module = JudgedDecoder(system)
+        self.discriminator = self.module.discriminator
+        system.requires_grad_(requires_grad=False)
+        autoencoder = system.autoencoder
+        autoencoder.temporal.requires_grad_(requires_grad=True)
+        autoencoder.spatial.decoder.requires_grad_(requires_grad=options.trains_spatial)
+        final = "decoder/conv_out"
+        last: Any = (
+            autoencoder.temporal[final].conv
+            if final in autoencoder.temporal
+            else autoencoder.spatial.decoder.conv_out
+        )
+        self.last_layer: Tensor = last.weight
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Return pixel loss, and the adversarial losses of decoder and discriminator."""
+        frames = unit_range(batch["frames"])
+        decoded = self.system.autoencoder.decode(self.system.latents(batch))
+        fold = "b t c h w -> (b t) c h w"
+        loss, parts = self.pixel_loss(rearrange(decoded, fold), rearrange(frames, fold), generator)
+        if self.options.adversarial_weight:
+            real, made = (rearrange(x, "b t c h w -> b c t h w") for x in (frames, decoded))
+            opinion = deception_loss(self.discriminator, made)
+            weight = adaptive_weight(loss, opinion, self.last_layer)
+            judged = discriminator_loss(self.discriminator, real, made)
+            counts = self.options.adversarial_weight * bool(
+                self.module.steps >= self.options.adversarial_start
+            )
+            loss = loss + counts * weight * opinion + judged
+            parts |= {"opinion": opinion.item(), "judged": judged.item()}
+        self.module.steps += 1
+        return loss, parts
+
+    def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
+        """Return errors of frames and of their changes over time, with and without the layers."""
+        figures: dict[str, list[float]] = {}
+        rows: list[Tensor] = []
+        autoencoder = self.system.autoencoder
+        for batch in self.held_back:
+            frames, latents = unit_range(batch["frames"]), self.system.latents(batch)
+            decoded = autoencoder.decode(latents)
+            with autoencoder.disabled():
+                alone = autoencoder.decode(latents)
+            for name, made in (("", decoded), ("_frame_by_frame", alone)):
+                error = (made - frames).abs().mean()
+                flicker = (made.diff(dim=1) - frames.diff(dim=1)).abs().mean()
+                figures.setdefault(f"l1{name}", []).append(error.item())
+                figures.setdefault(f"flicker{name}", []).append(flicker.item())
+            rows.append(torch.cat([decoded[0, 0], frames[0, 0]], dim=2))
+        return {k: sum(v) / len(v) for k, v in figures.items()}, torch.cat(rows[:8], dim=1)

@@ -1,0 +1,246 @@
+"""Generated videos: exact, repeatable, resumable, and each option tells."""
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from clips import pixels_of, times_of
+from tiny_generator import tiny_generator_folder
+
+from legato.errors import InputError, Interrupted, ModelError
+from legato.models.generator_folder import load_generator
+from legato.pipelines import prepare_generation
+from legato.pipelines.generate import generate
+from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.latent_track import LatentTrack
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.workfolder import WorkFolder
+from legato.video.codecs import CodecOptions
+
+RUN = RunOptions(dtype="float32", device="cpu")
+LOSSLESS = CodecOptions(codec="ffv1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once():
+    """Let the videos of this file share loaded models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare_generation, "load_generator", cache(load_generator))
+        yield
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    return str(tiny_generator_folder(tmp_path_factory.mktemp("generator") / "tiny"))
+
+
+@pytest.fixture(scope="session")
+def key_frame_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generator") / "tiny"
+    return str(tiny_generator_folder(folder, interpolation="none"))
+
+
+@pytest.fixture(scope="session")
+def first_frame(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "first.png"
+    picture = np.random.default_rng(0).integers(0, 256, (20, 32, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.blur(picture, (5, 5)))
+    return path
+
+
+@pytest.fixture
+def make(key_frame_model, tmp_path):
+    """Make a video of four key frames in two calls, and return its pixels."""
+
+    def run(prompt="night", name="out.mkv", *, watch=lambda _: None, stop=lambda: False, **changes):
+        values = {"model": key_frame_model, "frames": 4, "output": LOSSLESS}
+        options = GenerateOptions(**(values | changes))
+        report = generate(prompt, tmp_path / name, options, run=RUN, on_event=watch, stop=stop)
+        assert report.frames == len(pixels_of(tmp_path / name))
+        return pixels_of(tmp_path / name)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain(key_frame_model, tmp_path_factory):
+    """What `make` gives without changes."""
+    target = tmp_path_factory.mktemp("plain") / "out.mkv"
+    options = GenerateOptions(model=key_frame_model, frames=4, output=LOSSLESS)
+    generate("night", target, options, run=RUN)
+    return pixels_of(target)
+
+
+def test_the_same_call_gives_the_same_video(make, plain):
+    assert np.array_equal(make(), plain)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"num_inference_steps": 2},
+        {"solver": "unipc", "num_inference_steps": 3},
+        {"guidance_scale": 3.0},
+        {"context_guidance": 2.0},
+        {"context_frames": 1},
+        {"context_noise": 300},
+        {"window": 4},
+        {"start": "clip"},
+        {"fps": 25.0},  # these layers are told the rate
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_each_option_changes_the_pictures(make, plain, change):
+    base = make(name="base.mkv", num_inference_steps=3) if "solver" in change else plain
+    assert not np.array_equal(make(**change), base)
+
+
+def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):
+    root = tiny_generator_folder(tmp_path / "m", interpolation="none", noise_prior="mixed")
+    assert not np.array_equal(make(model=str(root)), plain)
+
+
+def test_the_prompt_changes_the_pictures(make, plain):
+    assert not np.array_equal(make("day, crowded"), plain)
+
+
+def test_the_negative_prompt_changes_the_pictures(make):
+    guided = make(guidance_scale=3.0)
+    assert not np.array_equal(make(guidance_scale=3.0, negative_prompt="crowded"), guided)
+
+
+def test_size_length_and_rate_are_as_asked(make, tmp_path):
+    made = make(width=24, height=32, frames=None, seconds=1.5, fps=2.5)
+    assert made.shape == (4, 32, 24, 3)
+    assert times_of(tmp_path / "out.mkv") == [Fraction(2 * k, 5) for k in range(4)]
+
+
+def test_a_name_without_suffix_is_a_folder_of_stills(key_frame_model, tmp_path):
+    options = GenerateOptions(model=key_frame_model, frames=2)
+    generate("", tmp_path / "stills", options, run=RUN)
+    assert len(list((tmp_path / "stills").glob("frame_*.png"))) == 2
+
+
+def test_one_interpolation_makes_four_times_as_many_frames(model, tmp_path):
+    options = GenerateOptions(model=model, interpolations=1, output=LOSSLESS)
+    report = generate("", tmp_path / "out.mkv", options, run=RUN)
+    assert (report.frames, report.key_frames, report.frame_rate) == (9, 3, "8")
+
+
+def test_a_first_frame_is_fitted_with_a_notice_and_changes_the_future(make, plain, first_frame):
+    said = []
+    made = make(first_frame=first_frame, watch=lambda event: said.append(event.message))
+    assert "first.png: fitted from 32x20 to 16x16" in said
+    assert not np.array_equal(made, plain)
+
+
+def test_key_frames_stand_untouched_at_every_sixteenth_place(model, tmp_path):
+    options = GenerateOptions(model=model, frames=33, output=LOSSLESS)
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > 3  # the first frame, a call, the interpolations
+
+    with pytest.raises(Interrupted, match="decode"):
+        generate("night", tmp_path / "out.mkv", options, run=RUN, stop=stop)
+    folder = WorkFolder(tmp_path / "out.mkv")
+    keys = LatentTrack(folder=folder, name="key", bounds=[0, 1, 3]).read(0, 3)
+    frames = LatentTrack(folder=folder, name="frame", bounds=[0, 33]).read(0, 33)
+    assert torch.equal(frames[::16], keys)
+    assert frames.std(dim=0).min() > 0
+
+
+def test_segments_and_a_longer_video_leave_the_frames_alone(make):
+    """The last window of a video is decoded without what a longer one has behind it."""
+    short = make(segment=4, frames=9)
+    long = make(segment=8, frames=12, name="b.mkv")
+    assert np.abs(short[:8].astype(int) - long[:8]).max() <= 1
+
+
+@pytest.fixture(scope="session")
+def whole(model, tmp_path_factory):
+    """An uninterrupted run: a first frame, two calls, one part between, three segments."""
+    target = tmp_path_factory.mktemp("whole") / "out.mkv"
+    options = GenerateOptions(model=model, frames=12, output=LOSSLESS, segment=4, interpolations=1)
+    generate("night", target, options, run=RUN)
+    return options, pixels_of(target)
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_an_interrupted_run_ends_with_the_same_frames(whole, tmp_path, parts):
+    options, pixels = whole
+    target, asked = tmp_path / "out.mkv", []
+
+    def stop():
+        asked.append(1)
+        return len(asked) > parts
+
+    with pytest.raises(Interrupted):
+        generate("night", target, options, run=RUN, stop=stop)
+    report = generate("night", target, options, run=RUN)
+    assert report.parts_resumed == parts
+    assert np.array_equal(pixels_of(target), pixels)
+    assert not (tmp_path / ".out.mkv.legato").exists()
+
+
+def test_another_video_does_not_continue_an_interrupted_one(make):
+    with pytest.raises(Interrupted):
+        make(stop=iter([False, True]).__next__)
+    with pytest.raises(InputError, match="seed was 0, now 5"):
+        make(seed=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"frames": 0}, "frames=0"),
+        ({"frames": 3, "seconds": 1.0}, "alone fixes the length"),
+        ({"seconds": -2.0}, "seconds=-2"),
+        ({"width": 30}, "multiples of 8"),
+        ({"negative_prompt": "day"}, "does not count"),
+        ({"model": None}, "no model is named"),
+        ({"first_frame": Path("nowhere.png"), "start": "clip"}, "does not continue an image"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(make, changes, said):
+    with pytest.raises(InputError, match=said) as error:
+        make(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_word_is_refused_with_the_list(make):
+    with pytest.raises(InputError, match="day, night, empty, crowded"):
+        make("foggy")
+
+
+def test_a_folder_without_interpolation_makes_key_frames(tmp_path):
+    root = str(tiny_generator_folder(tmp_path / "m", interpolation="none"))
+    report = generate("", tmp_path / "a.mkv", GenerateOptions(model=root), run=RUN)
+    assert (report.frames, report.key_frames) == (3, 3)
+    with pytest.raises(ModelError, match="lacks interpolation/"):
+        generate("", tmp_path / "b.mkv", GenerateOptions(model=root, interpolations=1), run=RUN)
+
+
+def test_a_model_that_takes_no_given_frames_makes_one_clip(tmp_path):
+    root = tiny_generator_folder(tmp_path / "m", interpolation="none", context_channels=None)
+    options = GenerateOptions(model=str(root))
+    assert generate("", tmp_path / "a.mkv", options, run=RUN).settings["start"] == "clip"
+    with pytest.raises(InputError, match="more than 3 frames"):
+        generate("", tmp_path / "b.mkv", replace(options, frames=4), run=RUN)
+
+
+@pytest.mark.slow
+def test_an_upsampler_enlarges_the_video(tmp_path):
+    root = str(tiny_generator_folder(tmp_path / "m", upsampler=True))
+    options = GenerateOptions(model=root, frames=3, interpolations=0, output=LOSSLESS)
+    small = generate("", tmp_path / "s.mkv", replace(options, upsample="no"), run=RUN)
+    large = generate("", tmp_path / "l.mkv", options, run=RUN)
+    assert (small.size, large.size) == ((16, 16), (64, 64))
+    assert pixels_of(tmp_path / "l.mkv").shape == (3, 64, 64, 3)
