@@ -60,7 +60,9 @@ class TrainerOptions:
     steps: int = 4000
     """Optimizer steps of the whole stage."""
     learning_rate: float = 4e-4
-    """Peak rate of AdamW; 200 steps of warm-up, cosine to 2% over the second half."""
+    """Peak rate of AdamW, after the warm-up; cosine to 2% over the second half."""
+    warm_up: int = 200
+    """Steps over which the rate rises from nothing."""
     ema_decay: float = 0.999
     """Decay of the averaged weights."""
     clip_norm: float = 1.0
@@ -77,7 +79,7 @@ class TrainerOptions:
 
 def rate_at(step: int, options: TrainerOptions) -> float:
     """Return the learning rate at a step: warm-up, constant, cosine over the second half."""
-    warm = min(1.0, (step + 1) / 200)
+    warm = min(1.0, (step + 1) / options.warm_up)
     late = max(0.0, 2 * step / options.steps - 1)
     cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, late))).item())
     return options.learning_rate * warm * (0.02 + 0.98 * cosine)

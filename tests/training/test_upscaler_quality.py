@@ -1,0 +1,171 @@
+"""Both stages of the recipe at full size learn something that holds on clips they never saw.
+
+A tiny image upscaler is trained for a moment first, frame by frame, so that what the temporal
+layers and the decoder add is not trivial.
+"""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from clips import write_clip
+from skimage import data
+from tiny import tiny_diffusers_upscaler
+
+from legato.evaluation.lpips import load_lpips
+from legato.models.load import load_upscaler
+from legato.training import upscaler_recipes, upscaler_stages
+from legato.training.batches import unit_range
+from legato.training.shard_batches import ShardBatchOptions, ShardSamples
+from legato.training.shard_sources import ShardOptions, make_shards
+from legato.training.shards import Shards
+from legato.training.upscaler_recipes import (
+    TrainUpscalerOptions,
+    train_upscale_a_video,
+    upscale_a_video,
+)
+from legato.training.upscaler_stages import DecoderStageOptions, UnetStage, with_temporal_layers
+
+CPU = torch.device("cpu")
+FRAMES, SIZE, ZOOM = 2, 32, 1.5
+
+
+def filmed(picture, left, *, frames=8, size=64):
+    """Return a camera that moves over a photograph, along its upper edge."""
+    soft = cv2.GaussianBlur(picture, (0, 0), 0.4 * ZOOM)
+    views = []
+    for k in range(frames):
+        x, y = left * picture.shape[1] + 1.3 * ZOOM * k, 0.7 * ZOOM * k
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        matrix = np.array([[ZOOM, 0, x], [0, ZOOM, y]])
+        views.append(cv2.warpAffine(soft, matrix, (size, size), flags=flags))
+    return np.stack(views)
+
+
+def shards_of(root, parts):
+    (root / "videos").mkdir(parents=True)
+    for number, part in enumerate(parts):
+        for k, left in enumerate((0.05, 0.3, 0.55)):
+            write_clip(root / f"videos/{number}_{k}.mkv", filmed(part, left), sound=False)
+    options = ShardOptions(data=(root / "videos",), out=root / "shards", frames=8, size=64)
+    return make_shards(replace(options, clips_per_source=1, degrade=True))
+
+
+def photographs():
+    pictures = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
+    return [*pictures, data.stereo_motorcycle()[0], data.retina()[200:1100, 200:1100]]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Clips of the upper parts of photographs."""
+    upper = [picture[: len(picture) // 2] for picture in photographs()]
+    return shards_of(tmp_path_factory.mktemp("a"), upper)
+
+
+@pytest.fixture(scope="module")
+def held_back(tmp_path_factory):
+    """Clips of their lower parts."""
+    lower = [picture[len(picture) * 3 // 5 :] for picture in photographs()]
+    return shards_of(tmp_path_factory.mktemp("b"), lower)
+
+
+def batches(shards, count, size):
+    options = ShardBatchOptions(batch_size=size, frames=1, size=SIZE, seed=9)
+    samples = ShardSamples(Shards((shards,)), options)
+    for step in range(count):
+        chosen = [samples[step * size + k] for k in range(size)]
+        yield {
+            "frames": torch.stack([s["frames"] for s in chosen]),
+            "low_res": torch.stack([s["low_res"] for s in chosen]),
+            "caption": [s["caption"] for s in chosen],
+            "number": torch.tensor([s["number"] for s in chosen]),
+        }
+
+
+def step_(optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+@pytest.fixture(scope="module")
+def folder(learned, tmp_path_factory):
+    """An image upscaler that has learned a little: autoencoder, then U-Net, frame by frame."""
+    root = tiny_diffusers_upscaler(tmp_path_factory.mktemp("model") / "tiny")
+    model = load_upscaler(str(root), CPU, torch.float32)
+    vae = model.autoencoder.spatial.requires_grad_(True)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=3e-3)
+    for batch in batches(learned, 40, 8):
+        frames = unit_range(batch["frames"])[:, 0]
+        latents = vae.encode(frames).latent_dist.mean
+        step_(optimizer, (vae.decode(latents).sample - frames).abs().mean())
+    vae.register_to_config(scaling_factor=1 / latents.std().item())
+    vae.save_pretrained(root / "vae")
+    stage = UnetStage(model, [], None, seed=5)
+    stage.unet.spatial.requires_grad_(True)
+    optimizer = torch.optim.AdamW(stage.unet.spatial.parameters(), lr=1e-3)
+    for batch in batches(learned, 50, 8):
+        step_(optimizer, stage.loss(batch, torch.Generator())[0])
+    stage.unet.spatial.save_pretrained(root / "unet")
+    return root
+
+
+@pytest.mark.slow
+def test_both_stages_beat_untrained_copies_on_held_back_clips(
+    folder, learned, held_back, shared, tmp_path, monkeypatch
+):
+    small = {
+        name: replace(
+            recipe,
+            trainer=replace(recipe.trainer, ema_decay=0.9, warm_up=5),
+            decoder=DecoderStageOptions(adversary_width=8),
+        )
+        for name, recipe in upscale_a_video().items()
+    }
+    monkeypatch.setattr(upscaler_recipes, "upscale_a_video", lambda: small)
+    monkeypatch.setattr(upscaler_stages, "VALIDATION_STEPS", 2)
+    weights = shared / "weights/lpips_squeeze.safetensors"
+
+    def options(stage, model, steps):
+        return TrainUpscalerOptions(
+            data=(learned,),
+            held_back=held_back,
+            model=str(model),
+            out=tmp_path / stage,
+            stages=(stage,),
+            steps=steps,
+            batch_size=4,
+            clips_at_once=4,
+            learning_rate=3e-3,
+            gradient_checkpointing=False,
+            frames=FRAMES,
+            size=SIZE,
+            num_workers=0,
+            latent_steps=1,
+            adversarial_start=steps - 5,
+            lpips_weights=weights,
+        )
+
+    def figures(model):
+        torch.manual_seed(0)
+        loaded = load_upscaler(str(model), CPU, torch.float32)
+        clips = upscaler_recipes._held_back(
+            held_back, options("unet", model, 1).recipe("unet").batch
+        )
+        stage = UnetStage(
+            with_temporal_layers(loaded, checkpointing=False), clips, load_lpips(weights), 0
+        )
+        return stage.validate()[0]
+
+    untrained = figures(folder)
+    unet = train_upscale_a_video(options("unet", folder, 40))
+    with_unet = figures(unet)
+    decoder = train_upscale_a_video(options("decoder", unet, 80))
+    with_decoder = figures(decoder)
+    print(untrained, with_unet, with_decoder)
+    assert with_unet["loss"] < 0.95 * untrained["loss"]
+    assert with_decoder["psnr"] > with_unet["psnr"] + 0.5
+    assert with_decoder["lpips"] < with_unet["lpips"]
