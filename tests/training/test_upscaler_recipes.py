@@ -8,7 +8,7 @@ import torch
 from shard_clips import small_shards
 from tiny import tiny_diffusers_upscaler, tiny_upscaler_folder
 
-from legato.errors import ModelError
+from legato.errors import InputError, ModelError
 from legato.models.load import load_upscaler
 from legato.training import upscaler_recipes, upscaler_stages
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples
@@ -227,6 +227,11 @@ def test_refining_takes_its_own_clips_where_there_are_any():
         (Path("b"),),
         (Path("a"),),
     ]
+
+
+def test_crops_too_small_for_lpips_are_refused():
+    with pytest.raises(InputError, match="LPIPS needs"):
+        options_for(Path("a"), "model", lpips_weights=Path("b"))
 
 
 def test_the_embedded_kind_of_model_is_refused(shards, tmp_path):

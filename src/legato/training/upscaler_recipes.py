@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from accelerate import PartialState
 
+from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
@@ -29,6 +30,7 @@ from legato.training.upscaler_stages import (
 
 UpscalerStageName = Literal["unet", "refine", "decoder"]
 HELD_BACK_SEED = 12345
+SMALLEST_FOR_LPIPS = 64
 Log = Callable[[str], None]
 
 
@@ -105,6 +107,14 @@ class TrainUpscalerOptions:
     discriminator only."""
     max_minutes: float | None = None
     """Stop after this long, with a checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.lpips_weights is not None and self.size < SMALLEST_FOR_LPIPS:
+            raise InputError(
+                f"size={self.size}",
+                why=f"LPIPS needs crops of {SMALLEST_FOR_LPIPS} pixels, for it reduces some",
+                fix="use larger crops, or no --lpips-weights",
+            )
 
     def sets(self, name: UpscalerStageName) -> tuple[Path, ...]:
         """Return the folders of shards that a stage learns from."""
