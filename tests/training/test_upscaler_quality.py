@@ -1,7 +1,7 @@
-"""Both stages of the recipe at full size learn something that holds on clips they never saw.
+"""Temporal layers trained by the recipe at full size predict better on clips they never saw.
 
-A tiny image upscaler is trained for a moment first, frame by frame, so that what the temporal
-layers and the decoder add is not trivial.
+A tiny image upscaler is trained for a moment first, frame by frame, so that what they add is not
+trivial.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from legato.training.upscaler_recipes import (
     train_upscale_a_video,
     upscale_a_video,
 )
-from legato.training.upscaler_stages import DecoderStageOptions, UnetStage, with_temporal_layers
+from legato.training.upscaler_stages import UnetStage, with_temporal_layers
 
 CPU = torch.device("cpu")
 FRAMES, SIZE, ZOOM = 2, 32, 1.5
@@ -112,23 +112,25 @@ def folder(learned, tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
-def test_both_stages_beat_untrained_copies_on_held_back_clips(
-    folder, learned, held_back, tmp_path, monkeypatch
-):
+@pytest.fixture
+def learn(learned, held_back, tmp_path, monkeypatch):
+    """Train a stage of a model; return figures of held-back clips before and after."""
     small = {
-        name: replace(
-            recipe,
-            trainer=replace(recipe.trainer, ema_decay=0.9, warm_up=5),
-            decoder=DecoderStageOptions(adversary_width=8),
-        )
+        name: replace(recipe, trainer=replace(recipe.trainer, ema_decay=0.9, warm_up=5))
         for name, recipe in upscale_a_video().items()
     }
     monkeypatch.setattr(upscaler_recipes, "upscale_a_video", lambda: small)
     monkeypatch.setattr(upscaler_stages, "VALIDATION_STEPS", 2)
 
-    def options(stage, model, steps):
-        return TrainUpscalerOptions(
+    def figures(model, options):
+        torch.manual_seed(0)
+        loaded = load_upscaler(str(model), CPU, torch.float32)
+        clips = upscaler_recipes._held_back(held_back, options.recipe("unet").batch)
+        fresh = with_temporal_layers(loaded, checkpointing=False)
+        return UnetStage(fresh, clips, None, 0).validate()[0]
+
+    def train(stage, model, steps):
+        options = TrainUpscalerOptions(
             data=(learned,),
             held_back=held_back,
             model=str(model),
@@ -142,25 +144,14 @@ def test_both_stages_beat_untrained_copies_on_held_back_clips(
             frames=FRAMES,
             size=SIZE,
             num_workers=0,
-            latent_steps=1,
-            adversarial_start=steps - 2,
         )
+        before = figures(model, options)
+        return before, figures(train_upscale_a_video(options), options)
 
-    def figures(model):
-        torch.manual_seed(0)
-        loaded = load_upscaler(str(model), CPU, torch.float32)
-        clips = upscaler_recipes._held_back(
-            held_back, options("unet", model, 1).recipe("unet").batch
-        )
-        stage = UnetStage(with_temporal_layers(loaded, checkpointing=False), clips, None, 0)
-        return stage.validate()[0]
+    return train
 
-    untrained = figures(folder)
-    unet = train_upscale_a_video(options("unet", folder, 30))
-    with_unet = figures(unet)
-    decoder = train_upscale_a_video(options("decoder", unet, 70))
-    with_decoder = figures(decoder)
-    figures_of = (untrained, with_unet, with_decoder)
-    (tmp_path.parent / "figures.txt").write_text(repr(figures_of))
-    assert with_unet["loss"] < 0.97 * untrained["loss"]
-    assert with_decoder["psnr"] > with_unet["psnr"] + 0.5
+
+@pytest.mark.slow
+def test_temporal_layers_predict_better_than_untrained_ones(learn, folder):
+    untrained, trained = learn("unet", folder, 30)
+    assert trained["loss"] < 0.97 * untrained["loss"]
