@@ -1,11 +1,18 @@
 """Training resumes exactly, averages what it says and keeps its files whole."""
 
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
-from legato.training.trainer import TrainerOptions, rate_at, train
+from legato.training.trainer import TrainerOptions, _clipped_norm, _groups, rate_at, train
 
 
 class Line:
@@ -23,7 +30,7 @@ class Line:
         return loss, {"error": loss.item()}
 
     def validate(self):
-        return {"weight": self.module.weight.item()}, torch.zeros(3, 8, 8)
+        return {"weight": self.module.weight.mean().item()}, torch.zeros(3, 8, 8)
 
 
 def batches(first):
@@ -45,6 +52,110 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     assert train(again, batches, options(40), folder=tmp_path / "parts")
     for mine, theirs in zip(whole.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+class Picture(Line):
+    """Fit a picture to its blurred copy by a convolution that lies channels-last in memory."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.module = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
+
+    def loss(self, batch, generator):
+        x = torch.randn(2, 4, 6, 6, generator=generator)
+        return (self.module(x) - x[..., 1:-1, 1:-1]).square().mean(), {}
+
+
+def test_resuming_keeps_moments_beside_their_weights_whatever_the_memory_layout(tmp_path):
+    whole, parts, again = Picture(), Picture(), Picture()
+    train(whole, batches, options(4), folder=_made(tmp_path / "whole"))
+    train(parts, batches, options(4), folder=_made(tmp_path / "parts"), max_minutes=0.0)
+    train(again, batches, options(4), folder=tmp_path / "parts")
+    assert torch.equal(whole.module.weight, again.module.weight)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
+    """The noise of the targets is drawn in the same order; rounding differs."""
+    at_once, in_parts = Line(), Line()
+
+    def halves(first):
+        for batch in batches(first):
+            yield from ({"x": half} for half in batch["x"].chunk(2))
+
+    train(at_once, batches, options(20), folder=_made(tmp_path / "whole"))
+    accumulating = replace(options(20), accumulation=2)
+    train(in_parts, halves, accumulating, folder=_made(tmp_path / "halves"))
+    for mine, theirs in zip(at_once.module.parameters(), in_parts.module.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+class Duel:
+    """Two numbers, one of them the other's adversary; the larger gradient is the adversary's."""
+
+    def __init__(self):
+        self.module = nn.ParameterDict({"model": torch.zeros(1), "rival": torch.zeros(1)})
+        self.adversary = nn.ParameterList([self.module["rival"]])
+
+    def loss(self, batch, generator):
+        return self.module["model"].sum() + 1000 * self.module["rival"].sum(), {}
+
+    def validate(self):
+        return {}, torch.zeros(3, 8, 8)
+
+
+def test_an_adversary_is_clipped_by_itself():
+    """Clipped together, the model's gradient would be a thousandth of the largest norm."""
+    duel = Duel()
+    groups = _groups(duel)
+    assert [[p is duel.module["model"] for p in group] for group in groups] == [[True], [False]]
+    duel.loss({}, torch.Generator())[0].backward()
+    norms = [_clipped_norm(group, 1.0, Accelerator(cpu=True)) for group in groups]
+    assert [norm.item() for norm in norms] == [1.0, 1000.0]
+    assert duel.module["model"].grad.item() == pytest.approx(1.0, rel=1e-5)
+    assert duel.module["rival"].grad.item() == pytest.approx(1.0, rel=1e-5)
+
+
+class Still(Line):
+    """Without noise, so that the batches alone decide."""
+
+    def loss(self, batch, generator):
+        return (self.module(batch["x"]) - 2 * batch["x"] - 1).square().mean(), {}
+
+
+ON_TWO = """
+import sys
+from pathlib import Path
+import torch
+from accelerate import PartialState
+sys.path.insert(0, sys.argv[2])
+from test_trainer import Still, batches, options
+from legato.training.trainer import train
+
+state, task, folder = PartialState(cpu=True), Still(), Path(sys.argv[1])
+
+def share(first):
+    for batch in batches(first):
+        yield {"x": batch["x"].chunk(state.num_processes)[state.process_index]}
+
+train(task, share, options(20), folder=folder, max_minutes=100.0)
+if state.is_main_process:
+    torch.save(task.module.state_dict(), folder / "result.pt")
+state.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path):
+    alone = Still()
+    train(alone, batches, options(20), folder=_made(tmp_path / "alone"))
+    script, tests = tmp_path / "script.py", str(Path(__file__).parent)
+    script.write_text(ON_TWO)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([sys.executable, *launch, str(script), str(tmp_path), tests], check=True)
+    together = torch.load(tmp_path / "result.pt", weights_only=True)
+    for name, value in alone.module.state_dict().items():
+        torch.testing.assert_close(value, together[name], rtol=1e-5, atol=1e-6)
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5  # one process wrote it
 
 
 def test_training_learns_and_writes_its_log(tmp_path):

@@ -10,6 +10,27 @@ from torch import Tensor
 from legato.diffusion.schedule import PredictionType
 
 
+def prediction_of(
+    x0: Float[Tensor, "*shape"],
+    eps: Float[Tensor, "*shape"],
+    *,
+    scales: tuple[Float[Tensor, "*#shape"], Float[Tensor, "*#shape"]],
+    prediction_type: PredictionType,
+) -> Float[Tensor, "*shape"]:
+    """Return what a network should have predicted: the target of its training.
+
+    Args:
+        x0: the clean latents.
+        eps: the noise that was mixed with them.
+        scales: (alpha, sigma), one for every clip or one for all.
+        prediction_type: what the output means.
+    """
+    alpha, sigma = scales
+    if prediction_type == "v_prediction":
+        return alpha * eps - sigma * x0
+    return eps if prediction_type == "epsilon" else x0
+
+
 def x0_from(
     prediction: Float[Tensor, "*shape"],
     z: Float[Tensor, "*shape"],

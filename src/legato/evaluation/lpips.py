@@ -109,19 +109,32 @@ def _unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(dim=1, keepdim=True) + 1e-20).sqrt()
 
 
-def load_lpips(weights: Path | None = None) -> PerceptualDistance:
+def load_lpips(
+    weights: Path | None = None, device: torch.device | None = None
+) -> PerceptualDistance:
     """Return a distance from a weights file, or from the `lpips` package.
 
-    It takes two batches `N 3 H W` in [-1, 1] and returns `N` distances.
+    It takes two batches `N 3 H W` in [-1, 1] and returns `N` distances where they are.
 
     Args:
         weights: safetensors file for `SqueezeLPIPS.from_file`; None asks the `lpips` package.
+        device: where to compute; None: on the CPU.
 
     Raises:
         ModelError: no file is named and the package cannot be imported.
     """
-    if weights is not None:
-        return SqueezeLPIPS.from_file(weights)
+    network = _from_package() if weights is None else SqueezeLPIPS.from_file(weights)
+    place = device or torch.device("cpu")
+    network.to(place)
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        scores: Tensor = network(a.to(place), b.to(place))
+        return scores.flatten().to(a.device)
+
+    return distance
+
+
+def _from_package() -> nn.Module:
     try:
         import lpips
     except ImportError as error:
@@ -130,10 +143,5 @@ def load_lpips(weights: Path | None = None) -> PerceptualDistance:
             why="no file was named and the package lpips is not installed",
             fix="name a weights file, or pip install 'legato[metrics]'",
         ) from error
-    package = lpips.LPIPS(net="squeeze", verbose=False).eval().requires_grad_(requires_grad=False)
-
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        scores: Tensor = package(a, b)
-        return scores.flatten()
-
-    return distance
+    package: nn.Module = lpips.LPIPS(net="squeeze", verbose=False)
+    return package.eval().requires_grad_(requires_grad=False)

@@ -65,15 +65,11 @@ def sample(
     low_res = mixed(clip, rng, second_order_share=options.second_order_share)
     named = packed.words(which) if rng.random() >= options.word_dropout else []
     batch = {
-        "frames": _channels_first(clip),
-        "low_res": _channels_first(low_res),
+        "frames": channels_first(clip),
+        "low_res": channels_first(low_res),
         "words": words.tokens(named),
     }
-    if options.flow:
-        forward, backward = DisFlow("ultrafast")(batch["frames"].float() / 127.5 - 1)
-        batch["flow"] = forward
-        batch["visible"] = consistency(forward, backward, alpha1=0.01, alpha2=0.5)
-    return batch
+    return batch | motion(batch["frames"]) if options.flow else batch
 
 
 def batches(
@@ -95,5 +91,15 @@ def unit_range(frames: Tensor) -> Tensor:
     return frames.float() / 127.5 - 1
 
 
-def _channels_first(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[Tensor, "T 3 H W"]:
+def motion(frames: UInt8[Tensor, "T 3 H W"]) -> Batch:
+    """Return `flow` T-1 2 H W, forward, and where it can be trusted: `visible` T-1 1 H W."""
+    forward, backward = DisFlow("ultrafast")(unit_range(frames))
+    return {
+        "flow": forward,
+        "visible": consistency(forward, backward, alpha1=0.01, alpha2=0.5),
+    }
+
+
+def channels_first(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[Tensor, "T 3 H W"]:
+    """Return frames as the tensors of torch lie."""
     return torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2)))

@@ -33,6 +33,7 @@ def load_checkpoint(
     path: Path, *, module: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
 ) -> int:
     """Restore what `save_checkpoint` wrote in place; return the step to go on from."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Any]] = {}
     weights: dict[str, Tensor] = {}
     with safe_open(path, "pt") as file:
@@ -45,9 +46,15 @@ def load_checkpoint(
                 ema.average[name].copy_(file.get_tensor(key))
             else:
                 index, _, field = name.partition("/")
-                states.setdefault(int(index), {})[field] = file.get_tensor(key)
+                value = _laid_out_as(parameters[int(index)], file.get_tensor(key))
+                states.setdefault(int(index), {})[field] = value
     module.load_state_dict(weights)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
     ema.updates = run["updates"]
     return int(run["step"])
+
+
+def _laid_out_as(parameter: Tensor, state: Tensor) -> Tensor:
+    """Give state of a parameter's shape its memory layout: fused optimizers assume that it has."""
+    return torch.empty_like(parameter).copy_(state) if state.shape == parameter.shape else state

@@ -1,14 +1,19 @@
 """The trained system as a model folder, and a model folder as the start of a training run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from legato.diffusion.schedule import Schedule
-from legato.models.folder import Manifest, UpscalerDefaults
+from legato.models.convert.upscale_a_video import MANIFEST as UPSCALE_A_VIDEO
+from legato.models.folder import Manifest, ModelFolder, UpscalerDefaults
 from legato.models.load import load_upscaler
 from legato.models.save import UpscalerParts, save_upscaler
+from legato.models.spec import find_folder
+from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
+from legato.models.upscaler import UpscalerModel
 from legato.training.stages import EmbeddedUpscaler
 
 NAME = "embedded-x4"
@@ -34,6 +39,37 @@ def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
         text=system.words,
         schedule={"_class_name": "DDIMScheduler", **schedule},
         low_res_schedule={"_class_name": "DDPMScheduler", **schedule},
+    )
+    save_upscaler(target, parts, manifest)
+    return target
+
+
+def export_upscaler(model: UpscalerModel, target: Path, *, base: str, frames: int) -> Path:
+    """Write an upscaler that was trained from another as a model folder; return the folder.
+
+    Args:
+        model: with its trained layers.
+        target: folder to write.
+        base: name or folder of the model that it was trained from, for its text encoder.
+        frames: of the clips that it was trained on: they are denoised together.
+    """
+    decoder, text = model.autoencoder, model.text
+    is_paper_like = model.unet.family == UPSCALE_A_VIDEO.family
+    given = UPSCALE_A_VIDEO.upscaling if is_paper_like else model.defaults
+    manifest = Manifest(
+        name=target.absolute().parent.name,
+        family=model.unet.family,
+        licence=model.licence,
+        scale=model.scale,
+        prediction_type=str(model.schedule.get("prediction_type", "epsilon")),
+        defaults=replace(given, window=frames, overlap=min(given.overlap, frames - 1)),
+    )
+    parts = UpscalerParts(
+        unet=model.unet,
+        autoencoder=decoder,
+        text=text if isinstance(text, WordEncoder) else ModelFolder(find_folder(base)),
+        schedule=model.schedule,
+        low_res_schedule=model.low_res_schedule,
     )
     save_upscaler(target, parts, manifest)
     return target

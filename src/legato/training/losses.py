@@ -35,7 +35,7 @@ class PixelLoss:
 
     LPIPS at a fixed phase rewards a 4-pixel lattice that the eye sees at once; hence the random
     shift and reduction, and two terms that look at the spectrum. Without `distance` the
-    perceptual term is left out.
+    perceptual term is left out, and so is every term of weight 0.
     """
 
     def __init__(self, weights: PixelLossWeights, distance: PerceptualDistance | None) -> None:
@@ -48,12 +48,10 @@ class PixelLoss:
         generator: torch.Generator,
     ) -> tuple[Float[Tensor, ""], dict[str, float]]:
         """Return the weighted sum and its parts."""
-        parts = {
-            "l1": (frames - truth).abs().mean(),
-            "spectral": self.weights.spectral * spectral_distance(frames, truth),
-            "grain": self.weights.grain * grain_excess(frames, truth),
-            "lattice": self.weights.lattice * lattice_excess(frames, truth),
-        }
+        parts = {"l1": (frames - truth).abs().mean()}
+        for name, measure in SPECTRAL_TERMS.items():
+            if weight := getattr(self.weights, name):
+                parts[name] = weight * measure(frames, truth)
         if self.distance is not None:
             ours, true = shifted_and_reduced(torch.cat((frames, truth)), generator).chunk(2)
             parts["lpips"] = self.weights.perceptual * self.distance(ours, true.detach()).mean()
@@ -148,3 +146,11 @@ def warping_loss(
     moved = warp(following, rearrange(flow, "b t c h w -> (b t) c h w"), padding="border")
     mask = rearrange(visible, "b t c h w -> (b t) c h w")
     return ((moved - now).square() * mask).sum() / (3 * mask.sum() + 1)
+
+
+SPECTRAL_TERMS = {
+    "spectral": spectral_distance,
+    "grain": grain_excess,
+    "lattice": lattice_excess,
+}
+"""Terms of `PixelLoss` by the names of their weights."""

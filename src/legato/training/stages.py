@@ -1,24 +1,21 @@
 """The stages of the embedded upscaler: autoencoder, image U-Net, temporal layers, decoder."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import rearrange, repeat
-from jaxtyping import Float, Int, UInt8
-from numpy import ndarray
+from einops import repeat
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from legato.diffusion.schedule import Schedule
-from legato.evaluation.fidelity import psnr
-from legato.evaluation.lattice import lattice_energy
 from legato.models.inflate import VideoModel
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
 from legato.training.batches import unit_range
 from legato.training.losses import PixelLoss, warping_loss
 from legato.training.trainer import Batch
+from legato.training.validation import flat, measured
 
 StageName = Literal["autoencoder", "image", "temporal", "decoder"]
 
@@ -90,7 +87,7 @@ class AutoencoderTask:
         latents = autoencoder.encode(frames)
         noise = _normal(latents.shape, generator, latents.device)
         decoded = autoencoder.decode(latents + 0.1 * noise, low_res, temporal=False)
-        loss, parts = self.pixel_loss(_flat(decoded), _flat(frames), generator)
+        loss, parts = self.pixel_loss(flat(decoded), flat(frames), generator)
         pull = 0.02 * (latents.float().square().mean() - 1).square()
         return loss + pull, {**parts, "pull": pull.item()}
 
@@ -102,7 +99,7 @@ class AutoencoderTask:
             latents = autoencoder.encode(unit_range(batch["frames"]))
             return autoencoder.decode(latents, unit_range(batch["low_res"]), temporal=False)
 
-        return _measured(reconstruct, self.held_back, self.pixel_loss)
+        return measured(reconstruct, self.held_back, self.pixel_loss.distance)
 
 
 class UpscaleTask:
@@ -167,7 +164,7 @@ class UpscaleTask:
         decoded = self.module.autoencoder.decode(
             x_0, low_res, temporal=self.temporal, conditional=conditional
         )
-        loss, parts = self.pixel_loss(_flat(decoded), _flat(frames), generator)
+        loss, parts = self.pixel_loss(flat(decoded), flat(frames), generator)
         loss = loss + latent
         figures = {"t": float(timestep), "latent": latent.item(), **nothing, **parts}
         if "flow" in batch:
@@ -178,7 +175,7 @@ class UpscaleTask:
 
     def validate(self) -> tuple[dict[str, float], Tensor]:
         """Figures of one step from pure noise."""
-        return _measured(self.upscale_once, self.held_back, self.pixel_loss)
+        return measured(self.upscale_once, self.held_back, self.pixel_loss.distance)
 
     @torch.no_grad()
     def upscale_once(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
@@ -225,44 +222,6 @@ def latent_scale(system: EmbeddedUpscaler, batches: list[Batch]) -> float:
     with torch.no_grad():
         latents = [system.autoencoder.encode(unit_range(b["frames"])) for b in batches]
     return 1 / torch.cat([x.flatten() for x in latents]).std().item()
-
-
-def _measured(
-    upscale: Callable[[Batch], Tensor], held_back: list[Batch], pixel_loss: PixelLoss
-) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
-    """Compare results with the truth and with bicubic; the grid shows input, result, truth."""
-    rows: list[Tensor] = []
-    values: dict[str, list[float]] = {
-        k: [] for k in ("psnr", "gain", "lpips", "lattice", "warping")
-    }
-    for batch in held_back:
-        truth, low_res = _flat(unit_range(batch["frames"])), _flat(unit_range(batch["low_res"]))
-        clip = upscale(batch).float().cpu().clamp(-1, 1)
-        result = _flat(clip)
-        bicubic = nn.functional.interpolate(low_res, scale_factor=4, mode="bicubic").clamp(-1, 1)
-        stored, true, enlarged = (_as_stored(x) for x in (result, truth, bicubic))
-        values["psnr"].append(psnr(stored, true))
-        values["gain"].append(values["psnr"][-1] - psnr(enlarged, true))
-        values["lattice"].append(lattice_energy(stored) / max(1.0, lattice_energy(true)))
-        if pixel_loss.distance is not None:
-            values["lpips"].append(pixel_loss.distance(result, truth).mean().item())
-        if "flow" in batch:
-            error = warping_loss(clip, batch["flow"], batch["visible"])
-            small = rearrange(bicubic, "(b t) c h w -> b t c h w", b=clip.shape[0])
-            base = warping_loss(small, batch["flow"], batch["visible"])
-            values["warping"].append((error / base).item())
-        rows.append(torch.cat([bicubic[0], result[0], truth[0]], dim=2))
-    figures = {k: sum(v) / len(v) for k, v in values.items() if v}
-    return figures, torch.cat(rows[:8], dim=1)
-
-
-def _as_stored(frames: Float[Tensor, "T 3 H W"]) -> UInt8[ndarray, "T H W 3"]:
-    eight_bit = ((frames.cpu() + 1) * 127.5).round().byte()
-    return eight_bit.permute(0, 2, 3, 1).numpy()
-
-
-def _flat(clip: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B*T C H W"]:
-    return rearrange(clip, "b t c h w -> (b t) c h w")
 
 
 def _normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:

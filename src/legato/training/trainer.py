@@ -1,9 +1,14 @@
-"""The training loop: no knowledge of the task, exact resume, averages, a log and pictures."""
+"""The training loop: no knowledge of the task, exact resume, averages, a log and pictures.
+
+Under `accelerate launch` every process runs the same loop on batches of its own; their gradients
+are averaged before each step (docs/decisions/0018), and the first process alone writes files.
+"""
 
 import csv
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +41,18 @@ class Task(Protocol):
         """Return figures on held-back clips and a picture grid in [-1, 1]."""
 
 
+@runtime_checkable
+class AdversarialTask(Task, Protocol):
+    """A task whose loss is the sum of what the model and its adversary each minimise.
+
+    Neither part's gradient may reach the other's parameters: one backward pass then serves both.
+    """
+
+    @property
+    def adversary(self) -> nn.Module:
+        """The part of `module` that the rest is trained against; its gradient is clipped alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
     """How long and how fast a stage learns."""
@@ -43,7 +60,9 @@ class TrainerOptions:
     steps: int = 4000
     """Optimizer steps of the whole stage."""
     learning_rate: float = 4e-4
-    """Peak rate of AdamW; 200 steps of warm-up, cosine to 2% over the second half."""
+    """Peak rate of AdamW, after the warm-up; cosine to 2% over the second half."""
+    warm_up: int = 200
+    """Steps over which the rate rises from nothing."""
     ema_decay: float = 0.999
     """Decay of the averaged weights."""
     clip_norm: float = 1.0
@@ -52,13 +71,15 @@ class TrainerOptions:
     """Steps between validations, each with a checkpoint and a picture grid."""
     log_every: int = 25
     """Steps between lines of the log."""
+    accumulation: int = 1
+    """Batches, on each process, whose gradients are averaged into a step."""
     seed: int = 0
     """Seed of the batches and of all noise."""
 
 
 def rate_at(step: int, options: TrainerOptions) -> float:
     """Return the learning rate at a step: warm-up, constant, cosine over the second half."""
-    warm = min(1.0, (step + 1) / 200)
+    warm = min(1.0, (step + 1) / options.warm_up)
     late = max(0.0, 2 * step / options.steps - 1)
     cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(1.0, late))).item())
     return options.learning_rate * warm * (0.02 + 0.98 * cosine)
@@ -77,7 +98,8 @@ def train(
 
     Args:
         task: what to learn.
-        batches: from a step number, the batches from that step on; must depend on it only.
+        batches: from a step number, this process's batches from that step on, `accumulation` to a
+            step; must depend on it only.
         folder: checkpoint, `log.csv` and pictures; a checkpoint there is continued exactly.
         max_minutes: stop, with a checkpoint, after this long.
         log: receives lines for people.
@@ -85,31 +107,33 @@ def train(
     started = time.monotonic()
     accelerator = Accelerator(mixed_precision=_precision(), cpu=not torch.cuda.is_available())
     task.module.to(accelerator.device)
-    trained = [p for p in task.module.parameters() if p.requires_grad]
+    groups = _groups(task)
     optimizer = torch.optim.AdamW(
-        trained, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+        [{"params": group} for group in groups],
+        lr=options.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=1e-4,
+        fused=True,
     )
     ema = Ema(task.module, options.ema_decay)
     checkpoint, step = folder / "checkpoint.safetensors", 0
     if checkpoint.exists():
         step = load_checkpoint(checkpoint, module=task.module, ema=ema, optimizer=optimizer)
         log(f"continuing at step {step}")
-    for batch in _until(batches(step), options.steps - step):
+    for parts in _until(batches(step), options.steps - step, options.accumulation):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, options)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        with accelerator.autocast():
-            loss, figures = task.loss(_moved(batch, accelerator.device), generator)
-        accelerator.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
-        if torch.isfinite(norm):  # a rare overflow must not poison the optimizer's state
+        loss, figures = _backward(task, parts, accelerator, generator)
+        norms = [_clipped_norm(group, options.clip_norm, accelerator) for group in groups]
+        if all(map(torch.isfinite, norms)):  # a rare overflow must not poison the optimizer's state
             optimizer.step()
             ema.update(task.module)
         optimizer.zero_grad(set_to_none=True)
         step += 1
         minutes = (time.monotonic() - started) / 60
-        over = max_minutes is not None and minutes > max_minutes
-        if step % options.log_every == 0:
+        over = max_minutes is not None and _anywhere(minutes > max_minutes, accelerator)
+        if step % options.log_every == 0 and accelerator.is_main_process:
             row: dict[str, float | int] = {
                 "step": step,
                 "minutes": round(minutes, 2),
@@ -119,12 +143,58 @@ def train(
             _append(folder / "log.csv", row)
             log("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
         if step % options.validate_every == 0 or step == options.steps or over:
-            save_checkpoint(checkpoint, step=step, module=task.module, ema=ema, optimizer=optimizer)
-            _validate(task, ema, step, folder, log)
+            if accelerator.is_main_process:
+                save_checkpoint(
+                    checkpoint, step=step, module=task.module, ema=ema, optimizer=optimizer
+                )
+                _validate(task, ema, step, folder, log)
+            accelerator.wait_for_everyone()
         if over:
             break
     ema.swap_(task.module)  # what follows uses the averages
     return step >= options.steps
+
+
+def _groups(task: Task) -> list[list[nn.Parameter]]:
+    """Return what is trained: the model, and apart from it its adversary if it has one."""
+    trained = [p for p in task.module.parameters() if p.requires_grad]
+    if not isinstance(task, AdversarialTask):
+        return [trained]
+    rivals = list(task.adversary.parameters())
+    apart = {id(p) for p in rivals}
+    return [[p for p in trained if id(p) not in apart], rivals]
+
+
+def _backward(
+    task: Task, parts: Sequence[Batch], accelerator: Accelerator, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Add up the gradients of a step's batches; return the means of their loss and figures."""
+    losses: list[Tensor] = []
+    sums: dict[str, float] = {}
+    for batch in parts:
+        with accelerator.autocast():
+            loss, figures = task.loss(_moved(batch, accelerator.device), generator)
+        accelerator.backward(loss / len(parts))
+        losses.append(loss.detach())
+        sums = {name: sums.get(name, 0.0) + value / len(parts) for name, value in figures.items()}
+    return torch.stack(losses).mean(), sums
+
+
+def _clipped_norm(
+    group: list[nn.Parameter], largest: float, accelerator: Accelerator
+) -> Float[Tensor, ""]:
+    """Average the gradients over the processes, shorten them to a norm, return the one they had."""
+    if accelerator.num_processes > 1:
+        for parameter in group:
+            given = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            parameter.grad = accelerator.reduce(given, reduction="mean")
+    return torch.nn.utils.clip_grad_norm_(group, largest)
+
+
+def _anywhere(claim: bool, accelerator: Accelerator) -> bool:
+    """Return whether a claim holds on any process, so that all of them stop together."""
+    count = torch.tensor(float(claim), device=accelerator.device)
+    return bool(accelerator.reduce(count, reduction="sum").item() > 0)
 
 
 def _precision() -> str:
@@ -143,9 +213,10 @@ def _validate(task: Task, ema: Ema, step: int, folder: Path, log: Log) -> None:
     cv2.imwrite(str(folder / f"grid_{step:06d}.png"), picture[..., ::-1])
 
 
-def _until(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
-    if count > 0:  # else nothing is started that makes batches
-        yield from (batch for _, batch in zip(range(count), batches, strict=False))
+def _until(batches: Iterable[Batch], steps: int, each: int) -> Iterator[tuple[Batch, ...]]:
+    if steps > 0:  # else nothing is started that makes batches
+        endless = iter(batches)
+        yield from islice(zip(*[endless] * each, strict=False), steps)
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
