@@ -1,13 +1,18 @@
-"""`legato train embedded`: repeat the recipe of the shipped model on one's own clips."""
+"""`legato train RECIPE`: repeat the recipes of the shipped models, or train on one's own clips."""
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 
 from legato.apps.arguments import parse
 from legato.errors import InputError
 
-RECIPES = ("embedded",)
+RECIPES: dict[str, tuple[str, str, str]] = {
+    "embedded": ("legato.training.recipes", "TrainOptions", "train_embedded"),
+    "driving": ("legato.training.driving.recipe", "DrivingOptions", "train_driving"),
+}
+"""Module, options and function by name; the modules are slow to import."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -28,13 +33,14 @@ def run(arguments: Sequence[str]) -> int:
             why="the package accelerate is not installed",
             fix="pip install 'legato[train]'",
         )
-    from legato.training.recipes import TrainOptions, train_embedded  # slow to import
-
-    options = parse(TrainOptions, arguments if asks_help else arguments[1:], name=f"train {name}")
+    module, options_name, function = RECIPES[name]
+    recipe = import_module(module)
+    given = arguments if asks_help else arguments[1:]
+    options = parse(getattr(recipe, options_name), given, name=f"train {name}")
 
     def log(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
-    sys.stdout.write(f"{train_embedded(options, log=log)}\n")
+    sys.stdout.write(f"{getattr(recipe, function)(options, log=log)}\n")
     return 0

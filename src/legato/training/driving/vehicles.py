@@ -143,23 +143,7 @@ def mesh_of(kind: Kind) -> Mesh:
     """Return the shape of a kind."""
     m = _Builder()
     if kind in ("car", "estate"):
-        back = (-1.75, -1.15) if kind == "car" else (-2.1, -1.85)
-        top = 1.45 if kind == "car" else 1.66
-        m.wheels((-1.35, 1.38), 0.91, 0.33)
-        m.solid((-2.2, 2.2, 0.88), (-2.15, 2.1, 0.9), (0.25, 0.86), "body", 1)
-        m.solid((back[0], 1.05, 0.86), (back[1], 0.25, 0.66), (0.86, top), "body", 2)
-        for end, lean, a in ((-1.0, back, -0.03), (1.0, (1.05, 0.25), 0.03)):
-            low, high = lean[0] + a, lean[1] + a
-            points = [(low, -0.76, 0.92), (low, 0.76, 0.92), (high, 0.6, top - 0.07)]
-            m.face(np.array([*points, (high, -0.6, top - 0.07)]), (end, 0.0, 0.3), "glass", 3)
-        for side in (-1.0, 1.0):
-            low, high = side * 0.85, side * 0.69
-            points = [(back[0] + 0.2, low, 0.92), (0.9, low, 0.92), (0.22, high, top - 0.08)]
-            m.face(
-                np.array([*points, (back[1] + 0.1, high, top - 0.08)]), (0.0, side, 0.1), "glass", 3
-            )
-        m.lamps(4.4, 0.88, 0.62)
-        return m.mesh((4.4, 1.82, top))
+        return _passenger_car(m, kind)
     if kind == "van":
         m.wheels((-1.6, 1.7), 0.99, 0.36)
         m.solid((-2.6, 2.6, 0.97), (-2.55, 2.3, 0.98), (0.3, 1.0), "body", 1)
@@ -201,6 +185,24 @@ def mesh_of(kind: Kind) -> Mesh:
     m.plate(-0.86, (-0.1, 0.1), (0.7, 0.85), "tail")
     m.plate(0.86, (-0.12, 0.12), (0.75, 0.95), "head")
     return m.mesh((2.1, 0.7, 1.75))
+
+
+def _passenger_car(m: _Builder, kind: Kind) -> Mesh:
+    back = (-1.75, -1.15) if kind == "car" else (-2.1, -1.85)
+    top = 1.45 if kind == "car" else 1.66
+    m.wheels((-1.35, 1.38), 0.91, 0.33)
+    m.solid((-2.2, 2.2, 0.88), (-2.15, 2.1, 0.9), (0.25, 0.86), "body", 1)
+    m.solid((back[0], 1.05, 0.86), (back[1], 0.25, 0.66), (0.86, top), "body", 2)
+    for end, lean, a in ((-1.0, back, -0.03), (1.0, (1.05, 0.25), 0.03)):
+        low, high = lean[0] + a, lean[1] + a
+        points = [(low, -0.76, 0.92), (low, 0.76, 0.92), (high, 0.6, top - 0.07)]
+        m.face(np.array([*points, (high, -0.6, top - 0.07)]), (end, 0.0, 0.3), "glass", 3)
+    for side in (-1.0, 1.0):
+        low, high = side * 0.85, side * 0.69
+        points = [(back[0] + 0.2, low, 0.92), (0.9, low, 0.92), (0.22, high, top - 0.08)]
+        m.face(np.array([*points, (back[1] + 0.1, high, top - 0.08)]), (0.0, side, 0.1), "glass", 3)
+    m.lamps(4.4, 0.88, 0.62)
+    return m.mesh((4.4, 1.82, top))
 
 
 def corners_of(vehicle: Vehicle) -> np.ndarray:
