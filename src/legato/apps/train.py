@@ -1,17 +1,49 @@
-"""`legato train RECIPE`: the embedded model's, an upscaler's at full size, and shards for it."""
+"""`legato train RECIPE`: recipes of the shipped models, of upscalers at full size, and shards."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
+from typing import NamedTuple
 
 from legato.apps.arguments import parse
 from legato.errors import InputError
 
+
+class Recipe(NamedTuple):
+    """Where a recipe is found; its module is slow to import."""
+
+    says: str
+    module: str
+    options: str
+    function: str
+
+
 RECIPES = {
-    "embedded": "repeat the recipe of the shipped model on one's own clips",
-    "upscale_a_video": "teach an x4 image upscaler about time, on any number of GPUs",
-    "shards": "cut folders of videos into the clips that upscale_a_video reads",
+    "embedded": Recipe(
+        "repeat the recipe of the shipped upscaler on one's own clips",
+        "legato.training.recipes",
+        "TrainOptions",
+        "train_embedded",
+    ),
+    "upscale_a_video": Recipe(
+        "teach an x4 image upscaler about time, on any number of GPUs",
+        "legato.training.upscaler_recipes",
+        "TrainUpscalerOptions",
+        "train_upscale_a_video",
+    ),
+    "shards": Recipe(
+        "cut folders of videos into the clips that upscale_a_video reads",
+        "legato.training.shard_sources",
+        "ShardOptions",
+        "make_shards",
+    ),
+    "driving": Recipe(
+        "an image model of rendered driving scenes",
+        "legato.training.driving.recipe",
+        "DrivingOptions",
+        "train_driving",
+    ),
 }
 
 
@@ -21,9 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         InputError: no such recipe, or the packages for training are not installed.
     """
-    name, rest = next(iter(arguments), "--help"), arguments[1:]
+    name = next(iter(arguments), "--help")
     if name in ("-h", "--help"):
-        lines = [f"  {recipe:<17}{text}\n" for recipe, text in RECIPES.items()]
+        lines = [f"  {key:<17}{recipe.says}\n" for key, recipe in RECIPES.items()]
         sys.stdout.write("usage: legato train RECIPE ...\n\n" + "".join(lines))
         return 0 if arguments else 2
     if name not in RECIPES:
@@ -36,34 +68,11 @@ def run(arguments: Sequence[str]) -> int:
             why="the package accelerate is not installed",
             fix="pip install 'legato[train]'",
         )
-    sys.stdout.write(f"{RUNS[name](rest)}\n")
+    recipe = RECIPES[name]
+    module = import_module(recipe.module)
+    options = parse(getattr(module, recipe.options), arguments[1:], name=f"train {name}")
+    sys.stdout.write(f"{getattr(module, recipe.function)(options, log=_say)}\n")
     return 0
-
-
-def _embedded(arguments: Sequence[str]) -> Path:
-    from legato.training.recipes import TrainOptions, train_embedded  # slow to import
-
-    return train_embedded(parse(TrainOptions, arguments, name="train embedded"), log=_say)
-
-
-def _upscale_a_video(arguments: Sequence[str]) -> Path:
-    from legato.training.upscaler_recipes import TrainUpscalerOptions, train_upscale_a_video
-
-    options = parse(TrainUpscalerOptions, arguments, name="train upscale_a_video")
-    return train_upscale_a_video(options, log=_say)
-
-
-def _shards(arguments: Sequence[str]) -> Path:
-    from legato.training.shard_sources import ShardOptions, make_shards
-
-    return make_shards(parse(ShardOptions, arguments, name="train shards"), log=_say)
-
-
-RUNS: dict[str, Callable[[Sequence[str]], Path]] = {
-    "embedded": _embedded,
-    "upscale_a_video": _upscale_a_video,
-    "shards": _shards,
-}
 
 
 def _say(line: str) -> None:

@@ -86,6 +86,7 @@ def scheduler_config(schedule: Schedule) -> dict[str, object]:
         "timestep_spacing": schedule.timestep_spacing,
         "steps_offset": schedule.steps_offset,
         "set_alpha_to_one": schedule.set_alpha_to_one,
+        "rescale_betas_zero_snr": schedule.rescale_betas_zero_snr,
         "blind_start": schedule.blind_start,
         "clip_sample": False,
     }

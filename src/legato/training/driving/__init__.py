@@ -1,0 +1,1 @@
+"""A little driving world, rendered: every frame is a function of (seed, time)."""
