@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor, nn
 
-from legato.diffusion.feature_losses import ClipFlow, unit
+from legato.diffusion.feature_losses import unit
 from legato.diffusion.feature_optimisation import (
     RELEASED_FEATURES,
     moved_features,
@@ -17,6 +17,7 @@ from legato.diffusion.feature_optimisation import (
 from legato.diffusion.prediction import x0_from
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import Ddpm, Move
+from legato.flow.correspondence import CyclicMotion
 from legato.models.attention_sites import SelfAttentionSite
 from legato.models.frame_attention import ClipState, install
 from legato.models.guided_attention import GuidedAttention
@@ -66,8 +67,12 @@ def attention_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
 
 def feature_outputs(fixture: Fixture) -> Iterator[tuple[str, Tensor]]:
     """Features after some steps, before and after they get their statistics back."""
-    names = ("flow_fwd", "flow_bwd", "occ_fwd", "occ_bwd")
-    flow = ClipFlow(*(fixture[name].float() for name in names))
+    flow = CyclicMotion(
+        flow_forward=fixture["flow_fwd"],
+        flow_backward=fixture["flow_bwd"],
+        occluded_forward=fixture["occ_fwd"].bool(),
+        occluded_backward=fixture["occ_bwd"].bool(),
+    )
     features, target = (
         rearrange(fixture[name], "(b t) c h w -> b t c h w", b=2)
         for name in ("feature", "reference_feature")

@@ -2,7 +2,7 @@
 
 import torch
 
-from legato.diffusion.feature_losses import ClipFlow
+from legato.flow.correspondence import CyclicMotion
 from legato.models.token_correspondence import TokenCorrespondence
 
 
@@ -32,16 +32,23 @@ def random_tokens(frames: int, count: int, seed: int = 0) -> TokenCorrespondence
     )
 
 
-def still_flow(frames: int, rows: int, cols: int, *, occluded: bool = False) -> ClipFlow:
+def still_flow(frames: int, rows: int, cols: int, *, occluded: bool = False) -> CyclicMotion:
     """No motion; nothing or everything occluded."""
     zero = torch.zeros(frames, 2, rows, cols)
-    occlusion = torch.full((frames, rows, cols), float(occluded))
-    return ClipFlow(zero, zero, occlusion, occlusion)
+    hidden = torch.full((frames, rows, cols), occluded)
+    return CyclicMotion(
+        flow_forward=zero, flow_backward=zero, occluded_forward=hidden, occluded_backward=hidden
+    )
 
 
-def random_flow(frames: int, rows: int, cols: int, seed: int = 0) -> ClipFlow:
+def random_flow(frames: int, rows: int, cols: int, seed: int = 0) -> CyclicMotion:
     """Flow of about two pixels, a tenth occluded."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda: 2 * torch.randn(frames, 2, rows, cols, generator=generator)  # noqa: E731
-    hidden = lambda: (torch.rand(frames, rows, cols, generator=generator) < 0.1).float()  # noqa: E731
-    return ClipFlow(draw(), draw(), hidden(), hidden())
+    hidden = lambda: torch.rand(frames, rows, cols, generator=generator) < 0.1  # noqa: E731
+    return CyclicMotion(
+        flow_forward=draw(),
+        flow_backward=draw(),
+        occluded_forward=hidden(),
+        occluded_backward=hidden(),
+    )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from legato.diffusion.feature_losses import ClipFlow
 from legato.diffusion.feature_optimisation import RELEASED_FEATURES, moved_features
+from legato.flow.correspondence import CyclicMotion
 from legato.models.guided_attention import spatial_guided, temporal_guided, unique_cross_frame
 from legato.models.token_correspondence import TokenCorrespondence
 
@@ -45,7 +45,12 @@ def test_features_move_as_gradients_by_hand_say(golden):
     occluded_forward, occluded_backward = golden["features.occlusion"]
     out = moved_features(
         golden["features.start"][None],
-        flow=ClipFlow(forward, backward, occluded_forward, occluded_backward),
+        flow=CyclicMotion(
+            flow_forward=forward,
+            flow_backward=backward,
+            occluded_forward=occluded_forward.bool(),
+            occluded_backward=occluded_backward.bool(),
+        ),
         target=golden["features.target"][None],
         options=replace(RELEASED_FEATURES, num_iterations=4),
     )

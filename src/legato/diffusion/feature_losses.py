@@ -4,44 +4,20 @@ Yang et al. 2024, arXiv:2403.12962, section 4.3. Neither loss holds an N x N mat
 the similarities of N positions of one frame are computed a few rows at a time, or not at all.
 """
 
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from legato.flow.correspondence import CyclicMotion
 from legato.flow.warp import warp
 
 SIMILARITIES_AT_A_TIME = 1 << 21
 """Entries of a Gram matrix in memory together."""
 
 
-@dataclass(frozen=True)
-class ClipFlow:
-    """Flow and occlusion between the frames of a clip, cyclic: the last pair leads back to frame 0.
-
-    `flow_forward[i]` lives on frame i and points to frame i+1, `flow_backward[i]` on frame i+1 and
-    points to frame i; occlusions, 1 where occluded, live on the same grids.
-    """
-
-    flow_forward: Float[Tensor, "T 2 H W"]
-    flow_backward: Float[Tensor, "T 2 H W"]
-    occlusion_forward: Float[Tensor, "T H W"]
-    occlusion_backward: Float[Tensor, "T H W"]
-
-    def at(self, rows: int, cols: int, device: torch.device) -> "ClipFlow":
-        """Return it at another size; one occluded pixel occludes its whole cell."""
-        return ClipFlow(
-            _resized_flow(self.flow_forward.to(device), rows, cols),
-            _resized_flow(self.flow_backward.to(device), rows, cols),
-            _pooled(self.occlusion_forward.to(device), rows, cols),
-            _pooled(self.occlusion_backward.to(device), rows, cols),
-        )
-
-
-def temporal_both_ways(f: Float[Tensor, "T C h w"], flow: ClipFlow) -> Float[Tensor, ""]:
+def temporal_both_ways(f: Float[Tensor, "T C h w"], flow: CyclicMotion) -> Float[Tensor, ""]:
     """Return the mean over all elements of what warping leaves, forth and back, cyclic.
 
     The released code's loss: |f[i+1] - warp(f[i], b)| + |f[i] - warp(f[i+1], g)| where visible.
@@ -51,12 +27,12 @@ def temporal_both_ways(f: Float[Tensor, "T C h w"], flow: ClipFlow) -> Float[Ten
         flow: at the features' size.
     """
     following = f.roll(-1, dims=0)
-    back = _visible(following - _warped(f, flow.flow_backward), flow.occlusion_backward)
-    forth = _visible(f - _warped(following, flow.flow_forward), flow.occlusion_forward)
+    back = _visible(following - _warped(f, flow.flow_backward), flow.occluded_backward)
+    forth = _visible(f - _warped(following, flow.flow_forward), flow.occluded_forward)
     return (back.abs() + forth.abs()).mean()
 
 
-def temporal_onward(f: Float[Tensor, "T C h w"], flow: ClipFlow) -> Float[Tensor, ""]:
+def temporal_onward(f: Float[Tensor, "T C h w"], flow: CyclicMotion) -> Float[Tensor, ""]:
     """Return the sum over pairs of |f[i+1] - warp(f[i], b)| where visible; the paper's loss.
 
     Args:
@@ -64,7 +40,7 @@ def temporal_onward(f: Float[Tensor, "T C h w"], flow: ClipFlow) -> Float[Tensor
         flow: at the features' size; the pair that leads back to frame 0 is left out.
     """
     warped = _warped(f[:-1], flow.flow_backward[:-1])
-    return _visible(f[1:] - warped, flow.occlusion_backward[:-1]).abs().sum()
+    return _visible(f[1:] - warped, flow.occluded_backward[:-1]).abs().sum()
 
 
 def unit(f: Float[Tensor, "T C h w"]) -> Float[Tensor, "T N C"]:
@@ -134,15 +110,6 @@ def _warped(f: Float[Tensor, "K C h w"], flow: Float[Tensor, "K 2 h w"]) -> Tens
 
 
 def _visible(
-    x: Float[Tensor, "K C h w"], occlusion: Float[Tensor, "K h w"]
+    x: Float[Tensor, "K C h w"], occluded: Bool[Tensor, "K h w"]
 ) -> Float[Tensor, "K C h w"]:
-    return x * (1 - occlusion)[:, None]
-
-
-def _resized_flow(flow: Float[Tensor, "T 2 H W"], rows: int, cols: int) -> Tensor:
-    scale = flow.new_tensor((cols / flow.shape[-1], rows / flow.shape[-2]))
-    return F.interpolate(flow * scale[:, None, None], size=(rows, cols), mode="bilinear")
-
-
-def _pooled(occlusion: Float[Tensor, "T H W"], rows: int, cols: int) -> Float[Tensor, "T h w"]:
-    return F.adaptive_max_pool2d(occlusion[:, None], (rows, cols))[:, 0]
+    return x.masked_fill(occluded[:, None], 0)

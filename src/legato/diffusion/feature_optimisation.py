@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from legato.diffusion.feature_losses import (
-    ClipFlow,
     gram_l1,
     gram_squared,
     temporal_both_ways,
     temporal_onward,
     unit,
 )
+from legato.flow.correspondence import CyclicMotion
 from legato.models.attention_sites import decoder_blocks
 from legato.models.reference import Reference
 
@@ -75,7 +75,7 @@ PAPER_FEATURES = replace(
 def optimise_features(
     features: Float[Tensor, "B T C h w"],
     *,
-    flow: ClipFlow | None,
+    flow: CyclicMotion | None,
     target: Float[Tensor, "B T C h w"] | None,
     options: FeatureOptions = RELEASED_FEATURES,
 ) -> Float[Tensor, "B T C h w"]:
@@ -100,7 +100,7 @@ def optimise_features(
 def moved_features(
     features: Float[Tensor, "B T C h w"],
     *,
-    flow: ClipFlow | None,
+    flow: CyclicMotion | None,
     target: Float[Tensor, "B T C h w"] | None,
     options: FeatureOptions = RELEASED_FEATURES,
 ) -> Float[Tensor, "B T C h w"]:
@@ -115,7 +115,7 @@ def moved_features(
     with torch.inference_mode(False), torch.enable_grad():
         # clones: tensors of inference mode cannot be saved for a backward pass
         rows, cols = features.shape[-2:]
-        near = None if flow is None else flow.at(rows, cols, features.device)
+        near = None if flow is None else flow.to(features.device).resized((rows, cols))
         if near is not None:
             near = replace(near, **{name: x.clone() for name, x in vars(near).items()})
         results = []
@@ -128,7 +128,7 @@ def moved_features(
 
 def _descend(
     start: Float[Tensor, "T C h w"],
-    flow: ClipFlow | None,
+    flow: CyclicMotion | None,
     target: Float[Tensor, "T N C"] | None,
     options: FeatureOptions,
     *,
@@ -186,7 +186,7 @@ class FeatureOptimisation:
     options: FeatureOptions = RELEASED_FEATURES
     num_frames: int = 0
     """Frames of each half; 0 is off."""
-    flow: ClipFlow | None = None
+    flow: CyclicMotion | None = None
     reference: Reference | None = None
     background: Smooth | None = None
     """Smooths what was optimised, e.g. where the background shows."""

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from legato.diffusion.feature_losses import ClipFlow
 from legato.diffusion.feature_optimisation import (
     PAPER_FEATURES,
     RELEASED_FEATURES,
@@ -22,6 +21,7 @@ from legato.diffusion.feature_optimisation import (
 )
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.step_plan import RELEASED_PLAN, StepParts, StepPlan
+from legato.flow.correspondence import CyclicMotion
 from legato.models.attention_sites import choose_self_attentions
 from legato.models.frame_attention import ClipState, install
 from legato.models.guided_attention import GuidedAttention
@@ -61,7 +61,7 @@ class ClipCorrespondence:
     num_frames: int
     tokens: ByTokens
     """By number of tokens of a frame, for the strides of the options."""
-    flow: ClipFlow | None
+    flow: CyclicMotion | None
     """None, e.g. for a single frame, leaves the temporal loss out."""
     background: Smooth | None = None
     """What is done to features after their optimisation, e.g. carrying the background along."""

@@ -38,6 +38,15 @@ class CyclicMotion:
         """Rows and columns."""
         return self.flow_forward.shape[-2], self.flow_forward.shape[-1]
 
+    def to(self, device: torch.device | str) -> "CyclicMotion":
+        """Return it with every tensor on a device."""
+        return CyclicMotion(
+            flow_forward=self.flow_forward.to(device),
+            flow_backward=self.flow_backward.to(device),
+            occluded_forward=self.occluded_forward.to(device),
+            occluded_backward=self.occluded_backward.to(device),
+        )
+
     def resized(self, size: Size) -> "CyclicMotion":
         """Return the motion for features of another size; one occluded pixel occludes a cell."""
         return CyclicMotion(
@@ -83,19 +92,13 @@ class Correspondence:
 
     def to(self, device: torch.device | str) -> "Correspondence":
         """Return it with every tensor on a device."""
-        motion, links = self.motion, self.links
         return Correspondence(
-            motion=CyclicMotion(
-                flow_forward=motion.flow_forward.to(device),
-                flow_backward=motion.flow_backward.to(device),
-                occluded_forward=motion.occluded_forward.to(device),
-                occluded_backward=motion.occluded_backward.to(device),
-            ),
+            motion=self.motion.to(device),
             links=tuple(
                 replace(
                     each, unique=each.unique.to(device), trajectories=each.trajectories.to(device)
                 )
-                for each in links
+                for each in self.links
             ),
         )
 
