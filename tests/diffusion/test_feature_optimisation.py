@@ -98,7 +98,7 @@ def test_no_element_moves_farther_than_the_rate_at_the_first_step(preset, featur
 
 
 def test_the_temporal_loss_falls_to_a_fifth(features, flow):
-    near = flow.at(SIDE, SIDE, features.device)
+    near = flow.resized((SIDE, SIDE))
     out = moved(features, flow=flow)
     before, after = (temporal_both_ways(x[0], near) for x in (features, out))
     assert after < before / 5

@@ -8,11 +8,17 @@ import torch
 from tiny import TEXT_WIDTH, tiny_unet, tiny_video_unet
 
 from legato.apps import cli
-from legato.models.folder import FolderWriter, Manifest, ModelFolder
+from legato.models.folder import FolderWriter, GeneratorDefaults, Manifest, ModelFolder
 from legato.models.load import load_unet
 from legato.models.save import write_temporal, write_unet
 
-LAYERS = Manifest(name="layers", family="video_ldm", licence="Apache-2.0", job="generate")
+LAYERS = Manifest(
+    name="layers",
+    family="video_ldm",
+    licence="Apache-2.0",
+    job="generate",
+    defaults=GeneratorDefaults(),
+)
 
 
 def write(target, model, *, alone=False, **changes):

@@ -44,7 +44,7 @@ def failing(monkeypatch):
 def job_footprint():
     from legato.pipelines.memory import Footprint
 
-    return Footprint(fixed=0, denoising=1.0, decoding=1.0)
+    return Footprint(unet=0, decoder=0, denoising=1.0, decoding=1.0)
 
 
 def test_out_of_memory_takes_smaller_windows_and_says_so(clip, options, tmp_path, failing):

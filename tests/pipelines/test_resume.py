@@ -97,7 +97,7 @@ def test_a_fallback_is_taken_over(clip, options, tmp_path, monkeypatch):
 def small_footprint(*_):
     from legato.pipelines.memory import Footprint
 
-    return Footprint(fixed=0, denoising=1.0, decoding=1.0)
+    return Footprint(unet=0, decoder=0, denoising=1.0, decoding=1.0)
 
 
 def test_damaged_state_asks_for_a_restart(clip, options, tmp_path):

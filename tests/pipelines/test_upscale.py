@@ -309,7 +309,9 @@ def test_short_memory_makes_tiles(clip, options, tmp_path, monkeypatch):
 
     monkeypatch.setattr(prepare, "fit_into_memory", spy)
     upscale(source, tmp_path / "b.mkv", options())
-    monkeypatch.setattr(restorers, "available_memory_bytes", lambda _: int(needed[0][1] / 0.7) - 10)
+    monkeypatch.setattr(
+        restorers, "available_memory_bytes", lambda _: int(0.8 * needed[0][1] / 0.7)
+    )
     report = upscale(source, tmp_path / "c.mkv", options())
     assert report.tile in (64, 128)
     assert any("tiles" in sentence for sentence in report.notices)

@@ -83,11 +83,13 @@ def test_every_option_has_one_flat_name():
 def test_the_public_names_are_these():
     assert sorted(legato.__all__) == [
         "CodecOptions",
+        "GenerateOptions",
         "ReadOptions",
         "RestoreOptions",
         "RunOptions",
         "UpscaleOptions",
         "__version__",
+        "generate",
         "plan",
         "preview",
         "probe",
@@ -105,6 +107,7 @@ def test_the_defaults_are_these():
         "solver": "ddim",
         "noise_level": None,
         "prompt": "",
+        "caption": None,
         "negative_prompt": "",
         "guidance_scale": None,
         "consistency": None,

@@ -7,7 +7,7 @@ are in the input. All in float32; the halves of guidance one after another.
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -117,7 +117,8 @@ def moved_features(
         rows, cols = features.shape[-2:]
         near = None if flow is None else flow.to(features.device).resized((rows, cols))
         if near is not None:
-            near = replace(near, **{name: x.clone() for name, x in vars(near).items()})
+            parts = [part.name for part in fields(near)]
+            near = replace(near, **{part: getattr(near, part).clone() for part in parts})
         results = []
         for half in range(halves):
             wanted = None if target is None else unit(target[half].float().clone())

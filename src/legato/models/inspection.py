@@ -112,7 +112,8 @@ def inspect_model(root: Path) -> ModelFacts:
     )
     decoder: object = None
     between: object = None
-    if manifest is None or manifest.job in ("upscale", "generate"):
+    is_donor = manifest is not None and manifest.job == "generate" and not _has_ends(folder)
+    if not is_donor and (manifest is None or manifest.job in ("upscale", "generate")):
         decoder = attempts.call(load_autoencoder, folder)
         schedule = attempts.call(folder.config, "scheduler", SCHEDULE)
         _attempt_text(folder, attempts)
@@ -137,6 +138,11 @@ def inspect_model(root: Path) -> ModelFacts:
         files=len(folder.manifest.sha256) if folder.manifest else 0,
         problems=tuple(attempts.problems),
     )
+
+
+def _has_ends(folder: ModelFolder) -> bool:
+    """Tell whether there is more than a U-Net's layers, which are whole as such: for others."""
+    return any(folder.has(part) for part in ("vae", "words", "text_encoder"))
 
 
 def _attempt_text(folder: ModelFolder, attempts: Attempts) -> None:

@@ -189,12 +189,6 @@ class Restorer:
         Prefer it: the whole segment at full size is then never in memory at once. The state is
         complete when this returns.
         """
-        if self._as_reference and num_anchors + num_lookahead > 0:
-            raise InputError(
-                "compat='reference'",
-                why="the reference computes a whole shot at once, and a segment is shorter",
-                fix="use a --segment as long as the longest shot, or a shorter range",
-            )
         layout = Layout.of_clip(
             frames.shape[0],
             position=num_anchors if state is None else state.position,
@@ -248,6 +242,12 @@ class Restorer:
 
     def _windows(self, layout: Layout, *, has_state: bool) -> list[Span]:
         if self._as_reference:
+            if layout.num_anchors > 0 or layout.stop > layout.emit_stop:
+                raise InputError(
+                    "compat='reference'",
+                    why="the reference computes a whole shot at once, and a segment is shorter",
+                    fix="use a --segment as long as the longest shot, or a shorter range",
+                )
             grid = self._grid
             return reference_windows(layout.stop - layout.first, size=grid.size, stride=grid.stride)
         beyond = self.settings.decoder_context + (LOOK_AHEAD if self._propagation else 0)

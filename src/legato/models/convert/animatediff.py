@@ -24,8 +24,8 @@ from legato.models.families import AnimateDiffOptions
 from legato.models.folder import (
     TEXT_WEIGHTS,
     FolderWriter,
+    GeneratorDefaults,
     Manifest,
-    UpscalerDefaults,
     read_json,
     read_weights,
 )
@@ -106,7 +106,9 @@ def convert_animatediff(
             job="generate",
             scale=8,
             prediction_type=SCHEDULE_VALUES["prediction_type"],
-            defaults=UpscalerDefaults(guidance_scale=7.5, window=NUM_FRAMES, overlap=4),
+            defaults=GeneratorDefaults(
+                guidance_scale=7.5, window=NUM_FRAMES, key_frame_rate=8.0, width=512, height=512
+            ),
         )
         return writer.finish(manifest)
 

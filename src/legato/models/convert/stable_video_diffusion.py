@@ -17,7 +17,7 @@ from torch import Tensor
 
 from legato.errors import ModelError
 from legato.models.convert.foreign import ForeignFolder
-from legato.models.folder import REFILL, FolderWriter, Manifest, UpscalerDefaults
+from legato.models.folder import REFILL, FolderWriter, GeneratorDefaults, Manifest
 from legato.models.inflate import VideoModel, check_state, inflate
 from legato.models.load import SCHEDULE
 from legato.models.save import write_unet
@@ -127,7 +127,13 @@ def convert_stable_video_diffusion(
             licence=folder.licence(),
             job="generate",
             prediction_type=predicts,
-            defaults=UpscalerDefaults(window=folder.config("unet").get("num_frames", NUM_FRAMES)),
+            defaults=GeneratorDefaults(
+                steps=25,
+                window=folder.config("unet").get("num_frames", NUM_FRAMES),
+                key_frame_rate=7.0,
+                width=1024,
+                height=576,
+            ),
         )
         return writer.finish(manifest)
 
