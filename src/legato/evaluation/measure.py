@@ -20,7 +20,7 @@ from legato.evaluation.lpips import PerceptualDistance
 from legato.evaluation.niqe import NaturalModel
 from legato.evaluation.registration import Registration, global_shift
 from legato.evaluation.steadiness import (
-    Correspondence,
+    PairMotion,
     block_luma,
     correspondences,
     flicker,
@@ -182,7 +182,7 @@ class _PairMeter:
             series["lpips"].append(perceptual(clip, truth, self._distance))
 
     def _add_pair(self, clip: UInt8[ndarray, "2 H W 3"], truth: UInt8[ndarray, "2 H W 3"]) -> None:
-        motion: list[Correspondence] = correspondences(truth)
+        motion: list[PairMotion] = correspondences(truth)
         self._series["warping"].append(warping_error(clip, motion))
         self._series["pixel_mse"].append(warping_error(clip, motion, masked=False))
         self._series["tof"].append(flow_difference(correspondences(clip), motion))

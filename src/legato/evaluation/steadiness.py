@@ -24,7 +24,7 @@ _BLOCK_PX = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Correspondence:
+class PairMotion:
     """Where each pixel of a frame lies in the next one, and whether that can be believed."""
 
     flow: Float[Tensor, "1 2 H W"]
@@ -35,7 +35,7 @@ class Correspondence:
     """Not occluded either."""
 
 
-def correspondences(reference: UInt8[ndarray, "T H W 3"]) -> list[Correspondence]:
+def correspondences(reference: UInt8[ndarray, "T H W 3"]) -> list[PairMotion]:
     """Follow each pair of neighbouring frames of a clip with DIS, preset medium, on luma.
 
     A pixel counts where |f + b(f)|^2 < 0.01 (|f|^2 + |b(f)|^2) + 0.5 (Ruder et al. 2016,
@@ -53,12 +53,12 @@ def correspondences(reference: UInt8[ndarray, "T H W 3"]) -> list[Correspondence
         agree = consistency(forward, backward, alpha1=_RELATIVE, alpha2=_ABSOLUTE_PX2)
         x, y = xs + forward[:, 0], ys + forward[:, 1]
         inside = ((x >= 0) & (x <= cols - 1) & (y >= 0) & (y <= rows - 1))[:, None]
-        found.append(Correspondence(flow=forward, inside=inside, valid=(agree > 0) & inside))
+        found.append(PairMotion(flow=forward, inside=inside, valid=(agree > 0) & inside))
     return found
 
 
 def warping_error(
-    clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[Correspondence], *, masked: bool = True
+    clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[PairMotion], *, masked: bool = True
 ) -> float:
     """Return the mean squared difference of frames to their warped next frames, times 1000.
 
@@ -99,7 +99,7 @@ def flicker(clip: UInt8[ndarray, "T H W 3"], truth: UInt8[ndarray, "T H W 3"]) -
     return float(np.abs(changes[0] - changes[1]).mean())
 
 
-def own_flicker(clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[Correspondence]) -> float:
+def own_flicker(clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[PairMotion]) -> float:
     """Return how much brightness changes along a clip's own motion, for want of a truth.
 
     `flicker` of each next frame, warped onto the present one, against one that stays as it is;
@@ -119,9 +119,7 @@ def own_flicker(clip: UInt8[ndarray, "T H W 3"], pairs: Sequence[Correspondence]
     return float(np.mean(changes)) if changes else 0.0
 
 
-def flow_difference(
-    pairs: Sequence[Correspondence], truth_pairs: Sequence[Correspondence]
-) -> float:
+def flow_difference(pairs: Sequence[PairMotion], truth_pairs: Sequence[PairMotion]) -> float:
     """Return tOF: the mean over pixels of |dx| + |dy| between two clips' flows, in pixels.
 
     0 where both move alike (Chu et al. 2020, TecoGAN, arXiv:1811.09393, section 5.2, there with
