@@ -49,7 +49,6 @@ TEMPORAL: dict[str, Any] = {
     "ff_multiple": 2,
     "initial_mix": 0.0,
 }
-DECODER_BLOCKS = 9
 SCHEDULE = Schedule(timestep_spacing="trailing", set_alpha_to_one=True, blind_start=True)
 HELD_BACK_EVERY = 12
 """Every twelfth source is kept for validation."""
@@ -108,7 +107,7 @@ class TrainOptions:
 def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:
     """Return the embedded upscaler with fresh weights from torch's current seed."""
     unet = UNet2DConditionModel(**UNET)
-    autoencoder = TinyAutoencoder(TinyAutoencoderConfig(num_blocks=DECODER_BLOCKS))
+    autoencoder = TinyAutoencoder(TinyAutoencoderConfig())
     for image_model in (unet, autoencoder):
         image_model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     unet_in_time = inflate(unet, "video_ldm", **TEMPORAL)
