@@ -150,6 +150,7 @@ def test_a_sample_follows_from_its_number_whoever_makes_it(shards):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 def test_worker_processes_give_the_same_batches(shards):
     alone, helped = (
         list(islice(shard_batches(Shards((shards,)), SMALL, Share(num_workers=n), 1), 5))
