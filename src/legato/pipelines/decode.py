@@ -17,10 +17,10 @@ from legato.pipelines.upscaler import DecoderStream
 CELLS_PER_CHUNK = 1 << 20
 """Latent cells that are decoded at a time, context included: 18 frames of 320 x 180."""
 
-CELLS_PER_PIECE = 1 << 18
+CELLS_PER_PIECE = 1 << 17
 """The same of whole frames where a model decodes a stream, which needs no context."""
 
-PIXELS_FINISHED = 1 << 21
+PIXELS_FINISHED = 1 << 20
 """Pixels at full size that are finished at a time, but at least a frame: every copy counts."""
 
 BLACK, NOT_BLACK = -0.96, -0.8  # 2% and 10% of the range from -1 to 1

@@ -28,7 +28,7 @@ from legato.video.probe import VideoFacts
 from legato.video.read import ReadOptions, read_frames
 from legato.video.write import VideoWriter
 
-QUEUED_BYTES = 1 << 26  # decoded or finished frames that wait for the other side
+QUEUED_BYTES = 1 << 25  # decoded or finished frames that wait for the other side
 MIN_WINDOW = 2
 Stop = Callable[[], bool]
 
