@@ -9,8 +9,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import Manifest, UpscalerDefaults
 from legato.models.inflate import VideoModel, inflate
+from legato.models.manifest import Manifest, UpscalerDefaults
 from legato.models.save import UpscalerParts, save_upscaler
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig

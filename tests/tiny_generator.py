@@ -12,9 +12,9 @@ from tiny import (
     tiny_upscaler_folder,
 )
 
-from legato.models.folder import GeneratorDefaults, Manifest
 from legato.models.generator_folder import GeneratorParts, save_generator
 from legato.models.inflate import VideoModel, inflate
+from legato.models.manifest import GeneratorDefaults, Manifest
 from legato.models.text import WordEncoder
 
 LABELS = ["day", "night", "empty", "crowded"]

@@ -19,8 +19,9 @@ from tiny import (
 )
 
 from legato.errors import InputError, ModelError
-from legato.models.folder import Manifest, ModelFolder, UpscalerDefaults, hash_file
+from legato.models.folder import ModelFolder, hash_file
 from legato.models.load import load_upscaler
+from legato.models.manifest import Manifest, UpscalerDefaults
 from legato.models.save import UpscalerParts, save_upscaler
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ from tiny import tiny_upscaler_folder
 from tiny_generator import tiny_generator_folder, tiny_parts
 
 from legato.errors import ModelError
-from legato.models.folder import GeneratorDefaults, Manifest
 from legato.models.generator_folder import load_generator
 from legato.models.load import load_upscaler
+from legato.models.manifest import GeneratorDefaults, Manifest
 
 CPU, FULL = torch.device("cpu"), torch.float32
 

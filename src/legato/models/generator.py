@@ -10,8 +10,8 @@ from torch import Tensor
 
 from legato.errors import ModelError
 from legato.models.decoder import TemporalDecoder
-from legato.models.folder import GeneratorDefaults
 from legato.models.inflate import VideoModel
+from legato.models.manifest import GeneratorDefaults
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 

@@ -21,7 +21,7 @@ import torch
 
 from legato.errors import ModelError
 from legato.models.decoder import TemporalDecoder
-from legato.models.folder import MANIFEST, FolderWriter, GeneratorDefaults, Manifest, ModelFolder
+from legato.models.folder import FolderWriter, ModelFolder
 from legato.models.generator import GeneratorModel
 from legato.models.inflate import VideoModel
 from legato.models.load import (
@@ -36,6 +36,7 @@ from legato.models.load import (
     ready_,
     require_job,
 )
+from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
 from legato.models.save import write_decoder, write_layers, write_text, write_unet
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder

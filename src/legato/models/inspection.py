@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from legato.errors import ModelError
-from legato.models.folder import REFILL, ModelFolder
+from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_interpolation
 from legato.models.inflate import Inflated
 from legato.models.load import (
@@ -24,6 +24,7 @@ from legato.models.load import (
     load_unet,
     load_words,
 )
+from legato.models.manifest import REFILL
 
 T = TypeVar("T")
 

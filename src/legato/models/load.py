@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from legato.errors import InputError, ModelError
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import REFILL, TOPOLOGY, Manifest, ModelFolder, UpscalerDefaults
+from legato.models.folder import TOPOLOGY, ModelFolder
 from legato.models.inflate import VideoModel, check_state, inflate
+from legato.models.manifest import REFILL, Manifest, UpscalerDefaults
 from legato.models.offload import Offload
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder

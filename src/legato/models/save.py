@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import TEXT_WEIGHTS, TOPOLOGY, FolderWriter, Manifest, ModelFolder
+from legato.models.folder import TEXT_WEIGHTS, TOPOLOGY, FolderWriter, ModelFolder
 from legato.models.inflate import VideoModel
+from legato.models.manifest import Manifest
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
 

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from legato.errors import ModelError
-from legato.models.folder import REFILL
+from legato.models.manifest import REFILL
 
 
 class ClipText:

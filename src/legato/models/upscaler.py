@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.models.decoder import TemporalDecoder
-from legato.models.folder import UpscalerDefaults
 from legato.models.inflate import VideoModel
+from legato.models.manifest import UpscalerDefaults
 from legato.models.offload import Offload
 from legato.models.strip_decoder import values_per_cell
 from legato.models.text import WordEncoder

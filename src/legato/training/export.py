@@ -7,8 +7,9 @@ import torch
 
 from legato.diffusion.schedule import Schedule
 from legato.models.convert.upscale_a_video import MANIFEST as UPSCALE_A_VIDEO
-from legato.models.folder import Manifest, ModelFolder, UpscalerDefaults
+from legato.models.folder import ModelFolder
 from legato.models.load import load_upscaler
+from legato.models.manifest import Manifest, UpscalerDefaults
 from legato.models.save import UpscalerParts, save_upscaler
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder

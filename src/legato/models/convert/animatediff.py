@@ -21,16 +21,10 @@ from legato.models.convert.foreign import UNKNOWN_LICENCE, ForeignFolder
 from legato.models.convert.pickles import read_pickle
 from legato.models.decoder import TemporalDecoder
 from legato.models.families import AnimateDiffOptions
-from legato.models.folder import (
-    TEXT_WEIGHTS,
-    FolderWriter,
-    GeneratorDefaults,
-    Manifest,
-    read_json,
-    read_weights,
-)
+from legato.models.folder import TEXT_WEIGHTS, FolderWriter, read_json, read_weights
 from legato.models.inflate import VideoModel, check_state, inflate
 from legato.models.load import SCHEDULE, load_autoencoder, load_image_unet
+from legato.models.manifest import GeneratorDefaults, Manifest
 from legato.models.positions import interleaved_sinusoids
 from legato.models.save import write_decoder, write_temporal, write_unet
 

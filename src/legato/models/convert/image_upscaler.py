@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from legato.models.convert.foreign import ForeignFolder
-from legato.models.folder import Manifest, read_json
+from legato.models.folder import read_json
 from legato.models.load import SCHEDULE, checked_manifest, load_autoencoder, load_unet
+from legato.models.manifest import Manifest
 from legato.models.save import UpscalerParts, save_upscaler
 
 

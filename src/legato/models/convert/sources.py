@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 
 from legato.errors import InputError, ModelError
-from legato.models.folder import MANIFEST, Manifest, read_json
+from legato.models.folder import read_json
+from legato.models.manifest import MANIFEST, Manifest
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from legato.errors import ModelError
 from legato.models.convert.foreign import ForeignFolder
-from legato.models.folder import REFILL, FolderWriter, GeneratorDefaults, Manifest
+from legato.models.folder import FolderWriter
 from legato.models.inflate import VideoModel, check_state, inflate
 from legato.models.load import SCHEDULE
+from legato.models.manifest import REFILL, GeneratorDefaults, Manifest
 from legato.models.save import write_unet
 
 KEPT = (

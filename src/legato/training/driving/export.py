@@ -8,7 +8,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from legato.diffusion.schedule import Schedule
 from legato.models.box_layout import BoxLayout
-from legato.models.folder import FolderWriter, Manifest, ModelFolder
+from legato.models.folder import FolderWriter, ModelFolder
+from legato.models.manifest import Manifest
 from legato.models.text import WordEncoder
 from legato.training.driving.model import DrivingModel
 from legato.training.export import scheduler_config

@@ -1,0 +1,152 @@
+"""What `legato.json` says of a model folder: job, family, and what it was made for."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from legato.errors import ModelError
+
+MANIFEST = "legato.json"
+FORMAT_VERSION = 1
+REFILL = "fetch the model again, or point to an undamaged copy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscalerDefaults:
+    """Settings that an upscaling model was made for."""
+
+    steps: int = 30
+    """Denoising steps."""
+    noise_level: int = 20
+    """Noise on the low-resolution clip."""
+    max_noise_level: int = 350
+    """The strongest noise it has learned."""
+    guidance_scale: float = 1.0
+    """1: without guidance."""
+    window: int = 8
+    """Frames denoised together."""
+    overlap: int = 2
+    """Frames shared by neighbouring windows."""
+    tile: int = 0
+    """Side of the largest tile in low-resolution pixels; attention costs grow with its square, and
+    a model has seen no larger picture. 0: whole frames."""
+    decoder_context: int = 0
+    """Frames on either side that reach a decoded frame."""
+    consistency: str = "temporal,propagation"
+    """What holds the frames together: a comma list, or none."""
+    propagate: str = "middle"
+    """At which steps estimates are carried along the optical flow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorDefaults:
+    """Settings that a generating model was made for."""
+
+    steps: int = 50
+    """Denoising steps."""
+    guidance_scale: float = 1.0
+    """How strongly the prompt is followed; 1: without guidance."""
+    context_guidance: float = 1.0
+    """How strongly given frames are followed; 1: without guidance."""
+    window: int = 8
+    """Key frames denoised together."""
+    key_frame_rate: float = 1.875
+    """Key frames per second."""
+    width: int = 512
+    """Columns of a frame."""
+    height: int = 320
+    """Rows of a frame."""
+    noise_prior: str = "independent"
+    """How the noise of neighbouring frames hangs together: independent, mixed or progressive."""
+    noise_strength: float = 1.0
+    """How much, for the last two."""
+    decoder_window: int = 8
+    """Frames decoded together."""
+    decoder_context: int = 2
+    """Frames on either side that are decoded with them and dropped."""
+
+
+Defaults = UpscalerDefaults | GeneratorDefaults
+DEFAULTS_OF: dict[str, type[Defaults]] = {"generate": GeneratorDefaults}
+"""By job; those of others are an upscaler's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What `legato.json` says about a model folder."""
+
+    name: str
+    family: str
+    """Of its temporal layers; `image`: it has none."""
+    licence: str
+    job: str = "upscale"
+    scale: int = 4
+    """Output pixels per latent cell, each way."""
+    prediction_type: str = "v_prediction"
+    defaults: Defaults = field(default_factory=UpscalerDefaults)
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of every file, by its path in the folder."""
+
+    @property
+    def upscaling(self) -> UpscalerDefaults:
+        """The defaults of an upscaling model."""
+        assert isinstance(self.defaults, UpscalerDefaults)
+        return self.defaults
+
+    @property
+    def generating(self) -> GeneratorDefaults:
+        """The defaults of a generating model."""
+        assert isinstance(self.defaults, GeneratorDefaults)
+        return self.defaults
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all files' hashes: tells this model from any other."""
+        listing = "\n".join(f"{digest} {path}" for path, digest in sorted(self.sha256.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the text of `legato.json`."""
+        values = asdict(self)
+        values["window"] = values["defaults"].pop("window")
+        return json.dumps({"format_version": FORMAT_VERSION} | values, indent=2) + "\n"
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "Manifest":
+        """Build from the parsed text.
+
+        Raises:
+            ModelError: a field is missing, unknown or of the wrong kind, or the format is newer.
+        """
+        if values.get("format_version") != FORMAT_VERSION:
+            raise ModelError(
+                f"{MANIFEST} has format_version={values.get('format_version')!r}",
+                why=f"this version of legato reads format {FORMAT_VERSION}",
+                fix="use a model and a legato that were made for each other",
+            )
+        given = {key: value for key, value in values.items() if key != "format_version"}
+        try:
+            kind = DEFAULTS_OF.get(given.get("job", ""), UpscalerDefaults)
+            sample = cls(name="", family="", licence="", defaults=kind())
+            defaults = {"window": given.pop("window"), **given.pop("defaults")}
+            _same_kinds(given, sample)
+            _same_kinds(given["sha256"], dict.fromkeys(given["sha256"], ""))
+            _same_kinds(defaults, sample.defaults)
+            return cls(**given, defaults=kind(**defaults))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ModelError(f"{MANIFEST} is not understood", why=f"{error}", fix=REFILL) from error
+
+
+def _same_kinds(given: Mapping[str, object], sample: object) -> None:
+    """Compare the kinds of values with a sample's; whole numbers pass for any."""
+    kinds = sample if isinstance(sample, dict) else vars(sample)
+    for name, value in given.items():
+        wanted = type(kinds[name])
+        if not isinstance(value, wanted) and not (wanted is float and type(value) is int):
+            raise ModelError(
+                f"{MANIFEST} has {name}={value!r}",
+                why=f"it must be of the kind {wanted.__name__}",
+                fix=REFILL,
+            )
