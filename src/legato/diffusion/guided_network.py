@@ -9,6 +9,7 @@ from torch import Tensor
 
 from legato.diffusion.denoiser import Network
 from legato.diffusion.fresco import ClipCorrespondence, Fresco
+from legato.models.micro_conditioning import ClipConditions
 from legato.models.reference import Reference
 
 
@@ -45,6 +46,8 @@ class GuidedNetwork:
         timestep: Int[Tensor, " B"],
         encoder_hidden_states: Float[Tensor, "B N D"],
         class_labels: Int[Tensor, " B"] | None,
+        *,
+        conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Return the guided prediction."""
         reference = self._reference(sample.dtype, encoder_hidden_states, class_labels)
@@ -52,7 +55,9 @@ class GuidedNetwork:
         plan, executed = self.fresco.options.plan, len(self.timesteps)
         parts = plan.at(index, num_executed=executed, num_steps=self.num_steps)
         self.fresco.on(self.clip, reference, parts)
-        return self.network(sample, timestep, encoder_hidden_states, class_labels)
+        return self.network(
+            sample, timestep, encoder_hidden_states, class_labels, conditions=conditions
+        )
 
     def _reference(
         self, dtype: torch.dtype, text: Float[Tensor, "B N D"], labels: Int[Tensor, " B"] | None
