@@ -12,6 +12,7 @@ from tiny import (
     tiny_upscaler_folder,
 )
 
+from legato.models.box_layout import BoxLayout
 from legato.models.generator_folder import GeneratorParts, save_generator
 from legato.models.inflate import VideoModel, inflate
 from legato.models.manifest import GeneratorDefaults, Manifest
@@ -31,7 +32,13 @@ def tiny_generator_unet(seed: int = 0, **options) -> VideoModel:
     return model
 
 
-def tiny_parts(*, interpolation: str = "shared", upsampler: Path | None = None, **options):
+def tiny_parts(
+    *,
+    interpolation: str = "shared",
+    upsampler: Path | None = None,
+    boxes: bool = True,
+    **options,
+):
     """The parts of a generating model; `interpolation`: shared or own image model, or none."""
     unet = tiny_generator_unet(**options)
     between = None
@@ -43,12 +50,14 @@ def tiny_parts(*, interpolation: str = "shared", upsampler: Path | None = None, 
     with torch.random.fork_rng():
         torch.manual_seed(3)
         words = WordEncoder(TEXT_WIDTH, LABELS)
+        layout = randomise_(BoxLayout(unet.spatial.config.block_out_channels[0])) if boxes else None
     return GeneratorParts(
         unet=unet,
         autoencoder=tiny_temporal_decoder(),
         text=words,
         schedule=SCHEDULER,
         interpolation=between,
+        layout=layout,
         upsampler=upsampler,
     )
 

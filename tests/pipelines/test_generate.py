@@ -15,6 +15,7 @@ from tiny_generator import tiny_generator_folder
 from legato.errors import InputError, Interrupted, ModelError
 from legato.models.generator_folder import load_generator
 from legato.pipelines import prepare_generation
+from legato.pipelines.box_file import read_boxes
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.latent_track import LatentTrack
@@ -205,7 +206,8 @@ def test_another_video_does_not_continue_an_interrupted_one(make):
         ({"seconds": -2.0}, "seconds=-2"),
         ({"width": 30}, "multiples of 8"),
         ({"negative_prompt": "day"}, "does not count"),
-        ({"model": None}, "no model is named"),
+        ({"boxes": Path("a.txt"), "start": "clip"}, "--boxes with --start clip"),
+        ({"boxes": Path("nowhere.txt")}, "nowhere.txt"),
         ({"first_frame": Path("nowhere.png"), "start": "clip"}, "does not continue an image"),
     ],
 )
@@ -213,6 +215,34 @@ def test_what_cannot_be_is_refused_in_one_line(make, changes, said):
     with pytest.raises(InputError, match=said) as error:
         make(**changes)
     assert "\n" not in str(error.value)
+
+
+def test_boxes_change_the_first_frame_and_belong_to_the_plan(make, plain, tmp_path):
+    path = tmp_path / "boxes.txt"
+    path.write_text("# one car\n0.2 0.4 0.6 0.9 back\n\n")
+    told = make(name="told.mkv", boxes=path)
+    assert not np.array_equal(told[0], plain[0])
+    path.write_text("0.2 0.4 0.6 0.9")
+    assert not np.array_equal(make(name="other.mkv", boxes=path)[0], told[0])
+
+
+@pytest.mark.parametrize(
+    "line", ["0.1 0.2 0.3", "0.5 0 0.4 1", "0 0 1 2", "0 0 1 nan", "a b c d", "0 0 1 1 front"]
+)
+def test_a_line_that_is_no_box_is_named(tmp_path, line):
+    path = tmp_path / "boxes.txt"
+    path.write_text(f"0 0 1 1\n{line}\n")
+    with pytest.raises(InputError, match=r"boxes\.txt, line 2") as error:
+        read_boxes(path)
+    assert "\n" not in str(error.value)
+
+
+def test_boxes_need_a_model_that_can_be_told(tmp_path):
+    root = str(tiny_generator_folder(tmp_path / "m", interpolation="none", boxes=False))
+    path = tmp_path / "boxes.txt"
+    path.write_text("0 0 1 1")
+    with pytest.raises(ModelError, match="lacks layout/"):
+        generate("", tmp_path / "a.mkv", GenerateOptions(model=root, boxes=path), run=RUN)
 
 
 def test_an_unknown_word_is_refused_with_the_list(make):

@@ -122,7 +122,7 @@ def test_the_decoder_starts_as_the_image_decoder_and_the_encoder_stays():
             memory_format=torch.channels_last
         )
         assert torch.equal(ldm.autoencoder.decode(latents)[0], image.decode(flat).sample)
-    task = DecoderTask(ldm, PixelLoss(PixelLossWeights(), None), [], DecoderOptions())
+    task = DecoderTask(ldm.autoencoder, PixelLoss(PixelLossWeights(), None), [], DecoderOptions())
     optimizer = torch.optim.AdamW([p for p in task.module.parameters() if p.requires_grad], lr=1e-2)
     loss, _ = task.loss({"frames": frames}, torch.Generator().manual_seed(0))
     loss.backward()
@@ -136,7 +136,7 @@ def test_the_decoder_starts_as_the_image_decoder_and_the_encoder_stays():
 def test_the_discriminator_counts_from_its_start_on_and_only_through_clips(trains_spatial):
     ldm = system()
     options = DecoderOptions(adversarial_start=1, trains_spatial=trains_spatial)
-    task = DecoderTask(ldm, PixelLoss(PixelLossWeights(), None), [], options)
+    task = DecoderTask(ldm.autoencoder, PixelLoss(PixelLossWeights(), None), [], options)
     frames = {"frames": torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)}
     losses = [task.loss(frames, torch.Generator().manual_seed(0))[0] for _ in range(2)]
     assert losses[0] != losses[1]
@@ -149,7 +149,9 @@ def test_the_discriminator_counts_from_its_start_on_and_only_through_clips(train
 def test_validation_of_the_decoder_tells_flicker_and_error():
     ldm = system()
     frames = {"frames": torch.randint(0, 256, (1, 4, 3, 16, 16), dtype=torch.uint8)}
-    task = DecoderTask(ldm, PixelLoss(PixelLossWeights(), None), [frames], DecoderOptions())
+    task = DecoderTask(
+        ldm.autoencoder, PixelLoss(PixelLossWeights(), None), [frames], DecoderOptions()
+    )
     said, grid = task.validate()
     assert said["flicker"] == said["flicker_frame_by_frame"] > 0  # fresh layers add nothing
     assert grid.shape == (3, 16, 32)

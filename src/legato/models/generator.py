@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.errors import ModelError
+from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder
 from legato.models.inflate import VideoModel
 from legato.models.manifest import GeneratorDefaults
@@ -38,6 +39,8 @@ class GeneratorModel:
     text: WordEncoder | ClipText
     schedule: Mapping[str, object]
     """Fields of the sampler's diffusers configuration."""
+    layout: BoxLayout | None
+    """What tells the image model of boxes; None: it cannot be told."""
     upsampler: Path | None
     """Folder of the upscaling model that goes with it."""
 

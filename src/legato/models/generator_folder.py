@@ -7,9 +7,10 @@
 | `temporal/` | layers of key frames and prediction |
 | `interpolation/` | layers of the frames between; `interpolation/unet/` where all was trained |
 | `temporal_decoder/` | layers of the decoder |
+| `layout/` | what tells the image model of boxes |
 | `upsampler/` | a whole upscaling model |
 
-The last three are optional.
+The last four are optional.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 
 from legato.errors import ModelError
+from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder
 from legato.models.folder import FolderWriter, ModelFolder
 from legato.models.generator import GeneratorModel
@@ -31,6 +33,7 @@ from legato.models.load import (
     load_autoencoder,
     load_image_unet,
     load_layers,
+    load_layout,
     load_unet,
     load_words,
     ready_,
@@ -58,6 +61,8 @@ class GeneratorParts:
     """Fields of the sampler's diffusers configuration."""
     interpolation: VideoModel | None = None
     """The model of the frames between; its image model is saved too unless it is `unet`'s own."""
+    layout: BoxLayout | None = None
+    """What tells the image model of boxes."""
     upsampler: Path | None = None
     """Folder of an upscaling model."""
 
@@ -95,7 +100,8 @@ def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) 
         manifest, autoencoder, [unet] if interpolation is None else [unet, interpolation]
     )
     words = load_words(folder) if folder.has("words") else None
-    for network in (unet, interpolation):
+    layout = load_layout(folder) if folder.has("layout") else None
+    for network in (unet, interpolation, layout):
         if network is not None:
             ready_(network, device, dtype)
     return GeneratorModel(
@@ -111,6 +117,7 @@ def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) 
         autoencoder=ready_(autoencoder, device, decoder_dtype(autoencoder, dtype)),
         text=ready_(words, device, dtype) if words else ClipText(root, device, dtype),
         schedule=folder.config("scheduler", SCHEDULE),
+        layout=layout,
         upsampler=folder.path(UPSAMPLER) if folder.has(UPSAMPLER) else None,
     )
 
@@ -203,6 +210,9 @@ def save_generator(
             write_layers(writer, interpolation, INTERPOLATION, dtype)
             if interpolation.spatial is not parts.unet.spatial:
                 write_unet(writer, interpolation, dtype, part=f"{INTERPOLATION}/unet", layers=None)
+        if parts.layout is not None:
+            layout = parts.layout
+            writer.write_part("layout", layout.to_config(), layout.state_dict(), dtype=dtype)
         if parts.upsampler is not None:
             writer.copy(parts.upsampler, UPSAMPLER)
         return writer.finish(manifest)

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from legato.errors import InputError, ModelError
+from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import TOPOLOGY, ModelFolder
 from legato.models.inflate import VideoModel, check_state, inflate
@@ -29,6 +30,7 @@ BUILDERS: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL.from_config,
     "TinyAutoencoder": TinyAutoencoder.from_config,
     "WordEncoder": WordEncoder.from_config,
+    "BoxLayout": BoxLayout.from_config,
 }
 NOT_UNDERSTOOD = (
     AttributeError,
@@ -232,6 +234,18 @@ def load_words(folder: ModelFolder) -> WordEncoder:
     model = _build(folder, "words", {"WordEncoder"})
     assert isinstance(model, WordEncoder)
     _fill(model, folder.weights("words"), "words")
+    return model
+
+
+def load_layout(folder: ModelFolder) -> BoxLayout:
+    """Return what tells a folder's image model of boxes, on the CPU.
+
+    Raises:
+        ModelError: it is missing, damaged or does not fit.
+    """
+    model = _build(folder, "layout", {"BoxLayout"})
+    assert isinstance(model, BoxLayout)
+    _fill(model, folder.weights("layout"), "layout")
     return model
 
 

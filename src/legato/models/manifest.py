@@ -54,6 +54,8 @@ class GeneratorDefaults:
     """Key frames denoised together."""
     key_frame_rate: float = 1.875
     """Key frames per second."""
+    interpolations: int = 2
+    """Passes that put three frames between two, where there are layers for it."""
     width: int = 512
     """Columns of a frame."""
     height: int = 320

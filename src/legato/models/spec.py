@@ -47,6 +47,13 @@ SPECS: dict[str, ModelSpec] = {
         packaged="embedded_x4",
         at_hub=False,
     ),
+    "driving": ModelSpec(
+        job="generate",
+        source="legato",
+        licence="Apache-2.0",
+        packaged="driving",
+        at_hub=False,
+    ),
     "upscale-a-video": ModelSpec(
         job="upscale",
         source="the authors' files (unet_video.bin, vae_video.bin and the folders beside them)",

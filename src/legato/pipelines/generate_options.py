@@ -15,8 +15,6 @@ from legato.video.codecs import CodecOptions
 
 MAX_FRAMES = 1_000_000
 MAX_RATE = 240
-INTERPOLATIONS = 2
-"""Passes that the paper makes: 1.875, 7.5 and 30 frames per second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,11 @@ class GenerateOptions:
 
     first_frame: Path | None = None
     """Image that the video begins with, fitted to its size. Default: the image model makes one."""
+
+    boxes: Path | None = None
+    """Where cars are in the first frame, for a model that can be told: a text file with a line
+    `left top right bottom` per car, in shares of the picture, and `back` for one seen from
+    behind."""
 
     start: Literal["auto", "image", "clip"] = "auto"
     """Begin with one image and continue it, or with a whole clip of key frames at once. auto: the
@@ -68,7 +71,7 @@ class GenerateOptions:
     has seen do not attend to each other."""
 
     interpolations: Literal[0, 1, 2] | None = None
-    """Passes that put three frames between two. Default: two, or none where the model cannot."""
+    """Passes that put three frames between two. Default: the model's own."""
 
     width: int | None = None
     """Columns of a frame. Default: the model's own."""
@@ -87,8 +90,8 @@ class GenerateOptions:
     segment: int = 32
     """Frames that are decoded and saved together; memory grows with it."""
 
-    model: str | None = None
-    """Folder of a generating model, or the name of an installed one."""
+    model: str = "driving"
+    """Name of an installed model that generates, or the path of a model folder."""
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.seconds is not None:
@@ -113,13 +116,19 @@ class GenerateOptions:
                 why="a whole clip at once does not continue an image",
                 fix="leave one of them out",
             )
+        if self.boxes is not None and (self.first_frame is not None or self.start == "clip"):
+            raise InputError(
+                f"--boxes with {'a first frame' if self.first_frame else '--start clip'}",
+                why="boxes tell the image model where to draw cars in the first frame",
+                fix="leave one of them out",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return a flat dictionary, one entry per flag."""
         values: dict[str, Any] = asdict(self)
         values |= values.pop("output")
-        first = values["first_frame"]
-        return values | {"first_frame": None if first is None else str(first)}
+        files = {name: values[name] for name in ("first_frame", "boxes")}
+        return values | {name: None if path is None else str(path) for name, path in files.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +160,12 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     """
     defaults = model.defaults
     window = defaults.window if options.window is None else options.window
-    usual = 0 if model.interpolation is None else INTERPOLATIONS
+    usual = 0 if model.interpolation is None else defaults.interpolations
     interpolations: int = usual if options.interpolations is None else options.interpolations
     if interpolations and model.interpolation is None:
         raise model.require("interpolation", why=f"interpolations={interpolations} need it")
+    if options.boxes is not None and model.layout is None:
+        raise model.require("layout", why="--boxes needs it")
     if options.upsample == "yes" and model.upsampler is None:
         raise model.require("upsampler", why="upsample='yes' needs it")
     stride = BETWEEN**interpolations
@@ -212,6 +223,7 @@ def _require_continuing(
     reasons = {
         "--first-frame": options.first_frame is not None,
         "start='image'": options.start == "image",
+        "--boxes": options.boxes is not None,
         "--context-guidance": options.context_guidance is not None,
         "--context-noise": options.context_noise > 0,
         f"more than {longest} frames": timeline.num_key_frames > window,

@@ -6,6 +6,7 @@ decoder. Each part is saved before the next begins.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -41,6 +42,8 @@ class Generation:
     folder: WorkFolder
     first_frame: Float[Tensor, "3 H W"] | None
     """The user's; None: the image model makes one."""
+    boxes: Float[Tensor, "1 3 h w"] | None = None
+    """Maps of where it is to draw cars."""
 
     @cached_property
     def calls(self) -> list[Call]:
@@ -141,19 +144,26 @@ class Generation:
         """Return the latents of the first frame: the user's, or one of the image model."""
         if self.first_frame is not None:
             return self.model.encode(self.first_frame[None, None].to(self.sampler.device))[0].cpu()
-        made = self.sampler(
-            self.model.unet,
-            Given(
-                latents=torch.zeros(1, 1, *self.shape),
-                mask=torch.zeros(1, dtype=torch.bool),
-                ticks=[[0]],
-                purpose="key frames",
-            ),
-            told=ClipConditions(),
-            is_temporal=False,
-            on_pass=progress,
-        )
+        with self._told_of_boxes():
+            made = self.sampler(
+                self.model.unet,
+                Given(
+                    latents=torch.zeros(1, 1, *self.shape),
+                    mask=torch.zeros(1, dtype=torch.bool),
+                    ticks=[[0]],
+                    purpose="key frames",
+                ),
+                told=ClipConditions(),
+                is_temporal=False,
+                on_pass=progress,
+            )
         return finite(made[0])
+
+    def _told_of_boxes(self) -> AbstractContextManager[None]:
+        layout = self.model.layout
+        if self.boxes is None or layout is None:
+            return nullcontext()
+        return layout.given(self.model.unet.spatial, self.boxes.to(self.sampler.device))
 
     def _interpolate(
         self,

@@ -78,8 +78,9 @@ class GenerationJob:
             "model sha256": self.model.sha256,
             **self.options.to_json(),
         }
-        if self.options.first_frame is not None:
-            fingerprint |= source_fingerprint(self.options.first_frame)
+        for given in (self.options.first_frame, self.options.boxes):
+            if given is not None:
+                fingerprint |= source_fingerprint(given)
         try:
             saved = json.loads(self.folder.plan.read_text(encoding="utf-8"))["generate"]
         except FileNotFoundError:

@@ -8,9 +8,10 @@ import torch
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.noise import NoisePrior
 from legato.diffusion.schedule import Schedule
-from legato.errors import InputError
+from legato.models.box_layout import box_maps
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
+from legato.pipelines.box_file import read_boxes
 from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.first_frame import read_first_frame
@@ -38,12 +39,6 @@ def prepare(
         InputError: a word, an option or the target cannot be used.
         ModelError: the model or one of its stages is missing.
     """
-    if options.model is None:
-        raise InputError(
-            "no model is named",
-            why="this version comes with none that generates",
-            fix="name the folder of one with --model",
-        )
     device = choose_device(run.device)
     dtype = choose_dtype(run.dtype, device)
     on_event(Event(stage="load", message=f"model {options.model}"))
@@ -60,6 +55,10 @@ def prepare(
         size = (settings.width, settings.height)
         first_frame, fitted = read_first_frame(options.first_frame, size)
         notices += [fitted] if fitted else []
+    boxes = None
+    if options.boxes is not None:
+        rows, columns = settings.height // model.scale, settings.width // model.scale
+        boxes = box_maps(read_boxes(options.boxes), rows, columns)[None]
     notices += losses(codec, facts, size=(facts.width, facts.height))
     return GenerationJob(
         prompt=prompt,
@@ -75,6 +74,7 @@ def prepare(
             sampler=_sampler(prompt, options, settings, model, (device, dtype)),
             folder=folder,
             first_frame=first_frame,
+            boxes=boxes,
         ),
         folder=folder,
         facts=facts,

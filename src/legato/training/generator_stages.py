@@ -42,7 +42,7 @@ VALIDATED_AT = (0.2, 0.5, 0.8)
 
 
 class VideoLdm(nn.Module):
-    """Everything that a stage may train.
+    """Everything that a denoising stage computes with.
 
     Args:
         unet: the stage's image model with its temporal layers.
@@ -63,7 +63,7 @@ class VideoLdm(nn.Module):
         if "latents" in batch:
             ready: Tensor = batch["latents"].float()
             return ready
-        return self.autoencoder.encode(unit_range(batch["frames"])).float()
+        return encoded(self.autoencoder, batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +87,23 @@ class DenoisingTask:
 
     Every clip has one timestep, and noise by the prior on its frames; the loss counts all frames.
     A batch holds `frames` (uint8) or `latents`, `words`, and where the layers are told of them
-    `frame_rate` and `stage`.
+    `frame_rate` and `stage`. The system and held-back batches lie where it is to be computed.
     """
 
     def __init__(self, system: VideoLdm, held_back: list[Batch], options: DenoisingOptions) -> None:
-        self.module, self.held_back, self.options = system, held_back, options
+        self.system, self.held_back, self.options = system, held_back, options
         system.requires_grad_(requires_grad=False)
         system.unet.temporal.requires_grad_(requires_grad=True)
         system.unet.spatial.requires_grad_(requires_grad=options.trains_spatial)
+        self.module = nn.ModuleDict({"temporal": system.unet.temporal})
+        if options.trains_spatial:
+            self.module["spatial"] = system.unet.spatial
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return the mean squared error of the prediction."""
-        latents = self.module.latents(batch)
+        latents = self.system.latents(batch)
         clips = len(latents)
-        total = self.module.schedule.num_train_timesteps
+        total = self.system.schedule.num_train_timesteps
         timesteps = torch.randint(0, total, (clips,), generator=generator)
         is_given = self._given(clips, latents.shape[1], generator)
         predicted, target, _ = self._predict(batch, latents, timesteps, is_given, generator)
@@ -112,16 +115,16 @@ class DenoisingTask:
         rows: list[Tensor] = []
         losses: dict[str, list[float]] = {"alone": [], "given": []}
         for batch in self.held_back:
-            latents = self.module.latents(batch)
+            latents = self.system.latents(batch)
             for name, is_given in self._cases(latents):
                 for share in VALIDATED_AT:
-                    at = round(share * self.module.schedule.num_train_timesteps)
+                    at = round(share * self.system.schedule.num_train_timesteps)
                     timesteps = torch.full((len(latents),), at)
                     predicted, target, x_0 = self._predict(
                         batch, latents, timesteps, is_given, torch.Generator().manual_seed(at)
                     )
                     losses[name].append((predicted.float() - target).square().mean().item())
-            pictures = [self.module.autoencoder.decode(z[:1]) for z in (x_0, latents)]
+            pictures = [self.system.autoencoder.decode(z[:1]) for z in (x_0, latents)]
             strips = [rearrange(p[0], "t c h w -> c h (t w)") for p in pictures]
             rows.append(torch.cat(strips, dim=1).float())
         return {k: sum(v) / len(v) for k, v in losses.items() if v}, torch.cat(rows[:4], dim=1)
@@ -130,7 +133,7 @@ class DenoisingTask:
         clips, num_frames = latents.shape[:2]
         if self.options.stage == "interpolation":
             return [("given", every_fourth(num_frames).expand(clips, -1))]
-        counts = {"alone": 0} | ({"given": 2} if self.module.unet.context_channels else {})
+        counts = {"alone": 0} | ({"given": 2} if self.system.unet.context_channels else {})
         return [
             (name, first_frames(torch.full((clips,), count), num_frames))
             for name, count in counts.items()
@@ -143,7 +146,7 @@ class DenoisingTask:
             assert num_frames % BETWEEN == 1
             return every_fourth(num_frames).expand(clips, -1)
         counts = torch.zeros(clips, dtype=torch.long)
-        if self.module.unet.context_channels:
+        if self.system.unet.context_channels:
             counts = sample_counts(clips, self.options.context, generator)
         return first_frames(counts, num_frames)
 
@@ -156,7 +159,7 @@ class DenoisingTask:
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the prediction, what it should be, and the estimate of x_0."""
-        schedule, device = self.module.schedule, latents.device
+        schedule, device = self.system.schedule, latents.device
         own, shared = (
             torch.randn(shape, generator=generator)
             for shape in (latents.shape, latents[:, :1].shape)
@@ -169,10 +172,10 @@ class DenoisingTask:
             "v_prediction": alpha * noise - sigma * latents,
             "sample": latents,
         }[schedule.prediction_type]
-        predicted: Tensor = self.module.unet(
+        predicted: Tensor = self.system.unet(
             noisy,
             timesteps.to(device),
-            self.module.words(batch["words"]),
+            self.system.words(batch["words"]),
             conditions=self._conditions(batch, latents, is_given.to(device), generator),
         )
         estimates = [
@@ -189,13 +192,13 @@ class DenoisingTask:
         generator: torch.Generator,
     ) -> ClipConditions:
         told = {name: batch[name] for name in ("frame_rate", "stage") if name in batch}
-        if not self.module.unet.context_channels:
+        if not self.system.unet.context_channels:
             return ClipConditions(**told)
         levels = torch.zeros(len(latents), dtype=torch.long)
         if self.options.max_context_noise:
             most = self.options.max_context_noise + 1
             levels = torch.randint(0, most, (len(latents),), generator=generator)
-            alpha, sigma = scales_at(self.module.schedule, levels, latents.device)
+            alpha, sigma = scales_at(self.system.schedule, levels, latents.device)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             is_noised = (levels > 0).to(latents.device).view(-1, 1, 1, 1, 1)
             latents = torch.where(is_noised, alpha * latents + sigma * noise, latents)
@@ -224,13 +227,13 @@ class DecoderOptions:
 
 
 class JudgedDecoder(nn.Module):
-    """A system, the discriminator that its decoder meets, and for how many steps it did."""
+    """An autoencoder, the discriminator that its decoder meets, and for how many steps it did."""
 
     steps: Tensor
 
-    def __init__(self, system: VideoLdm) -> None:
+    def __init__(self, autoencoder: TemporalDecoder) -> None:
         super().__init__()
-        self.system, self.discriminator = system, PatchDiscriminator(3)
+        self.autoencoder, self.discriminator = autoencoder, PatchDiscriminator(3)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
 
@@ -243,17 +246,16 @@ class DecoderTask:
 
     def __init__(
         self,
-        system: VideoLdm,
+        autoencoder: TemporalDecoder,
         pixel_loss: PixelLoss,
         held_back: list[Batch],
         options: DecoderOptions,
     ) -> None:
-        self.system, self.pixel_loss = system, pixel_loss
+        self.autoencoder, self.pixel_loss = autoencoder, pixel_loss
         self.held_back, self.options = held_back, options
-        self.module = JudgedDecoder(system)
+        self.module = JudgedDecoder(autoencoder)
         self.discriminator = self.module.discriminator
-        system.requires_grad_(requires_grad=False)
-        autoencoder = system.autoencoder
+        autoencoder.requires_grad_(requires_grad=False)
         autoencoder.temporal.requires_grad_(requires_grad=True)
         autoencoder.spatial.decoder.requires_grad_(requires_grad=options.trains_spatial)
         final = "decoder/conv_out"
@@ -267,7 +269,7 @@ class DecoderTask:
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return pixel loss, and the adversarial losses of decoder and discriminator."""
         frames = unit_range(batch["frames"])
-        decoded = self.system.autoencoder.decode(self.system.latents(batch))
+        decoded = self.autoencoder.decode(encoded(self.autoencoder, batch))
         fold = "b t c h w -> (b t) c h w"
         loss, parts = self.pixel_loss(rearrange(decoded, fold), rearrange(frames, fold), generator)
         if self.options.adversarial_weight:
@@ -287,9 +289,9 @@ class DecoderTask:
         """Return errors of frames and of their changes over time, with and without the layers."""
         figures: dict[str, list[float]] = {}
         rows: list[Tensor] = []
-        autoencoder = self.system.autoencoder
+        autoencoder = self.autoencoder
         for batch in self.held_back:
-            frames, latents = unit_range(batch["frames"]), self.system.latents(batch)
+            frames, latents = unit_range(batch["frames"]), encoded(autoencoder, batch)
             decoded = autoencoder.decode(latents)
             with autoencoder.disabled():
                 alone = autoencoder.decode(latents)
@@ -300,3 +302,9 @@ class DecoderTask:
                 figures.setdefault(f"flicker{name}", []).append(flicker.item())
             rows.append(torch.cat([decoded[0, 0], frames[0, 0]], dim=2))
         return {k: sum(v) / len(v) for k, v in figures.items()}, torch.cat(rows[:8], dim=1)
+
+
+@torch.no_grad()
+def encoded(autoencoder: TemporalDecoder, batch: Batch) -> Float[Tensor, "B T C h w"]:
+    """Return the scaled latents of a batch's frames."""
+    return autoencoder.encode(unit_range(batch["frames"])).float()

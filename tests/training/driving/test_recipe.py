@@ -1,41 +1,54 @@
 """The driving recipe learns on held-back renders, exports what it learned and repeats itself."""
 
 import copy
+import csv
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from hypothesis import given
+from hypothesis import strategies as st
 
 from legato.apps.train import RECIPES
 from legato.models.box_layout import BoxLayout
 from legato.models.text import WordEncoder
+from legato.pipelines.generate import generate
+from legato.pipelines.generate_options import GenerateOptions
 from legato.training.driving import recipe as recipes
-from legato.training.driving.data import (
+from legato.training.driving.clips import (
     HELD_BACK_FROM,
-    FrameOptions,
-    LatentOptions,
-    PackedFrames,
-    pack_frames,
+    KEY_FRAMES,
+    BatchOptions,
+    ClipOptions,
+    PackedClips,
+    frames_between,
+    moments,
+    pack_clips,
 )
 from legato.training.driving.export import export_driving, load_driving
 from legato.training.driving.labels import VOCABULARY
-from legato.training.driving.model import AUTOENCODER, UNET, DrivingModel, build_driving
+from legato.training.driving.model import (
+    AUTOENCODER,
+    UNET,
+    DrivingModel,
+    DrivingSystem,
+    build_driving,
+)
 from legato.training.driving.recipe import DrivingOptions, DrivingRecipe
 from legato.training.driving.stages import AutoencoderOptions, AutoencoderTask, ImageTask
+from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.trainer import TrainerOptions
 
 SIZE = (32, 64)
 STEPS = TrainerOptions(steps=50, learning_rate=4e-3, validate_every=50, log_every=10)
 RECIPE = DrivingRecipe(
-    frames=FrameOptions(frames=16, frames_per_world=4, size=SIZE),
-    held_back=FrameOptions(frames=6, frames_per_world=1, size=SIZE, first_seed=HELD_BACK_FROM),
-    autoencoder=STEPS,
-    image=STEPS,
-    autoencoder_batch=4,
-    weights=AutoencoderOptions(deceive_from=20),
-    latents=LatentOptions(batch_size=8),
+    clips=ClipOptions(clips=6, size=SIZE),
+    held_back=ClipOptions(clips=4, size=SIZE, first_seed=HELD_BACK_FROM),
+    trainers={**dict.fromkeys(recipes.ALL, STEPS), "decoder": replace(STEPS, learning_rate=1e-3)},
+    batch_sizes={**dict.fromkeys(recipes.ALL, 2), "autoencoder": 4, "image": 8},
+    autoencoder=AutoencoderOptions(deceive_from=20),
 )
 
 
@@ -56,14 +69,24 @@ def tiny_model():
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     root = tmp_path_factory.mktemp("driving")
-    pack_frames(root / recipes.FRAMES, RECIPE.frames)
-    pack_frames(root / recipes.HELD_BACK, RECIPE.held_back)
+    pack_clips(root / recipes.CLIPS, RECIPE.clips)
+    pack_clips(root / recipes.HELD_BACK, RECIPE.held_back)
     return root
 
 
-def test_packed_frames_carry_their_words_and_boxes(rendered):
-    packed = PackedFrames(rendered / recipes.FRAMES)
-    assert packed.frames.shape == (16, *SIZE, 3)
+@pytest.fixture
+def packed(rendered):
+    """Clips with random latents beside them."""
+    clips = PackedClips(rendered / recipes.CLIPS)
+    noise = np.random.default_rng(0).normal(size=(6, 14, 4, 8, 16)).astype(np.float16)
+    np.save(clips.folder / "latents.npy", noise)
+    yield clips
+    (clips.folder / "latents.npy").unlink()
+
+
+def test_packed_clips_carry_their_words_and_boxes(rendered):
+    packed = PackedClips(rendered / recipes.CLIPS)
+    assert packed.frames.shape == (6, 14, *SIZE, 3)
     words = [VOCABULARY[t - 1] for t in packed.words[0] if t]
     assert len(words) == 4
     boxes = packed.boxes[packed.boxes[..., 0] >= 0]
@@ -72,25 +95,38 @@ def test_packed_frames_carry_their_words_and_boxes(rendered):
 
 
 def test_rendering_is_not_repeated(rendered):
-    before = (rendered / recipes.FRAMES / "frames.npy").stat().st_mtime_ns
-    pack_frames(rendered / recipes.FRAMES, RECIPE.frames)
-    assert (rendered / recipes.FRAMES / "frames.npy").stat().st_mtime_ns == before
+    before = (rendered / recipes.CLIPS / "frames.npy").stat().st_mtime_ns
+    pack_clips(rendered / recipes.CLIPS, RECIPE.clips)
+    assert (rendered / recipes.CLIPS / "frames.npy").stat().st_mtime_ns == before
 
 
-def test_a_batch_depends_on_its_number_only(rendered):
-    packed = PackedFrames(rendered / recipes.FRAMES)
-    row = packed.crops(0, batch_size=2, size=16, seed=1)
-    third = [next(row) for _ in range(4)][3]
-    again = next(packed.crops(3, batch_size=2, size=16, seed=1))
-    assert torch.equal(third["frames"], again["frames"])
+@given(key=st.integers(0, KEY_FRAMES - 2), quarter=st.integers(0, 3))
+def test_frames_between_are_evenly_spaced_and_end_on_their_neighbours(key, quarter):
+    times = np.array(moments(key, quarter))
+    for stage, apart in ((0, 1 / 4), (1, 1 / 16)):
+        five = times[frames_between(np.array([key, quarter]), stage)]
+        np.testing.assert_allclose(np.diff(five), apart)
+    assert times[frames_between(np.array([key, quarter]), 0)][0] == key
 
 
-def test_words_and_layouts_are_dropped_as_often_as_asked(rendered):
-    packed = PackedFrames(rendered / recipes.FRAMES)
-    np.save(packed.folder / "latents.npy", np.zeros((16, 4, 8, 16), np.float16))
-    options = LatentOptions(batch_size=600, word_dropout=0.2, layout_dropout=0.5)
-    batch = next(packed.latents(0, options))
-    (packed.folder / "latents.npy").unlink()
+@pytest.mark.parametrize("kind", ["crops", "moving", "pictures", "key_frames", "between"])
+def test_a_batch_depends_on_its_number_only(packed, kind):
+    arguments = (
+        {"batch_size": 2, "size": 16, "seed": 1}
+        if kind in ("crops", "moving")
+        else {"options": BatchOptions(batch_size=2)}
+    )
+    make = getattr(packed, kind)
+    row = make(0, **arguments)
+    fourth = [next(row) for _ in range(4)][3]
+    again = next(make(3, **arguments))
+    assert fourth.keys() == again.keys()
+    assert all(torch.equal(fourth[name], again[name]) for name in again)
+
+
+def test_words_and_layouts_are_dropped_as_often_as_asked(packed):
+    options = BatchOptions(batch_size=600, word_dropout=0.2, layout_dropout=0.5)
+    batch = next(packed.pictures(0, options))
     assert (batch["layout"][:, 2].amax(dim=(1, 2)) == 0).float().mean().item() == pytest.approx(
         0.5, abs=0.08
     )
@@ -114,8 +150,9 @@ def test_the_command_line_knows_the_recipe():
     _, module, options, function = RECIPES["driving"]
     assert module == recipes.__name__
     assert hasattr(recipes, function)
-    chosen = getattr(recipes, options)(steps=7, frames=9).recipe()
-    assert (chosen.autoencoder.steps, chosen.image.steps, chosen.frames.frames) == (7, 7, 9)
+    chosen = getattr(recipes, options)(steps=7, clips=9).recipe()
+    assert {trainer.steps for trainer in chosen.trainers.values()} == {7}
+    assert chosen.clips.clips == 9
 
 
 def test_samples_follow_the_noise_and_the_guidance():
@@ -132,32 +169,54 @@ def test_samples_follow_the_noise_and_the_guidance():
 
 
 @pytest.mark.slow
-def test_both_stages_beat_an_untrained_copy_on_unseen_renders(rendered, tmp_path, monkeypatch):
+def test_every_stage_beats_an_untrained_copy_on_unseen_renders(rendered, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "CROP", 32)
-    model, options = tiny_model(), DrivingOptions(out=rendered)
-    untrained = copy.deepcopy(model)
+    system, options = DrivingSystem(image=tiny_model()), DrivingOptions(out=rendered)
+    untrained = copy.deepcopy(system.image)
     log: list[str] = []
-    assert recipes.run_stage(model, "autoencoder", RECIPE, None, options, log.append)
-    held_back = PackedFrames(rendered / recipes.HELD_BACK)
-    whole = recipes.whole_frames(held_back)
+
+    def run(name):
+        assert recipes.run_stage(system, name, RECIPE, None, options, log.append)
+        return last_figures(rendered / name)
+
+    run("autoencoder")
+    held_back = PackedClips(rendered / recipes.HELD_BACK)
+    whole = recipes.pictures(held_back)
     with torch.no_grad():
         psnr = [
-            AutoencoderTask(m, None, whole, RECIPE.weights).validate()[0]["psnr"]
-            for m in (model, untrained)
+            AutoencoderTask(m, None, whole, RECIPE.autoencoder).validate()[0]["psnr"]
+            for m in (system.image, untrained)
         ]
     assert psnr[0] > psnr[1] + 2
-    untrained.vae = copy.deepcopy(model.vae)
-    latents = recipes.held_back_latents(model, held_back)["latents"]
-    assert latents.std().item() == pytest.approx(1, abs=0.02)
-    assert recipes.run_stage(model, "image", RECIPE, None, options, log.append)
-    batch = recipes.held_back_latents(model, held_back)
+    untrained.vae = copy.deepcopy(system.image.vae)
+    run("image")
+    batch = recipes.held_back_pictures(held_back)
+    assert batch["latents"].std().item() == pytest.approx(1, abs=0.05)
     with torch.no_grad():
-        v = [ImageTask(m, batch).validate()[0]["v"] for m in (model, untrained)]
+        v = [ImageTask(m, batch).validate()[0]["v"] for m in (system.image, untrained)]
     assert v[0] < 0.85 * v[1]
     assert (rendered / "image" / "grid_000050.png").exists()
+    for name, begin in (
+        ("key_frames", system.begin_key_frames_),
+        ("interpolation", system.begin_interpolation_),
+    ):
+        begin()
+        fresh = copy.deepcopy(system)
+        learned = run(name)["given"]
+        short = replace(RECIPE, trainers=dict.fromkeys(recipes.ALL, replace(STEPS, steps=1)))
+        elsewhere = DrivingOptions(out=tmp_path)
+        for part in (recipes.CLIPS, recipes.HELD_BACK):
+            if not (tmp_path / part).exists():
+                (tmp_path / part).symlink_to(rendered / part)
+        recipes.run_stage(fresh, name, short, None, elsewhere, log.append)
+        assert learned < 0.97 * last_figures(tmp_path / name)["given"]
+    decoded = run("decoder")
+    assert decoded["flicker"] < decoded["flicker_frame_by_frame"]
+    assert decoded["l1"] < 1.02 * decoded["l1_frame_by_frame"]
 
-    folder = export_driving(model, tmp_path / "model")
-    loaded = load_driving(folder)
+    folder = export_driving(system, tmp_path / "model")
+    loaded = load_driving(str(folder))
+    assert all((loaded.key_frames, loaded.interpolation, loaded.decoder))
     arguments = (
         batch["latents"][:2],
         torch.tensor([3, 900]),
@@ -166,9 +225,33 @@ def test_both_stages_beat_an_untrained_copy_on_unseen_renders(rendered, tmp_path
     )
     with torch.no_grad():
         torch.testing.assert_close(
-            loaded.predict(*arguments), model.predict(*arguments), atol=0.02, rtol=0.02
+            loaded.image.predict(*arguments),
+            system.image.predict(*arguments),
+            atol=0.02,
+            rtol=0.02,
         )
-        decoded = [m.decode(batch["latents"][:2]) for m in (loaded, model)]
+        clip = batch["latents"][None, :2]
+        decoded = [s.autoencoder.decode(clip) for s in (loaded, system)]
     torch.testing.assert_close(*decoded, atol=0.02, rtol=0.02)
-    again = replace(RECIPE)
-    assert recipes.run_stage(loaded, "image", again, None, options, log.append)
+    report = generate(
+        "night",
+        tmp_path / "night.mkv",
+        GenerateOptions(model=str(folder), frames=6, num_inference_steps=2),
+    )
+    assert report.frames == 6
+
+
+def last_figures(folder):
+    with (folder / "validation.csv").open() as file:
+        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
+
+
+def test_a_checkpoint_holds_what_the_stage_trains_alone(tmp_path):
+    """So that a stage may be trained beside another, or the image model once more."""
+    system = DrivingSystem(image=tiny_model())
+    ldm = VideoLdm(
+        system.begin_key_frames_(), system.autoencoder, system.image.words, system.image.schedule
+    )
+    task = DenoisingTask(ldm, [], DenoisingOptions())
+    trained = {n for n, p in task.module.named_parameters() if p.requires_grad}
+    assert trained == set(dict(task.module.named_parameters()))

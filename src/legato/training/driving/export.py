@@ -1,62 +1,75 @@
-"""The trained image model of driving scenes as a folder in diffusers layout, and back."""
+"""The trained driving model as a folder that `legato generate` uses, and back."""
 
-import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from legato.diffusion.schedule import Schedule
-from legato.models.box_layout import BoxLayout
-from legato.models.folder import FolderWriter, ModelFolder
-from legato.models.manifest import Manifest
+from legato.errors import ModelError
+from legato.models.generator_folder import GeneratorParts, load_generator, save_generator
+from legato.models.inflate import inflate
+from legato.models.manifest import GeneratorDefaults, Manifest
 from legato.models.text import WordEncoder
-from legato.training.driving.model import DrivingModel
+from legato.training.driving.clips import ClipOptions
+from legato.training.driving.model import FACTOR, DrivingModel, DrivingSystem
+from legato.training.driving.render import SIZE
 from legato.training.export import scheduler_config
 
-NAME = "driving-image"
+MANIFEST = Manifest(
+    name="driving",
+    family="video_ldm",
+    licence="Apache-2.0",
+    job="generate",
+    scale=FACTOR,
+    defaults=GeneratorDefaults(
+        steps=20,
+        guidance_scale=2.0,
+        key_frame_rate=ClipOptions().key_frame_rate,
+        interpolations=1,
+        width=SIZE[1],
+        height=SIZE[0],
+    ),
+)
 
 
-def write_driving(writer: FolderWriter, model: DrivingModel, dtype: torch.dtype) -> None:
-    """Write the parts `unet`, `vae`, `words`, `layout` and `scheduler` into a folder being written.
-
-    Args:
-        writer: of the folder.
-        model: what to write.
-        dtype: precision of the stored weights.
-    """
-    for part, network in (("unet", model.unet), ("vae", model.vae)):
-        config = json.loads(network.to_json_string())
-        writer.write_part(part, config, network.state_dict(), dtype=dtype)
-    for part, small in (("words", model.words), ("layout", model.layout)):
-        writer.write_part(part, small.to_config(), small.state_dict(), dtype=dtype)
-    schedule = {"_class_name": "DDIMScheduler", **scheduler_config(model.schedule)}
-    writer.write_json("scheduler/scheduler_config.json", schedule)
-
-
-def export_driving(model: DrivingModel, target: Path) -> Path:
-    """Write the image model in half precision; return the folder."""
-    manifest = Manifest(name=NAME, family="image", job="image", licence="Apache-2.0")
-    with FolderWriter(target) as writer:
-        write_driving(writer, model, torch.float16)
-        writer.finish(manifest)
+def export_driving(system: DrivingSystem, target: Path) -> Path:
+    """Write what there is of the model in half precision; return the folder."""
+    image = system.image
+    parts = GeneratorParts(
+        unet=system.key_frames or inflate(image.unet, "image"),
+        autoencoder=system.autoencoder,
+        text=image.words,
+        schedule={"_class_name": "DDIMScheduler", **scheduler_config(image.schedule)},
+        interpolation=system.interpolation,
+        layout=image.layout,
+    )
+    save_generator(target, parts, MANIFEST, dtype=torch.float16)
     return target
 
 
-def load_driving(root: Path) -> DrivingModel:
-    """Return the model that `write_driving` wrote, in float32.
+def load_driving(name_or_path: str) -> DrivingSystem:
+    """Return the model that `export_driving` wrote, in float32.
 
     Raises:
-        ModelError: a part is missing or damaged.
+        ModelError: a part is missing or damaged, or it is another model.
     """
-    folder = ModelFolder(root)
-    model = DrivingModel(
-        UNet2DConditionModel.from_config(folder.config("unet")),
-        AutoencoderKL.from_config(folder.config("vae")),
-        WordEncoder.from_config(folder.config("words")),
-        BoxLayout.from_config(folder.config("layout")),
-        Schedule.from_config(folder.config("scheduler", "scheduler_config.json")),
+    model = load_generator(name_or_path, torch.device("cpu"), torch.float32)
+    if model.layout is None or not isinstance(model.text, WordEncoder):
+        raise ModelError(
+            f"model {model.name!r}",
+            why="it has no vocabulary or takes no boxes, as the driving model does",
+            fix="use a folder that legato train driving wrote",
+        )
+    image = DrivingModel(
+        model.unet.spatial,
+        model.autoencoder.spatial,
+        model.text,
+        model.layout,
+        Schedule.from_config(model.schedule),
     )
-    for part in ("unet", "vae", "words", "layout"):
-        model.get_submodule(part).load_state_dict(folder.weights(part))
-    return model.float()
+    return DrivingSystem(
+        image=image,
+        key_frames=model.unet if model.predicts else None,
+        interpolation=model.interpolation,
+        decoder=model.autoencoder if model.autoencoder.is_temporal else None,
+    )

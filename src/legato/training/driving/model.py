@@ -1,5 +1,6 @@
-"""The image model of driving scenes: autoencoder, U-Net, words, schedule."""
+"""The generating model of driving scenes: image model, and the parts that know about time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from legato.diffusion.prediction import ddim_step, eps_from, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.models.box_layout import BoxLayout
+from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
+from legato.models.inflate import VideoModel, inflate
 from legato.models.text import WordEncoder
 from legato.training.driving.labels import VOCABULARY
 from legato.training.driving.render import SIZE
@@ -39,6 +42,17 @@ UNET: dict[str, Any] = {
     "attention_head_dim": (2, 3, 4),
     "norm_num_groups": 32,
 }
+KEY_FRAMES: dict[str, Any] = {"context_channels": LATENT_CHANNELS + 1, "initial_mix": 0.0}
+BETWEEN: dict[str, Any] = {
+    "context_channels": LATENT_CHANNELS + 1,
+    "initial_mix": 0.0,
+    "sees_stage": True,
+    "cross_attention": False,
+    "ff_in": False,
+    "ff_multiple": 2,
+}
+"""Leaner: what lies between two frames is all but given by them."""
+DECODER = TemporalDecoderOptions()
 SCHEDULE = Schedule(
     beta_start=0.00085,
     beta_end=0.012,
@@ -72,6 +86,11 @@ class DrivingModel(nn.Module):
         super().__init__()
         self.unet, self.vae, self.words, self.layout = unet, vae, words, layout
         self.schedule = schedule
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     def predict(
         self,
@@ -126,8 +145,42 @@ class DrivingModel(nn.Module):
         return z
 
 
+@dataclass(kw_only=True)
+class DrivingSystem:
+    """Everything that the recipe trains; what no stage has made yet is None."""
+
+    image: DrivingModel
+    key_frames: VideoModel | None = None
+    """The image model's U-Net with the layers of key frames."""
+    interpolation: VideoModel | None = None
+    """The same U-Net with the layers of the frames between."""
+    decoder: TemporalDecoder | None = None
+    """The image model's autoencoder with its temporal layers."""
+
+    @property
+    def autoencoder(self) -> TemporalDecoder:
+        """The best autoencoder that there is."""
+        alone = TemporalDecoderOptions(conv="none")
+        return self.decoder or TemporalDecoder(self.image.vae, alone)
+
+    def begin_key_frames_(self) -> VideoModel:
+        """Return the layers of key frames, fresh ones if there are none."""
+        self.key_frames = self.key_frames or inflate(self.image.unet, "video_ldm", **KEY_FRAMES)
+        return self.key_frames
+
+    def begin_interpolation_(self) -> VideoModel:
+        """Return the layers of the frames between, fresh ones if there are none."""
+        self.interpolation = self.interpolation or inflate(self.image.unet, "video_ldm", **BETWEEN)
+        return self.interpolation
+
+    def begin_decoder_(self) -> TemporalDecoder:
+        """Return the temporal decoder, a fresh one if there is none."""
+        self.decoder = self.decoder or TemporalDecoder(self.image.vae, DECODER)
+        return self.decoder
+
+
 def build_driving() -> DrivingModel:
-    """Return the model with fresh weights from torch's current seed."""
+    """Return the image model with fresh weights from torch's current seed."""
     unet, vae = UNet2DConditionModel(**UNET), AutoencoderKL(**AUTOENCODER)
     for network in (unet, vae):
         network.to(memory_format=torch.channels_last)

@@ -1,4 +1,8 @@
-"""The recipe of the driving image model: render, autoencoder, latents, U-Net, folder."""
+"""The recipe of the driving model: render, autoencoder, image model, layers for time, folder.
+
+Blattmann et al. 2023, arXiv:2304.08818: the image model learns first and stays as it is; key
+frames, frames between and decoder learn their temporal layers, each for itself.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -7,83 +11,123 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 
-from legato.device import keep_freed_memory
+from legato.device import choose_device, keep_freed_memory
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
+from legato.models.inflate import VideoModel
 from legato.training.batches import unit_range
-from legato.training.driving.data import (
+from legato.training.driving.clips import (
     HELD_BACK_FROM,
-    FrameOptions,
-    LatentOptions,
-    PackedFrames,
+    KEY_FRAMES,
+    BatchOptions,
+    ClipOptions,
+    PackedClips,
+    frames_between,
     layout_of,
-    pack_frames,
+    pack_clips,
 )
-from legato.training.driving.export import export_driving
-from legato.training.driving.model import DrivingModel, build_driving
+from legato.training.driving.export import export_driving, load_driving
+from legato.training.driving.model import DrivingModel, DrivingSystem, build_driving
 from legato.training.driving.stages import AutoencoderOptions, AutoencoderTask, ImageTask
+from legato.training.generator_stages import (
+    DecoderOptions,
+    DecoderTask,
+    DenoisingOptions,
+    DenoisingTask,
+    VideoLdm,
+)
+from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.trainer import Batch, Task, TrainerOptions, train
 
-DrivingStage = Literal["autoencoder", "image"]
+DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "decoder"]
+ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
 CROP = 64
-"""Rows and columns that the autoencoder learns from."""
-FRAMES = "frames"
-HELD_BACK = "held_back"
+"""Rows and columns that autoencoder and decoder learn from."""
+CLIPS, HELD_BACK = "clips", "held_back"
+"""Folders of what is rendered."""
+VALIDATED_CLIPS = 16
+Batches = Callable[[int], Iterator[Batch]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrivingRecipe:
-    """How the image model is trained."""
+    """How the driving model is trained."""
 
-    frames: FrameOptions = field(default_factory=FrameOptions)
-    held_back: FrameOptions = field(
-        default_factory=lambda: FrameOptions(
-            frames=96, frames_per_world=1, first_seed=HELD_BACK_FROM
+    clips: ClipOptions = field(default_factory=ClipOptions)
+    held_back: ClipOptions = field(
+        default_factory=lambda: ClipOptions(clips=64, first_seed=HELD_BACK_FROM)
+    )
+    trainers: dict[DrivingStage, TrainerOptions] = field(
+        default_factory=lambda: {
+            "autoencoder": TrainerOptions(
+                steps=1600, learning_rate=8e-4, validate_every=200, ema_decay=0.995
+            ),
+            "image": TrainerOptions(
+                steps=10000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
+            ),
+            "key_frames": TrainerOptions(
+                steps=6000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
+            ),
+            "interpolation": TrainerOptions(
+                steps=4000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
+            ),
+            "decoder": TrainerOptions(
+                steps=1000, learning_rate=2e-4, validate_every=200, ema_decay=0.995
+            ),
+        }
+    )
+    batch_sizes: dict[DrivingStage, int] = field(
+        default_factory=lambda: {
+            "autoencoder": 8,
+            "image": 16,
+            "key_frames": 2,
+            "interpolation": 4,
+            "decoder": 2,
+        }
+    )
+    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
+    decoder: DecoderOptions = field(
+        default_factory=lambda: DecoderOptions(trains_spatial=False, adversarial_start=300)
+    )
+    pixels: PixelLossWeights = field(
+        default_factory=lambda: PixelLossWeights(
+            perceptual=0.5, spectral=0.0, grain=0.0, lattice=0.0
         )
     )
-    autoencoder: TrainerOptions = field(
-        default_factory=lambda: TrainerOptions(
-            steps=1600, learning_rate=8e-4, validate_every=200, ema_decay=0.995
-        )
-    )
-    autoencoder_batch: int = 8
-    weights: AutoencoderOptions = field(default_factory=AutoencoderOptions)
-    image: TrainerOptions = field(
-        default_factory=lambda: TrainerOptions(
-            steps=10000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
-        )
-    )
-    latents: LatentOptions = field(default_factory=LatentOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrivingOptions:
-    """`legato train driving`: render a driving world and train the image model of it."""
+    """`legato train driving`: render driving worlds and train a generating model of them."""
 
     out: Path = Path("runs/driving")
-    """Folder of rendered frames, checkpoints, logs, picture grids and the exported model."""
-    stages: tuple[DrivingStage, ...] = ("autoencoder", "image")
+    """Folder of rendered clips, checkpoints, logs, picture grids and the exported model."""
+    stages: tuple[DrivingStage, ...] = ALL
     """Stages to run, in order; a finished stage found in `out` is not run again."""
-    frames: int | None = None
-    """Frames to render instead of the recipe's number."""
+    clips: int | None = None
+    """Clips to render instead of the recipe's number."""
     steps: int | None = None
     """Steps of every stage instead of the recipe's."""
+    warm_start: str | None = None
+    """Model to start from instead of random numbers: a name such as driving, or a folder. Its
+    encoder stays what it is, for all parts know its latents."""
     max_minutes: float | None = None
     """Stop a stage after this long, with a checkpoint; the same command goes on."""
     lpips_weights: Path | None = None
-    """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminator only."""
+    """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
 
     def recipe(self) -> DrivingRecipe:
         """Return the recipe with the numbers that were chosen."""
         recipe = DrivingRecipe()
-        if self.frames is not None:
-            recipe = replace(recipe, frames=replace(recipe.frames, frames=self.frames))
+        if self.clips is not None:
+            recipe = replace(recipe, clips=replace(recipe.clips, clips=self.clips))
+        if self.warm_start is not None:
+            kept = replace(recipe.autoencoder, trains_encoder=False)
+            recipe = replace(recipe, autoencoder=kept)
         if self.steps is not None:
-            short = {
-                name: replace(trainer, steps=self.steps)
-                for name, trainer in (("autoencoder", recipe.autoencoder), ("image", recipe.image))
-            }
-            recipe = replace(recipe, **short)  # type: ignore[arg-type]
+            short = {name: replace(t, steps=self.steps) for name, t in recipe.trainers.items()}
+            recipe = replace(recipe, trainers=short)
         return recipe
 
 
@@ -93,26 +137,31 @@ def train_driving(
     """Render, train the stages in order and export a model folder; return it.
 
     Raises:
-        ModelError: the LPIPS weights cannot be read.
+        ModelError: the LPIPS weights or the model to start from cannot be read.
     """
     keep_freed_memory()
     torch.manual_seed(0)
     distance = load_lpips(options.lpips_weights) if options.lpips_weights else None
     recipe = options.recipe()
-    log(f"rendering {recipe.frames.frames} frames")
-    pack_frames(options.out / FRAMES, recipe.frames)
-    pack_frames(options.out / HELD_BACK, recipe.held_back)
-    model = build_driving()
+    system = (
+        load_driving(options.warm_start)
+        if options.warm_start
+        else DrivingSystem(image=build_driving())
+    )
+    system.image.to(choose_device("auto"))
+    log(f"rendering {recipe.clips.clips} clips")
+    pack_clips(options.out / CLIPS, recipe.clips)
+    pack_clips(options.out / HELD_BACK, recipe.held_back)
     for name in options.stages:
         log(f"stage {name}")
-        if not run_stage(model, name, recipe, distance, options, log):
+        if not run_stage(system, name, recipe, distance, options, log):
             log("time is up; the same command goes on")
             break
-    return export_driving(model, options.out / "model")
+    return export_driving(system, options.out / "model")
 
 
 def run_stage(
-    model: DrivingModel,
+    system: DrivingSystem,
     name: DrivingStage,
     recipe: DrivingRecipe,
     distance: PerceptualDistance | None,
@@ -120,69 +169,142 @@ def run_stage(
     log: Callable[[str], None],
 ) -> bool:
     """Run or continue a stage; return whether it is finished."""
-    learning, held_back = (PackedFrames(options.out / part) for part in (FRAMES, HELD_BACK))
-    task: Task
-    if name == "autoencoder":
-        task = AutoencoderTask(model, distance, whole_frames(held_back), recipe.weights)
-        trainer = recipe.autoencoder
-
-        def batches(step: int) -> Iterator[Batch]:
-            return learning.crops(
-                step, batch_size=recipe.autoencoder_batch, size=CROP, seed=trainer.seed
+    learning, held_back = (PackedClips(options.out / part) for part in (CLIPS, HELD_BACK))
+    if name not in ("autoencoder", "decoder"):
+        for clips in (learning, held_back):
+            encode_clips(system.image, clips)
+    match name:
+        case "autoencoder":
+            task: Task = AutoencoderTask(
+                system.image, distance, pictures(held_back), recipe.autoencoder
             )
-    else:
-        encode_frames(model, learning)
-        task = ImageTask(model, held_back_latents(model, held_back))
-        trainer = recipe.image
-
-        def batches(step: int) -> Iterator[Batch]:
-            return learning.latents(step, recipe.latents)
-
+        case "image":
+            task = ImageTask(system.image, held_back_pictures(held_back))
+        case "key_frames":
+            task = _denoising(system, system.begin_key_frames_(), _key_clips(held_back), name)
+        case "interpolation":
+            task = _denoising(system, system.begin_interpolation_(), _between(held_back), name)
+        case "decoder":
+            decoder = system.begin_decoder_().to(system.image.device)
+            truth = _on(system.image.device, _moving(held_back))
+            task = DecoderTask(decoder, PixelLoss(recipe.pixels, distance), truth, recipe.decoder)
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
     finished = train(
-        task, batches, trainer, folder=folder, max_minutes=options.max_minutes, log=log
+        task,
+        _batches(learning, name, recipe),
+        recipe.trainers[name],
+        folder=folder,
+        max_minutes=options.max_minutes,
+        log=log,
     )
-    if name == "autoencoder":
-        set_latent_scale_(model, held_back)
+    if name == "autoencoder" and recipe.autoencoder.trains_encoder:
+        set_latent_scale_(system.image, held_back)
     return finished
 
 
-def whole_frames(packed: PackedFrames) -> Batch:
-    """Return all frames as one batch."""
-    return {"frames": torch.from_numpy(packed.frames.transpose(0, 3, 1, 2).copy())}
+def _denoising(
+    system: DrivingSystem,
+    layers: VideoModel,
+    held_back: list[Batch],
+    stage: Literal["key_frames", "interpolation"],
+) -> DenoisingTask:
+    image = system.image
+    ldm = VideoLdm(layers, system.autoencoder, image.words, image.schedule).to(image.device)
+    return DenoisingTask(ldm, _on(image.device, held_back), DenoisingOptions(stage=stage))
+
+
+def _batches(learning: PackedClips, name: DrivingStage, recipe: DrivingRecipe) -> Batches:
+    """Return what yields a stage's batches from a step on."""
+    size, seed = recipe.batch_sizes[name], recipe.trainers[name].seed
+    options = BatchOptions(batch_size=size, seed=seed)
+    crops = {"batch_size": size, "size": CROP, "seed": seed}
+    kinds: dict[DrivingStage, Batches] = {
+        "autoencoder": lambda step: learning.crops(step, **crops),
+        "image": lambda step: learning.pictures(step, options),
+        "key_frames": lambda step: learning.key_frames(step, options),
+        "interpolation": lambda step: learning.between(step, options),
+        "decoder": lambda step: learning.moving(step, **crops),
+    }
+    return kinds[name]
+
+
+def _on(device: torch.device, batches: list[Batch]) -> list[Batch]:
+    return [{name: value.to(device) for name, value in batch.items()} for batch in batches]
 
 
 @torch.no_grad()
-def set_latent_scale_(model: DrivingModel, packed: PackedFrames) -> None:
+def set_latent_scale_(model: DrivingModel, clips: PackedClips) -> None:
     """Set the autoencoder's `scaling_factor` to 1 / standard deviation of the latents."""
     model.vae.register_to_config(scaling_factor=1.0)
-    frames = unit_range(whole_frames(packed)["frames"])
-    latents = torch.cat([model.encode(part) for part in torch.split(frames, 16)])
+    frames = unit_range(pictures(clips)["frames"])
+    latents = torch.cat([model.encode(part.to(model.device)) for part in torch.split(frames, 16)])
     model.vae.register_to_config(scaling_factor=1 / latents.std().item())
 
 
 @torch.no_grad()
-def encode_frames(model: DrivingModel, packed: PackedFrames) -> None:
-    """Write the mean latents of packed frames as `latents.npy`, float16, unless they are there."""
-    path = packed.folder / "latents.npy"
+def encode_clips(model: DrivingModel, clips: PackedClips) -> None:
+    """Write the mean latents of packed clips as `latents.npy`, float16, unless they are there."""
+    path = clips.folder / "latents.npy"
     if path.exists():
         return
     parts = []
-    for first in range(0, len(packed.frames), 32):
-        frames = packed.frames[first : first + 32].transpose(0, 3, 1, 2)
-        latents = model.encode(unit_range(torch.from_numpy(frames.copy())))
-        parts.append(latents.numpy().astype(np.float16))
-    np.save(path, np.concatenate(parts))
+    for clip in clips.frames:
+        frames = unit_range(torch.from_numpy(clip.transpose(0, 3, 1, 2).copy()))
+        parts.append(model.encode(frames.to(model.device)).cpu().numpy().astype(np.float16))
+    np.save(path, np.stack(parts))
 
 
-def held_back_latents(model: DrivingModel, packed: PackedFrames) -> Batch:
-    """Return latents, words and layout of all packed frames as one batch."""
-    encode_frames(model, packed)
-    latents = torch.from_numpy(np.load(packed.folder / "latents.npy").astype(np.float32))
+def pictures(clips: PackedClips) -> Batch:
+    """Return the first key frame of every clip as one batch."""
+    return {"frames": torch.from_numpy(clips.frames[:, 0].transpose(0, 3, 1, 2).copy())}
+
+
+def held_back_pictures(clips: PackedClips) -> Batch:
+    """Return latents, words and layout of the first key frames as one batch."""
+    latents = torch.from_numpy(clips.latents[:, 0].astype(np.float32))
     rows, columns = latents.shape[-2:]
     return {
         "latents": latents,
-        "words": torch.from_numpy(packed.words.astype(np.int64)),
-        "layout": torch.stack([layout_of(b, rows, columns) for b in packed.boxes]),
+        "words": torch.from_numpy(clips.words.astype(np.int64)),
+        "layout": torch.stack([layout_of(b[0], rows, columns) for b in clips.boxes]),
     }
+
+
+def _key_clips(clips: PackedClips) -> list[Batch]:
+    return _fours(clips, [np.arange(KEY_FRAMES)] * VALIDATED_CLIPS)
+
+
+def _between(clips: PackedClips) -> list[Batch]:
+    batches = []
+    for stage in (0, 1):
+        chosen = [frames_between(places, stage) for places in clips.places[:VALIDATED_CLIPS]]
+        for batch in _fours(clips, chosen):
+            told = torch.full((len(batch["latents"]),), stage)
+            batches.append(batch | {"stage": told})
+    return batches
+
+
+def _fours(clips: PackedClips, frames: list[np.ndarray]) -> list[Batch]:
+    """Return the chosen frames of each of the first clips, four clips to a batch."""
+    latents = [
+        torch.from_numpy(clip[chosen].astype(np.float32))
+        for clip, chosen in zip(clips.latents, frames, strict=False)
+    ]
+    words = torch.from_numpy(clips.words[: len(latents)].astype(np.int64))
+    return [
+        {"latents": torch.stack(latents[k : k + 4]), "words": words[k : k + 4]}
+        for k in range(0, len(latents), 4)
+    ]
+
+
+def _moving(clips: PackedClips) -> list[Batch]:
+    """Return whole frames of the first stage, a clip to a batch."""
+    chosen = [
+        clips.frames[k, frames_between(clips.places[k], 0)]
+        for k in range(min(VALIDATED_CLIPS, len(clips.frames)))
+    ]
+    return [
+        {"frames": torch.from_numpy(rearrange(clip, "t h w c -> 1 t c h w").copy())}
+        for clip in chosen
+    ]

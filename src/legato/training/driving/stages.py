@@ -31,6 +31,8 @@ class AutoencoderOptions:
     """Times the adaptive weight: what the discriminator says."""
     deceive_from: int = 700
     """Look at which the discriminator begins to count: steps of its own training."""
+    trains_encoder: bool = True
+    """False keeps the latents what they are, for what has learned from them."""
 
 
 class AutoencoderTask:
@@ -58,6 +60,8 @@ class AutoencoderTask:
         self.discriminator = PatchDiscriminator()
         self.seen = nn.Parameter(torch.zeros(()), requires_grad=False)
         model.vae.requires_grad_(requires_grad=True)
+        for part in (model.vae.encoder, model.vae.quant_conv):
+            part.requires_grad_(requires_grad=options.trains_encoder)
         self.module = nn.ModuleDict({"vae": model.vae, "discriminator": self.discriminator})
         self.module.register_parameter("seen", self.seen)  # part of the checkpoint
 
