@@ -279,8 +279,8 @@ def test_bfloat16_runs_pure_and_by_autocast(clip, dtype):
 @torch.no_grad()
 def test_temporal_layers_can_read_another_text(clip):
     model = stir_(inflate(tiny_unet(), "video_ldm"))
-    same = model(**clip, temporal_text=clip["encoder_hidden_states"])
-    other = model(**clip, temporal_text=clip["encoder_hidden_states"] + 1)
+    text = clip["encoder_hidden_states"]
+    same, other = (model(**clip, conditions=ClipConditions(text=t)) for t in (text, text + 1))
     assert torch.equal(same, model(**clip))
     assert (other - same).abs().max() > 1e-4
 

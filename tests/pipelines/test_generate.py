@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import pixels_of, times_of
+from tiny import tiny_upscaler_folder
 from tiny_generator import tiny_generator_folder
 
 from legato.errors import InputError, Interrupted, ModelError
@@ -234,6 +235,23 @@ def test_a_line_that_is_no_box_is_named(tmp_path, line):
     path.write_text(f"0 0 1 1\n{line}\n")
     with pytest.raises(InputError, match=r"boxes\.txt, line 2") as error:
         read_boxes(path)
+    assert "\n" not in str(error.value)
+
+
+def test_temporal_layers_act_on_another_image_model(make, plain, key_frame_model, tmp_path):
+    same = make(name="same.mkv", spatial=key_frame_model)
+    assert np.array_equal(same, plain)
+    other = tiny_generator_folder(tmp_path / "m", interpolation="none", seed=5)
+    moved = make(name="other.mkv", spatial=str(other))
+    assert not np.array_equal(moved, plain)
+    alone = make(name="alone.mkv", model=str(other))
+    assert not np.array_equal(moved, alone)
+
+
+def test_an_image_model_of_another_topology_is_refused(make, tmp_path):
+    other = tiny_upscaler_folder(tmp_path / "large")
+    with pytest.raises(ModelError) as error:
+        make(spatial=str(other))
     assert "\n" not in str(error.value)
 
 

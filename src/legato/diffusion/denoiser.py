@@ -49,6 +49,12 @@ class Conditions:
     negative_prompt: Float[Tensor, "B N D"] | None = None
     """Embedded negative prompt; needed where the guidance scale is above 1."""
 
+    temporal_prompt: Float[Tensor, "B N E"] | None = None
+    """What temporal layers read instead, where another text encoder than theirs embedded it."""
+
+    temporal_negative_prompt: Float[Tensor, "B N E"] | None = None
+    """Likewise."""
+
     low_res: Float[Tensor, "B T C h w"] | None = None
     """Clip stacked under the latents' channels, e.g. the noised low-resolution frames."""
 
@@ -69,6 +75,11 @@ class Conditions:
         text = self.negative_prompt if branch == "negative_prompt" else self.prompt
         assert text is not None
         return text
+
+    def temporal_text(self, branch: Branch) -> Float[Tensor, "B N E"] | None:
+        """Return what the temporal layers read in a branch where that is another text."""
+        is_negative = branch == "negative_prompt"
+        return self.temporal_negative_prompt if is_negative else self.temporal_prompt
 
     @property
     def links(self) -> Sequence[tuple[float, Branch]]:
@@ -197,6 +208,10 @@ class Denoiser:
         if self.conditions.clip is None:
             return self.network(*inputs)
         told = _told(self.conditions.clip, place, branches, batch=batch, dtype=self.dtype)
+        others = [self.conditions.temporal_text(branch) for branch in branches]
+        read = [text.to(self.dtype).expand(batch, -1, -1) for text in others if text is not None]
+        if read:
+            told = replace(told, text=torch.cat(read))
         return self.network(*inputs, conditions=told)
 
 

@@ -37,6 +37,9 @@ class GeneratorModel:
     """The model of the frames between; None: the folder holds none."""
     autoencoder: TemporalDecoder
     text: WordEncoder | ClipText
+    """Embeds prompts for the image model."""
+    temporal_text: WordEncoder | ClipText | None
+    """Embeds them for the temporal layers; None: as for the image model."""
     schedule: Mapping[str, object]
     """Fields of the sampler's diffusers configuration."""
     layout: BoxLayout | None
@@ -65,6 +68,15 @@ class GeneratorModel:
             InputError: the model knows a closed vocabulary, and the prompt has another word.
         """
         return self.text.encode(prompt)
+
+    @torch.no_grad()
+    def encode_temporal_prompt(self, prompt: str) -> Float[Tensor, "1 N E"] | None:
+        """Return the prompt as the temporal layers read it; None: they read the image model's.
+
+        Raises:
+            InputError: as `encode_prompt`.
+        """
+        return None if self.temporal_text is None else self.temporal_text.encode(prompt)
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:

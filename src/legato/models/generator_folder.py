@@ -67,16 +67,21 @@ class GeneratorParts:
     """Folder of an upscaling model."""
 
 
-def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) -> GeneratorModel:
+def load_generator(
+    name_or_path: str, device: torch.device, dtype: torch.dtype, *, spatial: str | None = None
+) -> GeneratorModel:
     """Load a generating model, frozen and in evaluation mode.
 
     Args:
         name_or_path: name in `SPECS`, or path of a folder.
         device: where to put it.
         dtype: precision of the weights.
+        spatial: name or path of an image model, or of a model that holds one, which the temporal
+            layers act on instead; it also embeds what its own layers read of the prompt.
 
     Raises:
-        ModelError: it is missing, damaged, or not a generating model.
+        ModelError: it is missing, damaged, or not a generating model; or the other image model
+            is, or has another topology.
     """
     root = find_folder(name_or_path)
     folder = ModelFolder(root)
@@ -88,19 +93,19 @@ def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) 
         )
     manifest = folder.manifest
     require_job(manifest, "generate")
-    unet, autoencoder = load_unet(folder), load_autoencoder(folder)
+    image = ModelFolder(find_folder(spatial)) if spatial else folder
+    unet, autoencoder = load_unet(folder, image=image), load_autoencoder(folder)
     if not isinstance(autoencoder, TemporalDecoder):
         raise ModelError(
             f"{folder.path('vae')} cannot decode alone",
             why="its decoder needs low-resolution frames, which nothing gives here",
             fix="use an AutoencoderKL",
         )
-    interpolation = load_interpolation(folder, unet)
+    interpolation = load_interpolation(folder, unet, image)
     require_fitting(
         manifest, autoencoder, [unet] if interpolation is None else [unet, interpolation]
     )
-    words = load_words(folder) if folder.has("words") else None
-    layout = load_layout(folder) if folder.has("layout") else None
+    layout = load_layout(image) if image.has("layout") else None
     for network in (unet, interpolation, layout):
         if network is not None:
             ready_(network, device, dtype)
@@ -115,19 +120,36 @@ def load_generator(name_or_path: str, device: torch.device, dtype: torch.dtype) 
         unet=unet,
         interpolation=interpolation,
         autoencoder=ready_(autoencoder, device, decoder_dtype(autoencoder, dtype)),
-        text=ready_(words, device, dtype) if words else ClipText(root, device, dtype),
+        text=load_text(image, device, dtype),
+        temporal_text=load_text(folder, device, dtype) if spatial else None,
         schedule=folder.config("scheduler", SCHEDULE),
         layout=layout,
         upsampler=folder.path(UPSAMPLER) if folder.has(UPSAMPLER) else None,
     )
 
 
-def load_interpolation(folder: ModelFolder, unet: VideoModel) -> VideoModel | None:
+def load_text(
+    folder: ModelFolder, device: torch.device, dtype: torch.dtype
+) -> WordEncoder | ClipText:
+    """Return what embeds prompts for a folder's image model.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    if folder.has("words"):
+        return ready_(load_words(folder), device, dtype)
+    return ClipText(folder.root, device, dtype)
+
+
+def load_interpolation(
+    folder: ModelFolder, unet: VideoModel, image: ModelFolder
+) -> VideoModel | None:
     """Return the model of the frames between key frames; None: the folder holds none.
 
     Args:
         folder: of a generating model.
         unet: of its key frames, whose image model is shared unless there is another.
+        image: where that image model lies.
 
     Raises:
         ModelError: a part is missing, damaged or does not fit, or it takes no given frames.
@@ -139,7 +161,7 @@ def load_interpolation(folder: ModelFolder, unet: VideoModel) -> VideoModel | No
     if folder.has(own):
         spatial = load_image_unet(folder, own)
     elif unet.options.norm_stats == "clip":  # both models' norms cannot hang on one network
-        spatial = load_image_unet(folder, "unet")
+        spatial = load_image_unet(image, "unet")
     model = load_layers(folder, INTERPOLATION, spatial)
     if model.context_channels is None:
         raise ModelError(

@@ -208,7 +208,6 @@ class VideoModel(Inflated):
         encoder_hidden_states: Float[Tensor, "B N D"] | None = None,
         class_labels: Int[Tensor, "B"] | Float[Tensor, "B K"] | None = None,
         *,
-        temporal_text: Float[Tensor, "B N E"] | None = None,
         conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Predict noise, velocity or clean latents, whichever the image model was trained for.
@@ -219,8 +218,6 @@ class VideoModel(Inflated):
             encoder_hidden_states: embedded text of each clip.
             class_labels: of each clip; of an upscaler the level of the noise augmentation, of
                 Stable Video Diffusion the sinusoids of frame rate, motion and noise.
-            temporal_text: what the temporal layers read where that differs from the spatial
-                layers' text (of a fine-tuned text encoder: Blattmann et al. 2023, section 4.2).
             conditions: what else the temporal layers are told.
 
         Raises:
@@ -230,8 +227,7 @@ class VideoModel(Inflated):
         text = encoder_hidden_states
         time = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(clips)
         frames = rearrange(sample, "b t c h w -> (b t) c h w")
-        told = text if temporal_text is None else temporal_text
-        context = self._context(clips, num_frames, told, conditions)
+        context = self._context(clips, num_frames, text, conditions)
         extra = (
             {} if class_labels is None else {"class_labels": per_frame(class_labels, num_frames)}
         )
@@ -262,6 +258,8 @@ class VideoModel(Inflated):
         if conditions is None or not self.enabled:
             return ClipContext(num_frames=num_frames, text=text)
         given, micro = conditions.given, None
+        if conditions.text is not None:
+            text = conditions.text
         if given is not None and given.shape[2] != self.context_channels:
             raise InputError(
                 f"context of {given.shape[2]} channels",

@@ -119,7 +119,7 @@ def inspect_model(root: Path) -> ModelFacts:
         schedule = attempts.call(folder.config, "scheduler", SCHEDULE)
         _attempt_text(folder, attempts)
         if manifest is not None and manifest.job == "generate":
-            between = attempts.call(load_interpolation, folder, unet) if unet else None
+            between = attempts.call(load_interpolation, folder, unet, folder) if unet else None
         else:
             attempts.call(folder.config, "low_res_scheduler", SCHEDULE)
             if unet and decoder and schedule:

@@ -24,6 +24,9 @@ class ClipConditions:
     given: Float[Tensor, "B T K h w"] | None = None
     """c_S = (mask * z, mask): the latents of given frames, zeros elsewhere, and 1 where given
     (Blattmann et al. 2023, arXiv:2304.08818, section 3.2)."""
+    text: Float[Tensor, "B N E"] | None = None
+    """What the temporal layers read where that differs from the spatial layers' text (of a
+    fine-tuned text encoder: Blattmann et al. 2023, section 4.2)."""
     frame_rate: Float[Tensor, "*B"] | None = None
     """Frames per second of each clip."""
     stage: Int[Tensor, "*B"] | None = None

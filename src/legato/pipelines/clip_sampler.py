@@ -44,6 +44,9 @@ class ClipSampler:
     solver: SolverName
     prompt: Float[Tensor, "1 N D"]
     negative_prompt: Float[Tensor, "1 N D"]
+    temporal_prompt: Float[Tensor, "1 N E"] | None = None
+    """What temporal layers read instead: the same words, embedded as they were trained."""
+    temporal_negative_prompt: Float[Tensor, "1 N E"] | None = None
     guidance_scale: float
     prior: NoisePrior
     """How the noise of neighbouring frames hangs together."""
@@ -76,6 +79,8 @@ class ClipSampler:
         conditions = Conditions(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
+            temporal_prompt=self.temporal_prompt,
+            temporal_negative_prompt=self.temporal_negative_prompt,
             guidance_scale=self.guidance_scale,
             context_guidance=given.guidance,
             clip=told,

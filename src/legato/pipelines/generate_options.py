@@ -93,6 +93,11 @@ class GenerateOptions:
     model: str = "driving"
     """Name of an installed model that generates, or the path of a model folder."""
 
+    spatial: str | None = None
+    """Folder of another image model of the same topology, such as a fine-tuned one: the model's
+    temporal layers act on it, and prompts are embedded as it was trained. Default: the model's
+    own."""
+
     def __post_init__(self) -> None:
         if self.frames is not None and self.seconds is not None:
             raise InputError(

@@ -42,7 +42,7 @@ def prepare(
     device = choose_device(run.device)
     dtype = choose_dtype(run.dtype, device)
     on_event(Event(stage="load", message=f"model {options.model}"))
-    model = load_generator(options.model, device, dtype)
+    model = load_generator(options.model, device, dtype, spatial=options.spatial)
     settings = resolve(options, model)
     facts = generated_facts(target, settings)
     final = choose_codec(target, options.output, facts)
@@ -98,6 +98,8 @@ def _sampler(
         solver=options.solver,
         prompt=model.encode_prompt(prompt),
         negative_prompt=model.encode_prompt(options.negative_prompt),
+        temporal_prompt=model.encode_temporal_prompt(prompt),
+        temporal_negative_prompt=model.encode_temporal_prompt(options.negative_prompt),
         guidance_scale=settings.guidance_scale,
         prior=NoisePrior(kind=model.defaults.noise_prior, strength=model.defaults.noise_strength),
         seed=options.seed,

@@ -1,0 +1,296 @@
+"""What each part of the driving generator adds, on held-back renders.
+
+    python benchmarks/driving.py [--model driving] [--clips 64] [--seed 0] [--steps N]
+
+Distances are Frechet distances of random features (`evaluation.frechet`), neither FVD nor FID; the
+floor is the distance of two halves of the renders. Exit code 1: a bar is missed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from legato.device import choose_device, choose_dtype
+from legato.diffusion.context import BETWEEN, every_fourth
+from legato.diffusion.noise import INDEPENDENT
+from legato.diffusion.schedule import Schedule
+from legato.evaluation.driving_state import own_speed
+from legato.evaluation.frechet import frechet_distance, random_features
+from legato.evaluation.report import Bar
+from legato.models.generator import GeneratorModel
+from legato.models.generator_folder import load_generator
+from legato.models.micro_conditioning import ClipConditions
+from legato.pipelines.clip_sampler import ClipSampler, Given
+from legato.training.batches import unit_range
+from legato.training.driving.clips import (
+    HELD_BACK_FROM,
+    KEY_FRAMES,
+    ClipOptions,
+    PackedClips,
+    frames_between,
+    pack_clips,
+)
+from legato.training.driving.labels import VOCABULARY
+
+MOVES = 2.0
+"""m/s above which a direction of motion is told."""
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """The model, the truth, and what was measured."""
+
+    model: GeneratorModel
+    clips: PackedClips
+    steps: int
+    seed: int
+    figures: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a stage's."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def sampler(self, number: int) -> ClipSampler:
+        """Return what samples with a clip's own labels."""
+        words = ", ".join(VOCABULARY[t - 1] for t in self.clips.words[number] if t)
+        return ClipSampler(
+            schedule=Schedule.from_config(self.model.schedule),
+            num_inference_steps=self.steps,
+            solver="ddim",
+            prompt=self.model.encode_prompt(words),
+            negative_prompt=self.model.encode_prompt(""),
+            guidance_scale=self.model.defaults.guidance_scale,
+            prior=INDEPENDENT,
+            seed=self.seed,
+            device=self.model.unet.device,
+            dtype=self.model.unet.dtype,
+        )
+
+    def key_frames(self, number: int, *, given: int, temporal: bool = True) -> np.ndarray:
+        """Return the frames of a clip whose first so many are the truth's."""
+        truth = encoded(self.model, self.clips.frames[number, :KEY_FRAMES])
+        with self.timed("key frames"):
+            made = self.sampler(number)(
+                self.model.unet,
+                Given(
+                    latents=truth,
+                    mask=torch.arange(KEY_FRAMES) < given,
+                    ticks=[range(100 * number, 100 * number + KEY_FRAMES)],
+                    purpose="key frames",
+                    guidance=self.model.defaults.context_guidance,
+                ),
+                told=ClipConditions(noise_level=torch.tensor(0)),
+                is_temporal=temporal,
+            )
+        with self.timed("decoder"):
+            return decoded(self.model, made)
+
+    def between(self, number: int, stage: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the truth's five frames of a stage, and the model's from the outer two."""
+        network = self.model.interpolation
+        assert network is not None
+        truth = self.clips.frames[number, frames_between(self.clips.places[number], stage)]
+        with self.timed("interpolation"):
+            made = self.sampler(number)(
+                network,
+                Given(
+                    latents=encoded(self.model, truth),
+                    mask=every_fourth(BETWEEN + 1),
+                    ticks=[range(100 * number, 100 * number + BETWEEN + 1)],
+                    purpose=f"interpolation {stage}",
+                ),
+                told=ClipConditions(stage=torch.tensor(stage), noise_level=torch.tensor(0)),
+            )
+        return truth, decoded(self.model, made)
+
+
+def encoded(model: GeneratorModel, frames: np.ndarray) -> torch.Tensor:
+    """Return the latents `1 T C h w` of frames `T H W 3`."""
+    pictures = torch.from_numpy(rearrange(frames, "t h w c -> 1 t c h w").copy())
+    return model.encode(unit_range(pictures).to(model.unet.device)).cpu()
+
+
+def decoded(model: GeneratorModel, latents: torch.Tensor) -> np.ndarray:
+    """Return the frames `T H W 3` uint8 of latents `1 T C h w`."""
+    pictures = model.decode(latents.to(model.unet.device))[0].cpu()
+    levels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return rearrange(levels.numpy(), "t c h w -> t h w c")
+
+
+def measure_decoder(bench: Bench) -> None:
+    """Reconstruction, and how much frames flicker with the decoder's layers and without."""
+    model = bench.model
+    rows: dict[str, list[float]] = {"on": [], "off": []}
+    psnr = []
+    for number in range(len(bench.clips.frames)):
+        truth = bench.clips.frames[number, frames_between(bench.clips.places[number], 0)]
+        latents = encoded(model, truth)
+        made = {"on": decoded(model, latents)}
+        with model.autoencoder.disabled():
+            made["off"] = decoded(model, latents)
+        change = np.diff(truth.astype(np.float32), axis=0)
+        for name, frames in made.items():
+            rows[name].append(np.abs(np.diff(frames.astype(np.float32), axis=0) - change).mean())
+        error = np.square(made["on"].astype(np.float32) - truth).mean(axis=(1, 2, 3))
+        psnr.append((20 * np.log10(255) - 10 * np.log10(error)).mean())
+    bench.figures["reconstruction, dB"] = float(np.mean(psnr))
+    for name, values in rows.items():
+        bench.figures[f"flicker, decoder's layers {name}, 8-bit"] = float(np.mean(values))
+
+
+def measure_distances(bench: Bench) -> None:
+    """Distances of key frames from the truth, temporal layers on and off, and their floor."""
+    real = bench.clips.frames[:, :KEY_FRAMES]
+    numbers = range(len(real))
+    sets = {
+        "layers on": np.stack([bench.key_frames(k, given=0) for k in numbers]),
+        "layers off": np.stack([bench.key_frames(k, given=0, temporal=False) for k in numbers]),
+        "one given": np.stack([bench.key_frames(k, given=1) for k in numbers]),
+    }
+    for kind in ("video", "frame"):
+        truth = random_features(real, kind)
+        half = len(truth) // 2
+        floor = frechet_distance(truth[:half], truth[half:], scale=truth)
+        bench.figures[f"{kind} distance, floor"] = floor
+        for name, made in sets.items():
+            features = random_features(made, kind)
+            distance = frechet_distance(truth, features, scale=truth)
+            bench.figures[f"{kind} distance, {name}"] = distance
+
+
+def measure_directions(bench: Bench) -> None:
+    """How often continuations move as the truth does, one frame and two frames given."""
+    rate = bench.model.defaults.key_frame_rate
+    agree: dict[int, list[bool]] = {1: [], 2: []}
+    moving: list[float] = []
+    for number in range(len(bench.clips.frames)):
+        truth = own_speed(bench.clips.frames[number, :KEY_FRAMES], rate)
+        if abs(truth[0]) < MOVES:
+            continue
+        for given, said in agree.items():
+            made = own_speed(bench.key_frames(number, given=given), rate)[given:]
+            said.append(bool(np.sign(np.median(made)) == np.sign(truth[0])))
+            moving.append(float(np.abs(np.median(made)) > MOVES / 2))
+    for given, said in agree.items():
+        if said:
+            bench.figures[f"direction kept, S={given}, share of {len(said)}"] = float(np.mean(said))
+    if moving:
+        bench.figures["continuations that move, share"] = float(np.mean(moving))
+
+
+def measure_between(bench: Bench) -> None:
+    """Error of the three inner frames against linear blending and holding the last frame."""
+    share = (np.arange(1, BETWEEN) / BETWEEN)[:, None, None, None]
+    errors: dict[str, list[float]] = {"model": [], "linear": [], "hold": []}
+    for number in range(len(bench.clips.frames)):
+        for stage in (0, 1):
+            truth, made = bench.between(number, stage)
+            ends, inner = truth.astype(np.float32)[[0, -1]], truth[1:-1].astype(np.float32)
+            guesses = {
+                "model": made[1:-1].astype(np.float32),
+                "linear": (1 - share) * ends[0] + share * ends[1],
+                "hold": np.broadcast_to(ends[0], inner.shape),
+            }
+            for name, guess in guesses.items():
+                errors[name].append(float(np.abs(guess - inner).mean()))
+    for name, values in errors.items():
+        bench.figures[f"error of frames between, {name}, 8-bit"] = float(np.mean(values))
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "decoder": measure_decoder,
+    "distances": measure_distances,
+    "directions": measure_directions,
+    "between": measure_between,
+}
+
+
+def bars(figures: dict[str, float]) -> list[Bar]:
+    """Return the bars of what was measured."""
+    found = []
+
+    def bar(name: str, limit: float, value: Callable[[], float], *, at_least: bool = True) -> None:
+        try:
+            found.append(Bar(name=name, value=value(), limit=limit, at_least=at_least))
+        except (KeyError, ZeroDivisionError):
+            return  # that part was not run
+
+    f = figures
+    flicker = "flicker, decoder's layers {}, 8-bit".format
+    error = "error of frames between, {}, 8-bit".format
+    bar("reconstruction, dB", 28, lambda: f["reconstruction, dB"])
+    bar("flicker without over with layers", 2, lambda: f[flicker("off")] / f[flicker("on")])
+    bar(
+        "video distance without over with layers",
+        5,
+        lambda: f["video distance, layers off"] / f["video distance, layers on"],
+    )
+    bar(
+        "frame distance with over without layers",
+        1.15,
+        lambda: f["frame distance, layers on"] / f["frame distance, layers off"],
+        at_least=False,
+    )
+    for guess in ("linear", "hold"):
+        bar(
+            f"error between over that of {guess}",
+            0.7,
+            lambda guess=guess: f[error("model")] / f[error(guess)],  # type: ignore[misc]
+            at_least=False,
+        )
+    for name, value in f.items():
+        if name.startswith("direction kept, S=2"):
+            bar(name, 0.95, lambda value=value: value)  # type: ignore[misc]
+    return found
+
+
+def main() -> int:
+    """Measure, print the table and bars, save them as JSON."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--model", default="driving")
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="default: the model's own")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--renders", type=Path, default=Path("runs/driving/held_back"))
+    parser.add_argument("--out", type=Path, default=Path("runs/driving.json"))
+    arguments = parser.parse_args()
+    device = choose_device("auto")
+    model = load_generator(arguments.model, device, choose_dtype("auto", device))
+    rendered = ClipOptions(clips=arguments.clips, first_seed=HELD_BACK_FROM)
+    bench = Bench(
+        model=model,
+        clips=PackedClips(pack_clips(arguments.renders, rendered)),
+        steps=arguments.steps or model.defaults.steps,
+        seed=arguments.seed,
+    )
+    bench.clips.frames = bench.clips.frames[: arguments.clips]
+    for part in arguments.parts:
+        PARTS[part](bench)
+    for name, value in bench.figures.items():
+        print(f"{name:<60}{value:10.3f}")
+    for name, value in bench.seconds.items():
+        print(f"{name + ', seconds in all':<60}{value:10.1f}")
+    kept = bars(bench.figures)
+    print(*kept, sep="\n")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    said = {"figures": bench.figures, "seconds": bench.seconds, "bars": list(map(asdict, kept))}
+    arguments.out.write_text(json.dumps(said, indent=1))
+    return 0 if all(bar.passed for bar in kept) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
