@@ -184,8 +184,14 @@ def load_layers_alone(folder: ModelFolder) -> VideoModel:
     return load_layers(folder, "temporal", unet)
 
 
-def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
+def load_autoencoder(
+    folder: ModelFolder, *, temporal: bool = True
+) -> TinyAutoencoder | TemporalDecoder:
     """Return the autoencoder of a folder, on the CPU; one of diffusers with its temporal layers.
+
+    Args:
+        folder: of the model.
+        temporal: whether to take temporal layers of the decoder, if it has any.
 
     Raises:
         ModelError: a part is missing, damaged or does not fit.
@@ -198,9 +204,9 @@ def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
         _fill(model, state, "vae")
         return model
     assert isinstance(model, AutoencoderKL)
-    if not folder.has("temporal_decoder"):
+    if not temporal or not folder.has("temporal_decoder"):
         decoder = TemporalDecoder(model, TemporalDecoderOptions(conv="none"))
-        _fill_autoencoder(decoder, folder)
+        _fill(model, with_new_attention_names(state), "vae")
         return decoder
     config = folder.config("temporal_decoder")
     try:
