@@ -38,6 +38,9 @@ class GuidedNetwork:
     num_steps: int
     """Of the whole schedule; more than there are timesteps where a run starts part-way."""
 
+    reference_network: Network | None = None
+    """What the reference pass calls where that is another one: without a ControlNet."""
+
     _known: list[tuple[Tensor, Reference]] = field(default_factory=list, repr=False)
 
     def __call__(
@@ -66,8 +69,7 @@ class GuidedNetwork:
             if torch.equal(seen, text):
                 return reference
         last = torch.full((len(text),), self.timesteps[-1], device=text.device)
-        reference = self.fresco.look(
-            lambda: self.network(self.reference.to(dtype), last, text, labels)
-        )
+        network = self.reference_network or self.network
+        reference = self.fresco.look(lambda: network(self.reference.to(dtype), last, text, labels))
         self._known.append((text.clone(), reference))
         return reference

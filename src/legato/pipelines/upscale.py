@@ -162,7 +162,7 @@ def _report(
 
 
 def refuse_folder_of_videos(source: Path) -> None:
-    """Tell the caller which function takes a folder of videos.
+    """Refuse several videos where one is meant.
 
     Raises:
         InputError: the source is one.
@@ -173,7 +173,7 @@ def refuse_folder_of_videos(source: Path) -> None:
         raise InputError(
             f"{source} is a folder of videos",
             why="this makes one output from one video",
-            fix="use upscale_folder, or name one of them",
+            fix="name one of them; upscale_folder takes all",
         )
 
 
