@@ -111,7 +111,7 @@ def overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return (
-        f"legato {__version__}: temporally consistent video upscaling, generation and translation\n\n"
+        f"legato {__version__}: temporally consistent video upscaling, generation, translation\n\n"
         "usage: legato COMMAND ...    (legato COMMAND --help tells its flags)\n\n"
         + "\n".join(lines)
         + "\n\n  --debug  shows where an error came from\n"
