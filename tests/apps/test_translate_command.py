@@ -79,7 +79,7 @@ def test_what_cannot_be_is_one_line(model, clip, tmp_path, capsys, flags, code, 
 def test_a_killed_run_goes_on_to_the_same_frames(model, clip, tmp_path):
     source = str(clip(frames=8, cut=5))
     flags = ["--prompt", "night", "--model", model, "--min-interval", "1", "--max-interval", "2"]
-    flags += ["--batch-size", "3", "--segment", "4", *QUICK[:4], "--consistency", "all"]
+    flags += ["--batch-size", "3", "--segment", "4", *QUICK[:4], "--consistency", "all-frames"]
     flags += ["--codec", "ffv1", "--quiet"]
     command = [sys.executable, "-m", "legato.apps.cli", "translate", source]
     whole, target = tmp_path / "whole.mkv", tmp_path / "out.mkv"

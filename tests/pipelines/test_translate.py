@@ -100,11 +100,12 @@ CHANGES = [
     {"guidance_scale": 5.0},
     {"negative_prompt": "crowded"},
     {"seed": 1},
-    {"consistency": "first"},
-    {"consistency": "first-previous"},
-    {"consistency": "all"},
+    {"consistency": "first-frame"},
+    {"consistency": "first-and-previous"},
+    {"consistency": "all-frames"},
     {"consistency": "trajectories"},
     {"consistency": "nearest-tokens"},
+    {"consistency": "shared-noise"},
     {"consistency": "fresco"},
     {"controlnet": "controlnet"},
     {"lora": "lora"},
@@ -207,7 +208,7 @@ def test_the_same_call_gives_the_same_video_whatever_the_segments(make, clip):
     [
         {"colorize": True},
         {"resolution": 48},
-        {"batch_size": 4, "consistency": "all"},
+        {"batch_size": 4, "consistency": "all-frames"},
         {"keyframes": KeyframeOptions(min_interval=3, max_interval=6)},
         {"start": "0.1"},
     ],
@@ -249,7 +250,9 @@ class StopAfter:
         return self.left < 0
 
 
-@pytest.mark.parametrize("consistency", ["all", pytest.param("fresco", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "consistency", ["all-frames", pytest.param("fresco", marks=pytest.mark.slow)]
+)
 def test_a_job_stopped_behind_every_part_gives_the_same_frames(make, clip, consistency, tmp_path):
     source = clip(frames=5)
     whole = make(source, "whole.mkv", consistency=consistency)
@@ -279,7 +282,7 @@ def test_batches_hold_on_to_the_frames_before(make, clip, monkeypatch):
         return latents, recorder
 
     monkeypatch.setattr(KeyframeSampler, "__call__", watch)
-    make(clip(frames=6), consistency="all", num_inference_steps=4)
+    make(clip(frames=6), consistency="all-frames", num_inference_steps=4)
     (_, first, none), (ticks, second, anchors) = seen[:2]
     assert none is None
     assert ticks[:2] == [seen[0][0][0], seen[0][0][-1]]
@@ -368,7 +371,9 @@ def test_what_is_missing_is_said_before_any_work(make, clip, tmp_path, changes, 
         ({"negative_prompt": "x", "guidance_scale": 1.0}, "guidance scale above 1"),
         ({"control_scale": 0.5}, "a controlnet"),
         ({"lora_scale": 0.5}, "a lora"),
-        ({"preset": "paper", "consistency": "all"}, "fresco"),
+        ({"preset": "paper", "consistency": "all-frames"}, "features"),
+        ({"consistency": "propagation"}, "hold the frames of upscaling"),
+        ({"consistency": "magic"}, "'magic' is not one of them"),
         ({"prompt_at": ("3",)}, "TIME=PROMPT"),
         ({"prompt_at": ("3=a", "2=b")}, "rising times"),
         ({"prompt_at": ("x=a",)}, "not a time"),

@@ -39,6 +39,15 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
+class PlacedNetwork(Protocol):
+    """A network that is told something else at every place of a clip."""
+
+    def at(self, window: Span, tile: Tile) -> Network:
+        """Return the network of one window and tile."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What the network sees besides the noisy latents."""
@@ -88,7 +97,7 @@ class Denoiser:
     batch axis.
     """
 
-    network: Network
+    network: Network | PlacedNetwork
     conditions: Conditions
     windows: Sequence[Span]
     """Plan over frames."""
@@ -194,10 +203,13 @@ class Denoiser:
             torch.cat([text.expand(batch, -1, -1) for text in texts]),
             None if level is None else labels(level),
         )
+        network = self.network
+        if isinstance(network, PlacedNetwork):
+            network = network.at(*place)
         if self.conditions.clip is None:
-            return self.network(*inputs)
+            return network(*inputs)
         told = _told(self.conditions.clip, place, branches, batch=batch, dtype=self.dtype)
-        return self.network(*inputs, conditions=told)
+        return network(*inputs, conditions=told)
 
 
 @dataclass(frozen=True, kw_only=True)

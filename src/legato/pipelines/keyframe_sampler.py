@@ -22,8 +22,8 @@ from legato.models.controlnet import ControlNet
 from legato.models.image_model import ImageModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import Passes
-from legato.pipelines.consistency import Clip, Holding
 from legato.pipelines.generation import finite
+from legato.pipelines.guided_batch import BatchGuide, Clip
 from legato.pipelines.translate_options import TranslateOptions
 
 CANNY = 50, 100
@@ -36,7 +36,7 @@ class KeyframeSampler:
 
     model: ImageModel
     options: TranslateOptions
-    holding: Holding
+    guide: BatchGuide
     schedule: Schedule
     controlnet: ControlNet | None
     device: torch.device
@@ -70,11 +70,12 @@ class KeyframeSampler:
         timesteps = self.timesteps
         shown = frames.to(self.device)
         latents = torch.cat([self.model.encode(frame[None, None]) for frame in shown], dim=1)
-        shared = self._noise("translate", latents.shape[2:], [0]).expand_as(latents)
+        drawn = [0] * len(ticks) if "shared-noise" in self.options.chosen else ticks
+        noise = self._noise("translate", latents.shape[2:], drawn)[None]
         clip = Clip(
             frames=shown,
             reference=reference_latents(
-                latents, shared, schedule=self.schedule, timestep=timesteps[-1]
+                latents, noise, schedule=self.schedule, timestep=timesteps[-1]
             ),
             timesteps=timesteps,
             num_steps=self.options.num_inference_steps,
@@ -87,8 +88,8 @@ class KeyframeSampler:
         inverting = self.options.start_from == "inversion"
         count = len(timesteps) * (len(conditions.links) + inverting)
         recorder, passes = EndsRecorder(), Passes(count, on_pass)
-        start = self._start(latents, shared, conditions, passes)
-        with self.holding.around(self._network(frames), clip) as (network, edits):
+        start = self._start(latents, noise, conditions, passes)
+        with self.guide.around(self._network(frames), clip) as (network, edits):
             sampled = denoise(
                 self._denoiser(network, conditions, len(frames), passes),
                 start,

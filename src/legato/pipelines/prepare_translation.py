@@ -16,8 +16,8 @@ from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
-from legato.pipelines.consistency import Holding
 from legato.pipelines.events import Event, OnEvent, notice
+from legato.pipelines.guided_batch import BatchGuide
 from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
@@ -162,11 +162,10 @@ def make_sampler(
     sampler = KeyframeSampler(
         model=model,
         options=options,
-        holding=Holding(
+        guide=BatchGuide(
             model=model,
-            consistency=options.consistency,
+            chosen=options.chosen,
             preset=options.preset,
-            seed=options.seed,
             estimate=choose_estimator(),
         ),
         schedule=Schedule.from_config(model.schedule),

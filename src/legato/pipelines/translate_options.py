@@ -8,15 +8,14 @@ from typing import Any, Literal
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.solver import SolverName
 from legato.errors import InputError
+from legato.pipelines.consistency import holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
 from legato.pipelines.time_range import TimeRange
 from legato.pipelines.timecode import parse_time
 from legato.video.codecs import CodecOptions
 from legato.video.read import ReadOptions
 
-Consistency = Literal[
-    "fresco", "none", "first", "first-previous", "all", "trajectories", "nearest-tokens"
-]
+NEEDS_VIDEO_MODEL = ("temporal", "propagation")
 PARTS = ("read", "keyframes", "output")
 MAX_BATCH, MAX_RESOLUTION, MAX_SEGMENT = 64, 4096, 4096
 
@@ -63,13 +62,13 @@ class TranslateOptions(TimeRange):
     seed: int = 0
     """Seed of all noise."""
 
-    consistency: Consistency = "fresco"
-    """What holds key frames together: guided attention and feature optimisation (fresco); what a
-    frame reads from: the first one, the first and the previous one, all, all and its trajectories,
-    the nearest tokens of some; or none."""
+    consistency: str = "fresco"
+    """What holds key frames together, as a comma list: fresco or any of its parts (spatial-guided,
+    cross-frame, temporal-guided, features, background, shared-noise), one attention of another
+    system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), or none."""
 
     preset: Literal["released", "paper"] = "released"
-    """Values of fresco: those of the released code, or those of the paper."""
+    """Values of fresco's features: those of the released code, or those of the paper."""
 
     batch_size: int = 8
     """Key frames that are computed together; memory and consistency grow with it."""
@@ -129,7 +128,7 @@ class TranslateOptions(TimeRange):
                 fix="use solver ddim",
             )
         for name, is_default, needed, is_there in (
-            ("preset", self.preset == "released", "fresco", self.consistency == "fresco"),
+            ("preset", self.preset == "released", "features", "features" in self.chosen),
             ("control_scale", self.control_scale == 1, "a controlnet", self.controlnet is not None),
             ("lora_scale", self.lora_scale == 1, "a lora", self.lora is not None),
         ):
@@ -140,6 +139,22 @@ class TranslateOptions(TimeRange):
                     fix="give both, or leave it out",
                 )
         self.prompts()
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """What holds key frames together, `fresco` as its parts.
+
+        Raises:
+            InputError: a name is unknown, does not go with another, or needs a video model.
+        """
+        chosen = holds(self.consistency)
+        if not chosen.isdisjoint(NEEDS_VIDEO_MODEL):
+            raise InputError(
+                f"consistency={self.consistency!r}",
+                why=f"{' and '.join(NEEDS_VIDEO_MODEL)} hold the frames of upscaling together",
+                fix="use fresco, an attention between frames, or none",
+            )
+        return chosen
 
     def prompts(self) -> list[tuple[Fraction, str]]:
         """Return the prompts, each with the seconds after the first frame from which it holds.
