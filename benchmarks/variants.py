@@ -1,4 +1,4 @@
-"""Variants of one model, compared on the same damaged clips: what `ablation` and `parts` share.
+"""Variants of one model on the same clips: what `ablation`, `parts` and `fresco_shares` share.
 
 One segment per clip; nothing is written between model and measure.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from media import read_clip
+from media import read_clip, save_crops
 from peers import bicubic
 from torch import Tensor
 
@@ -63,19 +63,31 @@ class Altered(UpscalerModel):
 
 
 def arguments_of(doc: str, out: Path) -> argparse.Namespace:
-    """Parse the command line that both benchmarks have."""
+    """Parse the command line that these benchmarks have."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("clips", type=Path)
     parser.add_argument("--lpips", type=Path, help="safetensors file with LPIPS weights")
     parser.add_argument("--severity", choices=SEVERITIES, default="s2")
     parser.add_argument("--frames", type=int, help="only the first ones of each clip")
+    parser.add_argument("--crop", type=int, help="only so many rows and columns, in the middle")
     parser.add_argument("--model", default="embedded-x4")
     parser.add_argument("--out", type=Path, default=out)
     return parser.parse_args()
 
 
-def measure(arguments: argparse.Namespace, variants: Mapping[str, Variant]) -> dict[str, Scores]:
-    """Return the mean scores of bicubic and of every variant; print their table."""
+def measure(
+    arguments: argparse.Namespace,
+    variants: Mapping[str, Variant],
+    *,
+    pictures: Path | None = None,
+) -> dict[str, Scores]:
+    """Return the mean scores of bicubic and of every variant; print their table.
+
+    Args:
+        arguments: of the command line.
+        variants: by name.
+        pictures: folder for a crop of each clip's middle frame in every variant; None: no pictures.
+    """
     distance, reason = find_distance(arguments.lpips)
     if reason:
         print(reason)
@@ -83,17 +95,30 @@ def measure(arguments: argparse.Namespace, variants: Mapping[str, Variant]) -> d
     model = load_upscaler(arguments.model, device, choose_dtype("auto", device))
     results: dict[str, list[Scores]] = {"bicubic": []} | {name: [] for name in variants}
     for path in sorted(path for path in arguments.clips.iterdir() if path.suffix != ".csv"):
-        truth = read_clip(path, arguments.frames)
+        truth = cropped(read_clip(path, arguments.frames), arguments.crop)
         judge = Judge(truth, distance)
         rng = np.random.default_rng(seed_of(path.stem))
         small = degrade(truth, SEVERITIES[arguments.severity], rng)
         results["bicubic"].append(judge(bicubic(small)))
+        shown = {"truth": truth[len(truth) // 2]}
         for name, variant in variants.items():
-            results[name].append(judge(restore(model, small, variant)))
+            large = restore(model, small, variant)
+            results[name].append(judge(large))
+            shown[name] = large[len(large) // 2]
+        if pictures is not None:
+            save_crops(pictures / f"{path.stem}.png", shown, size_px=192)
         print(f"{path.stem} done", file=sys.stderr)
     rows = {name: mean_scores(scores) for name, scores in results.items()}
     print(f"severity {arguments.severity}\n\n{table(rows, 'bicubic')}\n")
     return rows
+
+
+def cropped(clip: np.ndarray, side: int | None) -> np.ndarray:
+    """Return the middle of a clip `T H W 3`, a multiple of four pixels from its corner."""
+    if side is None:
+        return clip
+    top, left = (max(whole - side, 0) // 8 * 4 for whole in clip.shape[1:3])
+    return clip[:, top : top + side, left : left + side]
 
 
 def restore(model: UpscalerModel, small: np.ndarray, variant: Variant) -> np.ndarray:

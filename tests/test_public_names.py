@@ -14,12 +14,14 @@ def test_public_names():
         "ReadOptions",
         "RestoreOptions",
         "RunOptions",
+        "TranslateOptions",
         "UpscaleOptions",
         "__version__",
         "generate",
         "plan",
         "preview",
         "probe",
+        "translate",
         "upscale",
         "upscale_folder",
         "verify",
@@ -31,8 +33,8 @@ def test_every_public_name_can_be_had():
 
 
 def test_commands():
-    expected = ["upscale", "generate", "plan", "verify", "compare", "evaluate", "degrade"]
-    assert list(COMMANDS) == [*expected, "doctor", "models", "train"]
+    expected = ["upscale", "generate", "translate", "plan", "verify", "compare", "evaluate"]
+    assert list(COMMANDS) == [*expected, "degrade", "doctor", "models", "train"]
 
 
 def test_defaults_of_upscaling():
@@ -87,9 +89,45 @@ def test_defaults_of_generating():
         "upsample": "auto",
         "seed": 0,
         "segment": 32,
-        "model": None,
+        "model": "driving",
+        "spatial": None,
+        "boxes": None,
         "codec": "auto",
         "crf": None,
+    }
+
+
+def test_defaults_of_translating():
+    assert legato.TranslateOptions().to_json() == {
+        "model": None,
+        "prompt": "",
+        "prompt_at": [],
+        "negative_prompt": "",
+        "strength": 0.75,
+        "start_from": "noise",
+        "solver": "ddpm",
+        "num_inference_steps": 20,
+        "guidance_scale": 7.5,
+        "seed": 0,
+        "consistency": "fresco",
+        "preset": "released",
+        "batch_size": 8,
+        "min_interval": 5,
+        "max_interval": 20,
+        "resolution": None,
+        "colorize": False,
+        "controlnet": None,
+        "control_scale": 1.0,
+        "lora": None,
+        "lora_scale": 1.0,
+        "freeu": False,
+        "strict": False,
+        "keep_interlaced": False,
+        "codec": "auto",
+        "crf": None,
+        "start": None,
+        "end": None,
+        "segment": 32,
     }
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from legato.pipelines.preview import preview as preview
     from legato.pipelines.restore_options import RestoreOptions as RestoreOptions
     from legato.pipelines.run_options import RunOptions as RunOptions
+    from legato.pipelines.translate import translate as translate
+    from legato.pipelines.translate_options import TranslateOptions as TranslateOptions
     from legato.pipelines.upscale import upscale as upscale
     from legato.pipelines.upscale_options import UpscaleOptions as UpscaleOptions
     from legato.video.codecs import CodecOptions as CodecOptions
@@ -29,11 +31,13 @@ _HOMES = {
     "ReadOptions": "legato.video.read",
     "RestoreOptions": "legato.pipelines.restore_options",
     "RunOptions": "legato.pipelines.run_options",
+    "TranslateOptions": "legato.pipelines.translate_options",
     "UpscaleOptions": "legato.pipelines.upscale_options",
     "generate": "legato.pipelines.generate",
     "plan": "legato.pipelines.forecast",
     "preview": "legato.pipelines.preview",
     "probe": "legato.video.probe",
+    "translate": "legato.pipelines.translate",
     "upscale": "legato.pipelines.upscale",
     "upscale_folder": "legato.pipelines.batch",
     "verify": "legato.video.conservation",

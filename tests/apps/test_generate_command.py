@@ -64,11 +64,6 @@ def test_what_cannot_be_is_one_line(model, tmp_path, capsys, flags, code, said):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_model_the_message_says_what_to_name(tmp_path, capsys):
-    assert cli.main(["generate", "night", "-o", str(tmp_path / "a.mp4")]) == 2
-    assert "name the folder of one with --model" in capsys.readouterr().err
-
-
 def test_a_generating_model_can_be_inspected(model, capsys):
     assert cli.main(["models", "inspect", model]) == 0
     said = capsys.readouterr().out

@@ -13,6 +13,8 @@ from legato.evaluation.measure import (
 from legato.evaluation.niqe import NaturalModel
 from legato.evaluation.steadiness import correspondences, flicker, warping_error
 
+CONTENT = ("tem_con", "fram_acc")  # need a CLIP model
+
 
 def against(clip, truth, **instruments):
     return measure("x", zip(clip, truth, strict=True), Instruments(**instruments))
@@ -62,14 +64,14 @@ def test_a_shifted_clip_is_found():
 
 def test_columns_come_in_the_order_of_the_table():
     assert list(against(truth_clip(), truth_clip(), distance=mean_distance).series) == [
-        key for key in WITH_REFERENCE if key != "vmaf"
+        key for key in WITH_REFERENCE if key not in ("vmaf", *CONTENT)
     ]
 
 
 def test_without_reference_natural_figures_are_taken():
     clip = truth_clip(size=(192, 192), num_frames=2)
     figures = alone(clip, natural=NaturalModel.load())
-    assert list(figures.series) == list(WITHOUT_REFERENCE)
+    assert list(figures.series) == [key for key in WITHOUT_REFERENCE if key not in CONTENT]
     assert figures.registration is None
 
 

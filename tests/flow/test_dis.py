@@ -67,3 +67,12 @@ def test_an_unknown_estimator_is_refused():
 def test_raft_without_weights_is_refused():
     with pytest.raises(InputError, match="weights"):
         choose_estimator("raft")
+
+
+def test_a_pair_is_estimated_alike_whatever_came_before():
+    generator = torch.Generator().manual_seed(3)
+    frames = torch.rand(3, 3, 32, 40, generator=generator) * 2 - 1
+    estimate = DisFlow()
+    whole = estimate(frames)
+    alone = DisFlow()(frames[1:])
+    assert all(torch.equal(a[1:], b) for a, b in zip(whole, alone, strict=True))

@@ -33,5 +33,5 @@ def test_every_model_that_is_not_packaged_is_at_a_hub():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ModelError, match="embedded-x4, upscale-a-video"):
+    with pytest.raises(ModelError, match="embedded-x4, driving, upscale-a-video"):
         find_folder("no-such-model")

@@ -78,6 +78,7 @@ def test_encoders_that_look_ahead_unhindered_and_solvers_that_look_back_need_mor
     few = bytes_per_pixel(num_steps=1, propagates=False, looks_back=True)
     steps = bytes_per_pixel(num_steps=8, propagates=False)
     assert few < steps < bytes_per_pixel(num_steps=8, propagates=False, looks_back=True)
+    assert steps < bytes_per_pixel(num_steps=8, propagates=False, is_guided=True)
 
 
 def test_a_wanted_tile_that_does_not_fit_is_refused():

@@ -6,7 +6,8 @@ import pytest
 from tiny_upscaler import TinyDefaults
 
 from legato.errors import InputError
-from legato.pipelines.restore_options import RestoreOptions, holds, propagation_steps, resolve
+from legato.pipelines.consistency import holds
+from legato.pipelines.restore_options import RestoreOptions, propagation_steps, resolve
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from legato.pipelines.restore_options import RestoreOptions, holds, propagation_
         {"window": 0},
         {"tile": 3},
         {"tile": -16},
-        {"consistency": "temporal,fresco"},
+        {"consistency": "temporal,fresque"},
         {"consistency": "none,temporal"},
         {"consistency": ""},
         {"propagate": "sometimes"},

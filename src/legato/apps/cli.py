@@ -21,6 +21,7 @@ from legato.errors import InputError, Interrupted, LegatoError, ModelError, Reso
 COMMANDS = {
     "upscale": "restore and enlarge a video, a folder of images or of videos, or an image",
     "generate": "make a video from words, from a first frame, or from nothing",
+    "translate": "give a video another look, as a prompt says, steadily and without training",
     "plan": "say what upscaling would need: frames, shots, memory, disk and time",
     "verify": "check that everything of the input is in the output",
     "compare": "show two videos side by side, and one row of their pixels over time",
@@ -110,7 +111,7 @@ def overview() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return (
-        f"legato {__version__}: temporally consistent video upscaling and generation\n\n"
+        f"legato {__version__}: temporally consistent video upscaling, generation, translation\n\n"
         "usage: legato COMMAND ...    (legato COMMAND --help tells its flags)\n\n"
         + "\n".join(lines)
         + "\n\n  --debug  shows where an error came from\n"

@@ -62,3 +62,21 @@ class Recorder:
         if step.index in self.seed_steps:
             self.seeds[step.index] = x0[:, self.stop - 1].detach().clone().cpu()
         return z
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndsRecorder:
+    """Pin for `denoise` that changes nothing and keeps a clip's first and last frame at each step.
+
+    They are the anchors of the next batch of key frames: the pair that holds all batches together.
+    """
+
+    latents: dict[int, Tensor] = field(default_factory=dict)
+    """By step, the latents `B 2 C h w` after it."""
+
+    def __call__(
+        self, step: Step, x0: Float[Tensor, "B T C h w"], z: Float[Tensor, "B T C h w"]
+    ) -> Float[Tensor, "B T C h w"]:
+        """Record, and return z."""
+        self.latents[step.index] = z[:, [0, -1]].detach().clone().cpu()
+        return z

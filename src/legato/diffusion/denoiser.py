@@ -39,6 +39,15 @@ class Network(Protocol):
         ...
 
 
+@runtime_checkable
+class PlacedNetwork(Protocol):
+    """A network that is told something else at every place of a clip."""
+
+    def at(self, window: Span, tile: Tile) -> Network:
+        """Return the network of one window and tile."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What the network sees besides the noisy latents."""
@@ -99,7 +108,7 @@ class Denoiser:
     batch axis.
     """
 
-    network: Network
+    network: Network | PlacedNetwork
     conditions: Conditions
     windows: Sequence[Span]
     """Plan over frames."""
@@ -205,14 +214,17 @@ class Denoiser:
             torch.cat([text.expand(batch, -1, -1) for text in texts]),
             None if level is None else labels(level),
         )
+        network = self.network
+        if isinstance(network, PlacedNetwork):
+            network = network.at(*place)
         if self.conditions.clip is None:
-            return self.network(*inputs)
+            return network(*inputs)
         told = _told(self.conditions.clip, place, branches, batch=batch, dtype=self.dtype)
         others = [self.conditions.temporal_text(branch) for branch in branches]
         read = [text.to(self.dtype).expand(batch, -1, -1) for text in others if text is not None]
         if read:
             told = replace(told, text=torch.cat(read))
-        return self.network(*inputs, conditions=told)
+        return network(*inputs, conditions=told)
 
 
 @dataclass(frozen=True, kw_only=True)

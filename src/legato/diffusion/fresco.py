@@ -22,8 +22,9 @@ from legato.diffusion.feature_optimisation import (
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.step_plan import RELEASED_PLAN, StepParts, StepPlan
 from legato.flow.correspondence import CyclicMotion
-from legato.models.attention_sites import choose_self_attentions
-from legato.models.frame_attention import ClipState, install
+from legato.models.attention_sites import Part, choose_self_attentions
+from legato.models.cross_frame_attention import NearestTokens
+from legato.models.frame_attention import ClipState, FrameAttention, install
 from legato.models.guided_attention import GuidedAttention
 from legato.models.reference import Reference, captured
 from legato.models.token_correspondence import ByTokens
@@ -34,7 +35,10 @@ class FrescoOptions:
     """What guides the frames, how strongly and when; by default as in the released code."""
 
     strides: tuple[int, ...] = (8, 16)
-    """Pixels per token of the decoder's self-attentions that are guided."""
+    """Pixels per token of the self-attentions that are guided."""
+
+    parts: tuple[Part, ...] = ("up",)
+    """Of the U-Net: where these self-attentions are; by default in its decoder."""
 
     lambda_s: float = 5.0
     """How evenly spatial guidance mixes a frame's queries."""
@@ -79,16 +83,28 @@ class Fresco:
         unet: any diffusers U-Net with self-attention; of a `VideoModel` its `spatial`.
         options: what acts.
         cell: pixels of the flow per latent cell.
+        attention: of another system, which acts as long as cross-frame attention would; None: the
+            guided attention of FRESCO.
 
     Raises:
         ModelError: the U-Net has no self-attention of these strides.
     """
 
-    def __init__(self, unet: nn.Module, options: FrescoOptions = RELEASED, *, cell: int) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        options: FrescoOptions = RELEASED,
+        *,
+        cell: int,
+        attention: FrameAttention | None = None,
+    ) -> None:
         self.unet, self.options = unet, options
-        self.sites = choose_self_attentions(unet, cell=cell, strides=options.strides)
+        self.sites = choose_self_attentions(
+            unet, cell=cell, strides=options.strides, parts=options.parts
+        )
         self._state = ClipState()
-        self._attention = GuidedAttention(lambda_s=options.lambda_s, lambda_t=options.lambda_t)
+        guided = GuidedAttention(lambda_s=options.lambda_s, lambda_t=options.lambda_t)
+        self._attention: FrameAttention = guided if attention is None else attention
         self._features = FeatureOptimisation(options=options.features)
 
     @contextmanager
@@ -111,17 +127,32 @@ class Fresco:
             predict()
         return reference
 
-    def on(self, clip: ClipCorrespondence, reference: Reference, parts: StepParts) -> None:
+    def reads_reference(self, parts: StepParts) -> bool:
+        """Tell whether what acts compares with what `look` returns."""
+        nearest = isinstance(self._attention, NearestTokens) and bool(parts.attention)
+        return parts.features or nearest or "spatial" in parts.attention
+
+    def on(
+        self,
+        clip: ClipCorrespondence,
+        reference: Reference | None,
+        parts: StepParts,
+        *,
+        step: int = 0,
+    ) -> None:
         """Guide the calls to come.
 
         Args:
             clip: on the U-Net's device.
-            reference: what `look` returned.
+            reference: what `look` returned; None where nothing reads it.
             parts: what acts; smoothing of the clean estimate is left to an edit of the loop.
+            step: of the loop.
         """
         self._state.num_frames = clip.num_frames if parts.attention else 0
         self._state.correspondences, self._state.reference = clip.tokens, reference
-        self._attention.parts = parts.attention
+        self._state.step = step
+        if isinstance(self._attention, GuidedAttention):
+            self._attention.parts = parts.attention
         self._features.num_frames = clip.num_frames if parts.features else 0
         self._features.flow, self._features.reference = clip.flow, reference
         self._features.background = clip.background

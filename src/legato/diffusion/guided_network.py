@@ -17,8 +17,8 @@ from legato.models.reference import Reference
 class GuidedNetwork:
     """A `Network` for one clip that is denoised in one window and untiled.
 
-    The reference pass runs at the first call with each text, so prompt and negative prompt have
-    their own. Use it inside `fresco.attached()`.
+    The reference pass runs at the first call with each text that needs it, so prompt and negative
+    prompt have their own. Use it inside `fresco.attached()`.
     """
 
     network: Network
@@ -30,13 +30,16 @@ class GuidedNetwork:
 
     reference: Float[Tensor, "B T C h w"]
     """What the network sees in the reference pass: `reference_latents`, with what is concatenated
-    to latents."""
+    to latents; one batch for all texts, or one per text."""
 
     timesteps: Sequence[int]
     """Those of the loop, falling."""
 
     num_steps: int
     """Of the whole schedule; more than there are timesteps where a run starts part-way."""
+
+    reference_network: Network | None = None
+    """What the reference pass calls where that is another one: without a ControlNet."""
 
     _known: list[tuple[Tensor, Reference]] = field(default_factory=list, repr=False)
 
@@ -50,24 +53,30 @@ class GuidedNetwork:
         conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T c h w"]:
         """Return the guided prediction."""
-        reference = self._reference(sample.dtype, encoder_hidden_states, class_labels)
         index = self.timesteps.index(int(timestep[0]))
         plan, executed = self.fresco.options.plan, len(self.timesteps)
         parts = plan.at(index, num_executed=executed, num_steps=self.num_steps)
-        self.fresco.on(self.clip, reference, parts)
+        reference = None
+        if self.fresco.reads_reference(parts):
+            reference = self._reference(sample.dtype, encoder_hidden_states, class_labels)
+        self.fresco.on(self.clip, reference, parts, step=index)
         return self.network(
             sample, timestep, encoder_hidden_states, class_labels, conditions=conditions
         )
 
+    def forget(self) -> None:
+        """Let go of what the reference pass found; the next call that needs it looks again."""
+        self._known.clear()
+
     def _reference(
         self, dtype: torch.dtype, text: Float[Tensor, "B N D"], labels: Int[Tensor, " B"] | None
     ) -> Reference:
-        for seen, reference in self._known:
-            if torch.equal(seen, text):
+        for known, reference in self._known:
+            if torch.equal(known, text):
                 return reference
         last = torch.full((len(text),), self.timesteps[-1], device=text.device)
-        reference = self.fresco.look(
-            lambda: self.network(self.reference.to(dtype), last, text, labels)
-        )
+        seen = self.reference.to(dtype).expand(len(text), -1, -1, -1, -1)
+        network = self.reference_network or self.network
+        reference = self.fresco.look(lambda: network(seen, last, text, labels))
         self._known.append((text.clone(), reference))
         return reference

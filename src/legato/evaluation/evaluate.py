@@ -1,8 +1,10 @@
 """Judge a folder of results, against references or alone: tables, values and one page."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from legato.device import choose_device
 from legato.evaluation.clips import pair_clips, read_pair
 from legato.evaluation.evaluate_options import NAME, EvaluateOptions
 from legato.evaluation.measure import Instruments, measure
@@ -11,6 +13,7 @@ from legato.evaluation.page import to_html
 from legato.evaluation.report import find_distance
 from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, to_markdown
 from legato.evaluation.vmaf import find_vmaf
+from legato.models.clip_similarity import ClipSimilarity
 from legato.video.atomic import writing
 
 
@@ -35,7 +38,7 @@ def evaluate(
 
     Raises:
         InputError: clips cannot be read, or do not fit each other; or out cannot be written.
-        ModelError: the named weights cannot be used.
+        ModelError: the named weights or the named CLIP model cannot be used.
         ResourceError: the disk is full, or the program for VMAF fails.
     """
     options, out = options or EvaluateOptions(), Path(out)
@@ -68,9 +71,19 @@ def _find_instruments(
     options: EvaluateOptions, *, with_reference: bool
 ) -> tuple[Instruments, list[str]]:
     """Return what is at hand, and a sentence for each thing that is not."""
+    content = _content_instruments(options)
     if not with_reference:
-        return Instruments(natural=NaturalModel.load()), []
+        return replace(content, natural=NaturalModel.load()), []
     distance, no_distance = find_distance(options.lpips)
     vmaf, no_vmaf = find_vmaf()
     reasons = [reason for reason in (no_distance, no_vmaf) if reason]
-    return Instruments(distance=distance, vmaf=vmaf), reasons
+    return replace(content, distance=distance, vmaf=vmaf), reasons
+
+
+def _content_instruments(options: EvaluateOptions) -> Instruments:
+    if options.clip is None:
+        return Instruments()
+    return Instruments(
+        similarity=ClipSimilarity(options.clip, choose_device("auto")),
+        prompts=(options.source_prompt, options.prompt) if options.prompt else None,
+    )

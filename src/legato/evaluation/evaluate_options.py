@@ -15,6 +15,16 @@ class EvaluateOptions:
     lpips: Path | None = None
     """Weights for LPIPS (SqueezeNet, safetensors); without them the package lpips is asked."""
 
+    clip: str | None = None
+    """CLIP model of transformers, a folder or a name at the Hugging Face hub: how alike it finds
+    neighbouring frames (Tem-Con) and, with both prompts, which of them they fit (Fram-Acc)."""
+
+    prompt: str = ""
+    """What translated clips were to show."""
+
+    source_prompt: str = ""
+    """What they were made from shows."""
+
     frames: int | None = None
     """Judge only so many frames of each clip, from its start."""
 
@@ -25,6 +35,18 @@ class EvaluateOptions:
     """Clips that the page shows in pictures; the tables hold all of them."""
 
     def __post_init__(self) -> None:
+        if bool(self.prompt) != bool(self.source_prompt):
+            raise InputError(
+                f"prompt={self.prompt!r} and source_prompt={self.source_prompt!r}",
+                why="Fram-Acc tells which of the two a frame fits better",
+                fix="give both, or none",
+            )
+        if self.prompt and self.clip is None:
+            raise InputError(
+                f"prompt={self.prompt!r}",
+                why="it takes a CLIP model to compare pictures with words",
+                fix="name one with --clip, such as openai/clip-vit-base-patch32",
+            )
         for name, smallest in (("frames", 1), ("seed", 0), ("shown", 0)):
             value = getattr(self, name)
             if value is not None and value < smallest:

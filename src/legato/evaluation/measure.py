@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
+from legato.evaluation.clip_figures import ContentFigures
 from legato.evaluation.clips import Picture
 from legato.evaluation.fidelity import perceptual, psnr, ssim
 from legato.evaluation.flicker_spectrum import FlickerSpectrum
@@ -29,6 +30,7 @@ from legato.evaluation.steadiness import (
     warping_error,
 )
 from legato.evaluation.vmaf import VmafMeter
+from legato.models.clip_similarity import ClipSimilarity
 
 MIN_SIDE_PX = 32
 _NUM_FIRST, _EVERY = 8, 8  # frames whose shift is measured
@@ -56,11 +58,15 @@ WITH_REFERENCE = {
     "tof": Figure("tOF px", "lower", 3),
     "lattice": Figure("lattice", "lower", 2),
     "flicker": Figure("flicker", "lower", 3),
+    "tem_con": Figure("Tem-Con", "higher", 4),
+    "fram_acc": Figure("Fram-Acc", "higher", 3),
 }
 WITHOUT_REFERENCE = {
     "lattice": Figure("lattice energy", "lower", 2),
     "own_flicker": Figure("flicker along own motion", "lower", 3),
     "niqe": Figure("NIQE (Legato's fit)", "lower", 2),
+    "tem_con": Figure("Tem-Con", "higher", 4),
+    "fram_acc": Figure("Fram-Acc", "higher", 3),
 }
 
 
@@ -74,6 +80,14 @@ class Instruments:
     """The program."""
     natural: NaturalModel | None = None
     """For NIQE."""
+    similarity: ClipSimilarity | None = None
+    """For Tem-Con and Fram-Acc."""
+    prompts: tuple[str, str] | None = None
+    """For Fram-Acc: of the source and of the target."""
+
+    def of_content(self) -> ContentFigures:
+        """Begin with the figures of a clip that CLIP judges."""
+        return ContentFigures(similarity=self.similarity, prompts=self.prompts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +163,7 @@ class _PairMeter:
 
     def __init__(self, instruments: Instruments, stack: ExitStack) -> None:
         self.spectrum = FlickerSpectrum()
-        self._distance = instruments.distance
+        self._distance, self._content = instruments.distance, instruments.of_content()
         program = instruments.vmaf
         self._vmaf = stack.enter_context(VmafMeter(program)) if program else None
         self._series: dict[str, list[float]] = defaultdict(list)
@@ -162,6 +176,7 @@ class _PairMeter:
         if self._num_frames < _NUM_FIRST or self._num_frames % _EVERY == 0:
             self._shifts.append(global_shift(picture, truth))
         self._add_frame(picture[None], truth[None])
+        self._content.add(picture)
         for meter, each in zip(self._lattices, (picture, truth), strict=True):
             meter.add(each)
         self.spectrum.add(block_luma(picture) - block_luma(truth))
@@ -193,7 +208,7 @@ class _PairMeter:
 
     def finish(self) -> dict[str, list[float]]:
         clip, truth = (meter.energy() for meter in self._lattices)
-        series = dict(self._series)
+        series = self._series | self._content.series
         series["shift"] = [self.registration().distance]
         series["lattice"] = [lattice_ratio(clip, truth)]
         if self._vmaf:
@@ -206,13 +221,14 @@ class _LoneMeter:
 
     def __init__(self, instruments: Instruments) -> None:
         self.spectrum = FlickerSpectrum()
-        self._natural = instruments.natural
+        self._natural, self._content = instruments.natural, instruments.of_content()
         self._series: dict[str, list[float]] = defaultdict(list)
         self._lattice = LatticeMeter()
         self._last: Picture | None = None
 
     def add(self, picture: Picture, _: None) -> None:
         self._lattice.add(picture)
+        self._content.add(picture)
         self.spectrum.add(block_luma(picture))
         if self._natural:
             with suppress(InputError):  # too small, or black
@@ -226,5 +242,5 @@ class _LoneMeter:
         return None
 
     def finish(self) -> dict[str, list[float]]:
-        series = dict(self._series) | {"lattice": [self._lattice.energy()]}
+        series = self._series | self._content.series | {"lattice": [self._lattice.energy()]}
         return {key: series[key] for key in WITHOUT_REFERENCE if series.get(key)}

@@ -28,7 +28,7 @@ class DisFlow:
             "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
             "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
         }
-        self._dis = cv2.DISOpticalFlow.create(presets[preset])
+        self._preset = presets[preset]
 
     def __call__(
         self, frames: Float[Tensor, "T 3 H W"]
@@ -45,7 +45,8 @@ class DisFlow:
         )
 
     def _flow(self, source: np.ndarray, target: np.ndarray) -> Tensor:
-        flow = self._dis.calc(source, target, None)
+        # an estimator of its own: OpenCV's remembers, and small frames show what came before
+        flow = cv2.DISOpticalFlow.create(self._preset).calc(source, target, None)
         return torch.from_numpy(flow).permute(2, 0, 1)
 
 

@@ -45,7 +45,7 @@ class Captioner:
         self.name, self._device = name, device
         self._dtype = torch.float32 if device.type == "cpu" else torch.float16
         try:
-            with _quietly():
+            with quietly():
                 missing = self._load(Path(name).expanduser())
         except LOADING_ERRORS as error:
             raise self._failed("cannot be loaded", error) from error
@@ -84,7 +84,7 @@ class Captioner:
             ModelError: the model cannot caption.
         """
         try:
-            with _quietly():
+            with quietly():
                 text = self._answer(picture) if self._chats else self._caption(picture)
         except LOADING_ERRORS as error:
             raise self._failed("cannot caption a picture", error) from error
@@ -119,7 +119,7 @@ class Captioner:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Within the block, transformers draws no bars and advises nothing."""
     drew, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()

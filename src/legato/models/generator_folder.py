@@ -34,8 +34,8 @@ from legato.models.load import (
     load_image_unet,
     load_layers,
     load_layout,
+    load_text,
     load_unet,
-    load_words,
     ready_,
     require_job,
 )
@@ -43,7 +43,6 @@ from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
 from legato.models.save import write_decoder, write_layers, write_text, write_unet
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
-from legato.models.text_encoder import ClipText
 
 INTERPOLATION, UPSAMPLER = "interpolation", "upsampler"
 
@@ -126,19 +125,6 @@ def load_generator(
         layout=layout,
         upsampler=folder.path(UPSAMPLER) if folder.has(UPSAMPLER) else None,
     )
-
-
-def load_text(
-    folder: ModelFolder, device: torch.device, dtype: torch.dtype
-) -> WordEncoder | ClipText:
-    """Return what embeds prompts for a folder's image model.
-
-    Raises:
-        ModelError: it is missing or damaged.
-    """
-    if folder.has("words"):
-        return ready_(load_words(folder), device, dtype)
-    return ClipText(folder.root, device, dtype)
 
 
 def load_interpolation(

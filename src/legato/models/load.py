@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from legato.errors import InputError, ModelError
@@ -28,6 +28,7 @@ PER_FRAME = UpscalerDefaults(guidance_scale=9.0, overlap=0)
 BUILDERS: dict[str, Any] = {
     "UNet2DConditionModel": UNet2DConditionModel.from_config,
     "AutoencoderKL": AutoencoderKL.from_config,
+    "ControlNetModel": ControlNetModel.from_config,
     "TinyAutoencoder": TinyAutoencoder.from_config,
     "WordEncoder": WordEncoder.from_config,
     "BoxLayout": BoxLayout.from_config,
@@ -62,7 +63,6 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
     if folder.manifest is not None:
         require_job(folder.manifest, "upscale")
     unet, autoencoder = load_unet(folder), load_autoencoder(folder)
-    words = load_words(folder) if folder.has("words") else None
     schedule = folder.config("scheduler", SCHEDULE)
     low_res_schedule = folder.config("low_res_scheduler", SCHEDULE)
     manifest = checked_manifest(folder, unet, autoencoder, schedule)
@@ -76,7 +76,7 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
         defaults=manifest.upscaling,
         unet=unet,
         autoencoder=autoencoder,
-        text=ready_(words, device, dtype) if words else ClipText(root, device, dtype),
+        text=load_text(folder, device, dtype),
         schedule=schedule,
         low_res_schedule=low_res_schedule,
     )
@@ -97,7 +97,7 @@ def offloaded(
     unet, autoencoder = model.unet, model.autoencoder
 
     def fill_unet() -> None:
-        _fill(unet.spatial, folder.weights("unet"), "unet")
+        fill_part_(unet.spatial, folder.weights("unet"), "unet")
         if folder.has("temporal"):
             unet.load_temporal_(folder.weights("temporal"), folder.config("temporal"))
         ready_(unet, device, dtype)
@@ -149,8 +149,8 @@ def load_image_unet(folder: ModelFolder, part: str = "unet") -> UNet2DConditionM
             why="they act on an image model, which is not part of it",
             fix="name an image model for them; legato models match shows which fit",
         )
-    unet = _build(folder, part, {"UNet2DConditionModel"})
-    _fill(unet, folder.weights(part), part)
+    unet = build_part(folder, part, {"UNet2DConditionModel"})
+    fill_part_(unet, folder.weights(part), part)
     assert isinstance(unet, UNet2DConditionModel)
     return unet
 
@@ -186,23 +186,29 @@ def load_layers_alone(folder: ModelFolder) -> VideoModel:
     return load_layers(folder, "temporal", unet)
 
 
-def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
+def load_autoencoder(
+    folder: ModelFolder, *, temporal: bool = True
+) -> TinyAutoencoder | TemporalDecoder:
     """Return the autoencoder of a folder, on the CPU; one of diffusers with its temporal layers.
+
+    Args:
+        folder: of the model.
+        temporal: whether to take temporal layers of the decoder, if it has any.
 
     Raises:
         ModelError: a part is missing, damaged or does not fit.
     """
-    model = _build(folder, "vae", {"AutoencoderKL", "TinyAutoencoder"})
+    model = build_part(folder, "vae", {"AutoencoderKL", "TinyAutoencoder"})
     state = folder.weights("vae")
     if isinstance(model, TinyAutoencoder):
         if not any(key.startswith("encoder.") for key in state):
             model.encoder = None  # type: ignore[assignment]
-        _fill(model, state, "vae")
+        fill_part_(model, state, "vae")
         return model
     assert isinstance(model, AutoencoderKL)
-    if not folder.has("temporal_decoder"):
+    if not temporal or not folder.has("temporal_decoder"):
         decoder = TemporalDecoder(model, TemporalDecoderOptions(conv="none"))
-        _fill_autoencoder(decoder, folder)
+        fill_part_(model, with_new_attention_names(state), "vae")
         return decoder
     config = folder.config("temporal_decoder")
     try:
@@ -217,9 +223,9 @@ def load_autoencoder(folder: ModelFolder) -> TinyAutoencoder | TemporalDecoder:
 def _fill_autoencoder(model: TinyAutoencoder | TemporalDecoder, folder: ModelFolder) -> None:
     state = folder.weights("vae")
     if isinstance(model, TinyAutoencoder):
-        _fill(model, state, "vae")
+        fill_part_(model, state, "vae")
         return
-    _fill(model.spatial, with_new_attention_names(state), "vae")
+    fill_part_(model.spatial, with_new_attention_names(state), "vae")
     if folder.has("temporal_decoder"):
         weights = folder.weights("temporal_decoder")
         model.load_temporal_(weights, folder.config("temporal_decoder"))
@@ -231,10 +237,23 @@ def load_words(folder: ModelFolder) -> WordEncoder:
     Raises:
         ModelError: it is missing, damaged or does not fit.
     """
-    model = _build(folder, "words", {"WordEncoder"})
+    model = build_part(folder, "words", {"WordEncoder"})
     assert isinstance(model, WordEncoder)
-    _fill(model, folder.weights("words"), "words")
+    fill_part_(model, folder.weights("words"), "words")
     return model
+
+
+def load_text(
+    folder: ModelFolder, device: torch.device, dtype: torch.dtype
+) -> WordEncoder | ClipText:
+    """Return what embeds prompts for a folder's image model.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    if folder.has("words"):
+        return ready_(load_words(folder), device, dtype)
+    return ClipText(folder.root, device, dtype)
 
 
 def load_layout(folder: ModelFolder) -> BoxLayout:
@@ -243,9 +262,9 @@ def load_layout(folder: ModelFolder) -> BoxLayout:
     Raises:
         ModelError: it is missing, damaged or does not fit.
     """
-    model = _build(folder, "layout", {"BoxLayout"})
+    model = build_part(folder, "layout", {"BoxLayout"})
     assert isinstance(model, BoxLayout)
-    _fill(model, folder.weights("layout"), "layout")
+    fill_part_(model, folder.weights("layout"), "layout")
     return model
 
 
@@ -269,7 +288,12 @@ def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
     return part
 
 
-def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
+def build_part(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
+    """Return the network that a part's configuration describes, on the meta device.
+
+    Raises:
+        ModelError: it is missing, or describes something that is not wanted.
+    """
     config = folder.config(part)
     name = config.get("_class_name")
     if name not in wanted:
@@ -286,7 +310,12 @@ def _build(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:
     return model
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], part: str) -> None:
+def fill_part_(model: nn.Module, state: dict[str, Tensor], part: str) -> None:
+    """Give a network the weights of a part.
+
+    Raises:
+        ModelError: they do not fit.
+    """
     check_state(state, model.state_dict(), what=f"weights of {part}")
     model.load_state_dict(state, assign=True)
 

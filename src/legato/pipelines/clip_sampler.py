@@ -86,7 +86,7 @@ class ClipSampler:
             clip=told,
         )
         timesteps = self.schedule.timesteps(self.num_inference_steps)
-        passes = _Passes(len(timesteps) * len(conditions.links), on_pass)
+        passes = Passes(len(timesteps) * len(conditions.links), on_pass)
 
         denoiser = Denoiser(
             network=unet,
@@ -123,13 +123,19 @@ class ClipSampler:
         return torch.stack(drawn)
 
 
-class _Passes:
-    """Counts passes through the network and tells the share of them."""
+class Passes:
+    """Counts passes through the network and tells the share of them.
+
+    Args:
+        total: passes of the whole work.
+        listener: told the share that is done.
+    """
 
     def __init__(self, total: int, listener: Callable[[float | int], None] | None) -> None:
         self._done, self._total, self._listener = 0, total, listener
 
     def advance(self) -> None:
+        """Count one pass."""
         self._done += 1
         if self._listener is not None:
             self._listener(self._done / self._total)

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from legato.device import return_freed_memory
-from legato.errors import Interrupted
-from legato.pipelines.events import Event, OnEvent, ignore
+from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.generate_options import GenerateOptions
-from legato.pipelines.generation_job import GenerationJob, StageWork
+from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.job import Stop
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.report import GenerationReport, report_path
@@ -62,7 +61,7 @@ def generate(
         num_resumed = 0
         for stage in job.stages():
             started = time.perf_counter()
-            num_resumed += _run_stage(stage, job, stop=stop)
+            num_resumed += stage.run(on_event=job.on_event, stop=stop)
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()
         made = job.join()
@@ -77,29 +76,6 @@ def generate(
         report.save(job.run.report or report_path(job.target))
         job.folder.remove()
     return report
-
-
-def _run_stage(work: StageWork, job: GenerationJob, *, stop: Stop) -> int:
-    """Make the missing parts of a stage; return how many were there.
-
-    Raises:
-        Interrupted: `stop` said so.
-    """
-
-    def progress(done: float | int) -> None:
-        job.on_event(Event(stage=work.name, done=min(done, work.total), total=work.total))
-
-    for part in work.missing:
-        if stop():
-            raise Interrupted(
-                f"stopped before part {part + 1} of {work.num_parts}: {work.name}",
-                why="it was asked for; finished parts are kept",
-                fix="repeat the command to continue",
-            )
-        work.make(part, progress)
-    if work.missing:
-        progress(work.total)
-    return work.num_parts - len(work.missing)
 
 
 def _upsample(job: GenerationJob, small: Path, *, stop: Stop) -> Path:

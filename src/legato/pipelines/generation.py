@@ -5,7 +5,7 @@ user's), key frames by prediction from the last one or two, two interpolations, 
 decoder. Each part is saved before the next begins.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +23,12 @@ from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
 from legato.pipelines.generate_options import Settings
 from legato.pipelines.latent_track import LatentTrack
+from legato.pipelines.stage_work import Progress
 from legato.pipelines.timeline import Call, plan_calls
 from legato.pipelines.workfolder import WorkFolder
 
 CLIPS_TOGETHER = 8
 """Clips of five frames that an interpolation denoises in one batch."""
-Progress = Callable[[float | int], None]
-"""Told the number of frames done."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,12 @@
 """A generated video as a job: its parts, what is finished of them, and the file that they make."""
 
 import json
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 
@@ -17,30 +15,19 @@ from legato.errors import InputError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
 from legato.pipelines.generate_options import GenerateOptions, Settings
-from legato.pipelines.generation import Generation, Progress, missing_parts
+from legato.pipelines.generation import Generation, missing_parts
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
-from legato.pipelines.report import GenerationReport
+from legato.pipelines.report import GenerationReport, versions
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import require_same, source_fingerprint
 from legato.pipelines.segments import Segment, cut_segments
+from legato.pipelines.stage_work import Progress, StageWork
 from legato.pipelines.workfolder import WorkFolder, write_json
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
 from legato.video.streams import join
 from legato.video.write import VideoWriter
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageWork:
-    """Parts that are made one after another."""
-
-    name: Stage
-    num_parts: int
-    missing: list[int]
-    total: int
-    """Frames."""
-    make: Callable[[int, Progress], None]
 
 
 @dataclass(kw_only=True)
@@ -178,10 +165,5 @@ class GenerationJob:
             },
             device=str(self.device),
             dtype=self.dtype,
-            versions={
-                "legato": legato.__version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "av": av.__version__,
-            },
+            versions=versions(),
         )

@@ -19,6 +19,8 @@ CLIP_BYTES = 75  # the same while it is denoised: predictions too
 NOISE_BYTES = 35  # the same where there are several steps: noise that is started from, and left
 SOLVER_BYTES = 48  # the same where the solver is of second order: last x_0, slope, a copy
 PROPAGATION_BYTES = 35  # the same where latents are propagated: flow, occlusion
+GUIDED_BYTES = 60  # the same where frames see each other: flow of each window, reference latents
+FEATURE_BYTES = 48  # of every number of the widest features while they are optimised, measured
 FINISHING_COPIES = 5  # of the frames that are corrected, resized and queued at a time
 ENCODED_BYTES = 1.5  # of every pixel of a frame that an encoder holds
 ENCODER_FRAMES = 10  # that it holds besides those it looks ahead
@@ -57,10 +59,19 @@ class Shape:
     """Of the output: what the encoder holds."""
 
 
-def bytes_per_pixel(*, num_steps: int, propagates: bool, looks_back: bool = False) -> int:
-    """Return what a segment's frames, latents, noise and flow take, and a solver's memory."""
+def bytes_per_pixel(
+    *, num_steps: int, propagates: bool, looks_back: bool = False, is_guided: bool = False
+) -> int:
+    """Return what a segment's frames, latents, noise and flow take, and a solver's memory.
+
+    Args:
+        num_steps: of the loop.
+        propagates: whether estimates are carried along the flow.
+        looks_back: whether the solver is of second order.
+        is_guided: whether the image model's frames see each other.
+    """
     noise = NOISE_BYTES + SOLVER_BYTES * looks_back if num_steps > 1 else 0
-    return CLIP_BYTES + noise + (PROPAGATION_BYTES if propagates else 0)
+    return CLIP_BYTES + noise + PROPAGATION_BYTES * propagates + GUIDED_BYTES * is_guided
 
 
 def estimate_bytes(

@@ -1,10 +1,15 @@
 """What a finished job says about itself."""
 
 import json
+import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
+import torch
+
+import legato
 from legato.pipelines.workfolder import write_json
 
 
@@ -96,6 +101,55 @@ class GenerationReport(Saved):
     device: str
     dtype: str
     versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationReport(Saved):
+    """The same of a translated video. Times in seconds, sizes as width, height."""
+
+    source: str
+    target: str
+    frames_in: int
+    frames_out: int
+    frames_repeated: int
+    """Frames that could not be decoded and repeat the one before."""
+    key_frames: int
+    batches: int
+    size: tuple[int, int]
+    """Of input and output."""
+    size_computed: tuple[int, int]
+    """Of the pictures that the model works on."""
+    duration: float
+    """From the first frame of the range to the last one."""
+    range: dict[str, str] | None
+    """`start` and `end` on the source's own clock, as fractions; None: the whole source."""
+    shots: int
+    parts_resumed: int
+    """Batches and segments that an earlier, interrupted run had finished."""
+    streams: dict[str, list[str]]
+    """What was `kept`, `transcoded` and `dropped`."""
+    notices: list[str]
+    differences: list[str]
+    """What the conservation check found; empty: everything of the input is in the output."""
+    seconds: float
+    """Of this run."""
+    seconds_of_stages: dict[str, float]
+    """What each stage took in this run."""
+    options: dict[str, Any]
+    model: dict[str, str]
+    device: str
+    dtype: str
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "legato": legato.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "av": av.__version__,
+    }
 
 
 def report_path(target: Path) -> Path:

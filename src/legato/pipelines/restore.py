@@ -6,7 +6,7 @@ lies more than `context_after` frames ahead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from legato.diffusion.anchors import Recorder
 from legato.diffusion.augmentation import augment
 from legato.diffusion.denoiser import Conditions, Denoiser, Edit, denoise
+from legato.diffusion.fresco import reference_latents
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.noise import frame_noise
@@ -33,6 +34,7 @@ from legato.pipelines.decode import (
     finished_chunks,
     is_broken,
 )
+from legato.pipelines.guided_windows import GuidedWindows, guide_of
 from legato.pipelines.restore_options import (
     RestoreOptions,
     Settings,
@@ -126,6 +128,8 @@ class Restorer:
             if needs_unconditional(self.settings.guidance_scale)
             else None
         )
+        self._finish = Finishing(color=options.color, fidelity=options.fidelity)
+        self._guide = guide_of(model.unet.spatial, self.settings.chosen)
         window, context = self.settings.window, self.settings.decoder_context
         self._grid = Grid(size=window, overlap=self.settings.overlap)
         self.scale: int = model.scale
@@ -133,7 +137,7 @@ class Restorer:
         self.context_after = (
             context
             + (LOOK_AHEAD if self._propagation else 0)
-            + (window if self.settings.is_temporal else 0)
+            + (window if self.settings.is_joint else 0)
         )
 
     def __call__(
@@ -213,20 +217,20 @@ class Restorer:
         )
         recorder = Recorder(
             stop=emitted[1],
-            num_anchors=num_anchors_after(layout, self._grid) if self.settings.is_temporal else 0,
+            num_anchors=num_anchors_after(layout, self._grid) if self.settings.is_joint else 0,
             seed_steps=self._propagation,
         )
-        latents = denoise(
-            denoiser,
-            self._start(clip, ticks[:used]),
-            schedule=self._schedule,
-            timesteps=self._timesteps,
-            solver=self._options.solver,
-            hooks=(
-                self._edits(frames[:used], clip, layout, state),
-                (anchors_of(state, layout, num_steps=len(self._timesteps)), recorder),
-            ),
-        )
+        anchors = anchors_of(state, layout, num_steps=len(self._timesteps))
+        start = self._start(clip, ticks[:used])
+        with self._guided(denoiser, clip, start, ticks[:used]) as guided:
+            latents = denoise(
+                guided,
+                start,
+                schedule=self._schedule,
+                timesteps=self._timesteps,
+                solver=self._options.solver,
+                hooks=(self._edits(frames[:used], clip, layout, state), (anchors, recorder)),
+            )
         context = min(self.settings.decoder_context, emitted[1])
         carried = carry(
             layout,
@@ -234,9 +238,8 @@ class Restorer:
             recorder=recorder,
             kept=denoiser.kept,
         )
-        finish = Finishing(color=self._options.color, fidelity=self._options.fidelity)
         chunks = finished_chunks(
-            decoder, (latents, clip), emitted, finish=finish, on_chunk=progress.advance
+            decoder, (latents, clip), emitted, finish=self._finish, on_chunk=progress.advance
         )
         return chunks, carried
 
@@ -283,6 +286,55 @@ class Restorer:
             dtype=self._dtype,
             batches_guidance=self._batches_guidance,
             on_window=progress.advance,
+        )
+
+    @contextmanager
+    def _guided(
+        self,
+        denoiser: Denoiser,
+        clip: Float[Tensor, "1 T 3 h w"],
+        start: Float[Tensor, "1 T 4 h w"],
+        ticks: Sequence[int],
+    ) -> Iterator[Denoiser]:
+        """Let the frames of each window see each other, where the options say so."""
+        if self._guide is None:
+            yield denoiser
+            return
+        low_res = denoiser.conditions.low_res
+        assert low_res is not None
+        known = reference_latents(
+            self._first_look(denoiser, clip, start),
+            self._noise("reference", LATENT_CHANNELS, clip, ticks),
+            schedule=self._schedule,
+            timestep=self._timesteps[-1],
+        )
+        windows = GuidedWindows(
+            network=self._network,
+            fresco=self._guide,
+            frames=clip[0],
+            reference=torch.cat((known, low_res), dim=2),
+            estimator=self._estimator,
+            carries_background="background" in self.settings.chosen,
+            timesteps=self._timesteps,
+            num_steps=self.settings.num_inference_steps,
+        )
+        with self._guide.attached():
+            yield replace(denoiser, network=windows)
+
+    def _first_look(
+        self,
+        denoiser: Denoiser,
+        clip: Float[Tensor, "1 T 3 h w"],
+        start: Float[Tensor, "1 T 4 h w"],
+    ) -> Float[Tensor, "1 T 4 h w"]:
+        """Return latents of the input: encoded, or what one step makes of it without an encoder."""
+        if self._model.encode is not None:
+            return self._encoded(clip)
+        return denoise(
+            replace(denoiser, kept={}, on_window=None),
+            start,
+            schedule=self._schedule,
+            timesteps=self._timesteps[:1],
         )
 
     def _network(
@@ -332,9 +384,11 @@ class Restorer:
     def _noise(
         self, purpose: str, channels: int, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
     ) -> Float[Tensor, "1 T C h w"]:
-        shape = (channels, *clip.shape[-2:])
-        noise = frame_noise(shape, seed=self._options.seed, purpose=purpose, ticks=ticks)
-        return noise[None].to(self._device)
+        """Return each frame's noise; of shared noise, whatever the times, that of one."""
+        shape, shares = (channels, *clip.shape[-2:]), "shared-noise" in self.settings.chosen
+        drawn = [0] if shares else ticks
+        noise = frame_noise(shape, seed=self._options.seed, purpose=purpose, ticks=drawn)
+        return noise.to(self._device).expand(len(ticks), -1, -1, -1)[None]
 
     @torch.no_grad()
     def _start(
@@ -347,15 +401,20 @@ class Restorer:
         if len(self._timesteps) == 1 and self._schedule.is_blind(self._timesteps[0]):
             return clip.new_zeros(()).expand(1, len(ticks), LATENT_CHANNELS, *clip.shape[-2:])
         noise = self._noise("latents", LATENT_CHANNELS, clip, ticks)
-        encode = self._model.encode
-        if self._options.strength == 1 or encode is None:
+        if self._options.strength == 1:
             return noise
         alpha, sigma = self._schedule.scales(self._timesteps[0])
-        guesses = []
+        return alpha * self._encoded(clip) + sigma * noise
+
+    @torch.no_grad()
+    def _encoded(self, clip: Float[Tensor, "1 T 3 h w"]) -> Float[Tensor, "1 T 4 h w"]:
+        """Return the latents of the input at full size."""
+        encode, found = self._model.encode, []
+        assert encode is not None
         for frame in clip[0]:  # one at a time: full-size pixels
             large = F.interpolate(frame[None], scale_factor=self.scale, mode="bicubic")
-            guesses.append(encode(large[None].to(self._dtype)).float())
-        return alpha * torch.cat(guesses, dim=1) + sigma * noise
+            found.append(encode(large[None].to(self._dtype)).float())
+        return torch.cat(found, dim=1)
 
     def _edits(
         self,

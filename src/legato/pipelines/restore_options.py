@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
+from legato.pipelines.consistency import holds, sees_other_frames
 
-HOLDS = ("temporal", "propagation")
 PHASES = ("early", "middle", "late", "none")
 MAX_STEPS = 1000
 
@@ -39,7 +39,10 @@ class RestoreOptions:
 
     consistency: str | None = None
     """What holds the frames together, as a comma list: temporal (the model's temporal layers),
-    propagation (estimates carried along the optical flow), or none. Default: the model's own."""
+    propagation (estimates carried along the optical flow), fresco or any of its parts (no training:
+    spatial-guided, cross-frame, temporal-guided, features, background, shared-noise), one attention
+    of another system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames),
+    or none. Default: the model's own."""
 
     propagate: str | None = None
     """At which steps estimates are carried along the flow: early, middle, late, none, or step
@@ -104,25 +107,6 @@ class RestoreOptions:
             holds(self.consistency)
         if self.propagate is not None:
             propagation_steps(self.propagate, num_inference_steps=MAX_STEPS)
-
-
-def holds(consistency: str) -> frozenset[str]:
-    """Return the named ways of holding frames together; empty for `none`.
-
-    Raises:
-        InputError: a name is unknown, or `none` stands beside others.
-    """
-    names = [name.strip() for name in consistency.split(",") if name.strip()]
-    if names == ["none"]:
-        return frozenset()
-    unknown = [name for name in names if name not in HOLDS]
-    if unknown or not names:
-        raise InputError(
-            f"consistency={consistency!r}",
-            why=f"{unknown[0]!r} is not one of them" if unknown else "nothing is named",
-            fix=f"use a comma list of {', '.join(HOLDS)}, or none",
-        )
-    return frozenset(names)
 
 
 def propagation_steps(propagate: str, *, num_inference_steps: int) -> tuple[int, ...]:
@@ -213,6 +197,13 @@ class Settings:
     tile: int
     is_temporal: bool
     propagate: str
+    chosen: frozenset[str] = frozenset()
+    """What holds the frames together, as `consistency.holds` returns it."""
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the frames of a window see each other."""
+        return self.is_temporal or sees_other_frames(self.chosen)
 
 
 def resolve(
@@ -249,28 +240,30 @@ def resolve(
             why="this model has no temporal layers: its frames are independent",
             fix="use propagation or none, or a model that has them",
         )
-    is_temporal, propagate = _consistency(options, defaults)
-    window = options.window or defaults.window
+    chosen, propagate = _consistency(options, defaults)
+    is_temporal, window = "temporal" in chosen, options.window or defaults.window
     return Settings(
         num_inference_steps=options.num_inference_steps or defaults.steps,
         noise_level=level,
         guidance_scale=guidance,
         window=window,
-        overlap=min(defaults.overlap, window // 2) if is_temporal else 0,
+        overlap=min(defaults.overlap, window // 2)
+        if is_temporal or sees_other_frames(chosen)
+        else 0,
         decoder_context=defaults.decoder_context if is_temporal else 0,
         tile=defaults.tile if options.tile is None else options.tile,
         is_temporal=is_temporal,
         propagate=propagate,
+        chosen=chosen,
     )
 
 
-def _consistency(options: RestoreOptions, defaults: ModelDefaults) -> tuple[bool, str]:
-    """Return whether temporal layers act, and the steps of propagation as written.
+def _consistency(options: RestoreOptions, defaults: ModelDefaults) -> tuple[frozenset[str], str]:
+    """Return what holds the frames together, and the steps of propagation as written.
 
     What is asked for by name wins over the model's defaults.
     """
     chosen = holds(defaults.consistency if options.consistency is None else options.consistency)
-    is_temporal = "temporal" in chosen
     if options.propagate is not None:
         forbidden = options.consistency is not None and "propagation" not in chosen
         if forbidden and options.propagate != "none":
@@ -279,11 +272,11 @@ def _consistency(options: RestoreOptions, defaults: ModelDefaults) -> tuple[bool
                 why=f"consistency={options.consistency!r} switches propagation off",
                 fix="add propagation to consistency, or leave propagate out",
             )
-        return is_temporal, options.propagate
+        return chosen, options.propagate
     if "propagation" not in chosen:
-        return is_temporal, "none"
+        return chosen, "none"
     asked_for = options.consistency is not None and defaults.propagate == "none"
-    return is_temporal, "middle" if asked_for else defaults.propagate
+    return chosen, "middle" if asked_for else defaults.propagate
 
 
 def _numbers(propagate: str, num_inference_steps: int) -> tuple[int, ...]:

@@ -12,8 +12,10 @@ from legato.errors import ResourceError
 from legato.flow.estimate import choose_estimator
 from legato.models.load import load_upscaler, offloaded
 from legato.models.upscaler import UpscalerModel
+from legato.pipelines.consistency import sees_other_frames
 from legato.pipelines.decode import frames_decoded, frames_finished
 from legato.pipelines.memory import (
+    FEATURE_BYTES,
     SHARE,
     ActivationMeter,
     Footprint,
@@ -109,6 +111,10 @@ class Restorers:
             sum(p.nelement() * p.element_size() for p in part.parameters())
             for part in (model.unet, model.autoencoder)
         )
+        denoised = LIVE_SHARE * denoising.largest
+        if "features" in restorer.settings.chosen:  # about half of a call is what goes in
+            itemsize = next(model.unet.parameters()).element_size()
+            denoised += FEATURE_BYTES * denoising.largest / (2 * itemsize)
         per_cell = LIVE_SHARE * decoding.largest / METERED_SIDE**2
         if model.decoder_width is not None:
             itemsize = next(model.autoencoder.parameters()).element_size()
@@ -116,7 +122,7 @@ class Restorers:
         return Footprint(
             unet=unet,
             decoder=decoder,
-            denoising=LIVE_SHARE * denoising.largest / METERED_SIDE**2,
+            denoising=denoised / METERED_SIDE**2,
             decoding=per_cell,
             offload=execution.offload,
         )
@@ -152,6 +158,7 @@ def fit_into_memory(
         num_steps=settings.num_inference_steps,
         propagates=settings.propagate != "none",
         looks_back=restorers.options.solver != "ddim",
+        is_guided=sees_other_frames(settings.chosen),
     )
 
     def estimate(footprint: Footprint, tile: int | None, segment: int) -> int:

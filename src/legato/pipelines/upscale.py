@@ -1,7 +1,6 @@
 """The main job: a small, damaged video in, a large, clean and steady one out."""
 
 import errno
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,21 +8,15 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import av
-import torch
-
-import legato
 from legato.errors import InputError, ResourceError
 from legato.pipelines import job as jobs
-from legato.pipelines.events import Event, OnEvent, ignore, notice
+from legato.pipelines.deliver import Delivery, deliver, range_of
+from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.prepare import Prepared, examine, prepared
-from legato.pipelines.report import Report, report_path
+from legato.pipelines.report import Report, report_path, versions
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
 from legato.pipelines.upscale_options import UpscaleOptions
-from legato.video.atomic import put_in_place
-from legato.video.conservation import Conservation, verify
-from legato.video.streams import JoinReport, join
 
 __all__ = ["RunOptions", "UpscaleOptions", "upscale"]
 
@@ -103,29 +96,23 @@ def finish(
         on_event: told of progress and notices.
     """
     request, job = ready.request, ready.job
-    source, target = request.facts.path, request.target
-    joined = job.folder.path / f"joined{target.suffix}"
-    on_event(Event(stage="join", message=target.name))
-    streams = join(
-        [job.folder.segment(segment.index) for segment in segments],
-        joined,
-        source=source,
-        facts=request.facts,
-        start=span[0],
-        end=span[1],
-    )
-    on_event(Event(stage="verify", message=target.name))
+    target = request.target
     scale = None
     if request.options.height is None:
         scale = Fraction(str(request.options.scale or 4))
-    kept = verify(source, joined, scale=scale, start=span[0], end=span[1])
-    for sentence in [*streams.notices, *kept.differences]:
-        ready.notices.append(notice(on_event, sentence))
-    put_in_place(joined, target)
-    report = _report(ready, segments, outcome, streams, kept)
+    delivery = deliver(
+        [job.folder.segment(segment.index) for segment in segments],
+        target,
+        facts=request.facts,
+        scale=scale,
+        span=span,
+        on_event=on_event,
+    )
+    ready.notices += delivery.notices
+    report = _report(ready, segments, outcome, delivery)
     report = replace(
         report,
-        range=_range(span),
+        range=range_of(span),
         seconds=round(time.perf_counter() - began, 3),
     )
     report.save(request.run.report or report_path(target))
@@ -133,21 +120,14 @@ def finish(
     return report
 
 
-def _range(span: tuple[Fraction | None, Fraction | None]) -> dict[str, str] | None:
-    named = {"start": span[0], "end": span[1]}
-    chosen = {name: str(value) for name, value in named.items() if value is not None}
-    return chosen or None
-
-
 def _report(
     ready: Prepared,
     segments: Sequence[Segment],
     outcome: jobs.Outcome,
-    streams: JoinReport,
-    kept: Conservation,
+    delivery: Delivery,
 ) -> Report:
     request, job = ready.request, ready.job
-    facts, plan = request.facts, job.plan
+    facts, plan, kept = request.facts, job.plan, delivery.kept
     pts = plan.survey.pts[segments[0].first : segments[-1].stop]
     duration = float((pts[-1] - pts[0]) * facts.time_base)
     seconds = outcome.seconds
@@ -164,11 +144,7 @@ def _report(
         shots=len({segment.shot_first for segment in segments}),
         segments=len(segments),
         segments_resumed=outcome.num_resumed,
-        streams={
-            "kept": streams.kept,
-            "transcoded": streams.transcoded,
-            "dropped": streams.dropped,
-        },
+        streams=delivery.stream_fates,
         notices=list(dict.fromkeys(ready.notices)),
         fallbacks=[fallback.sentence() for fallback in plan.fallbacks],
         differences=list(kept.differences),
@@ -180,18 +156,13 @@ def _report(
         dtype=plan.execution.dtype,
         tile=plan.execution.tile,
         window=plan.execution.window,
-        versions={
-            "legato": legato.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "av": av.__version__,
-        },
+        versions=versions(),
         prompts=plan.prompts,
     )
 
 
 def refuse_folder_of_videos(source: Path) -> None:
-    """Tell the caller which function takes a folder of videos.
+    """Refuse several videos where one is meant.
 
     Raises:
         InputError: the source is one.
@@ -202,7 +173,7 @@ def refuse_folder_of_videos(source: Path) -> None:
         raise InputError(
             f"{source} is a folder of videos",
             why="this makes one output from one video",
-            fix="use upscale_folder, or name one of them",
+            fix="name one of them; upscale_folder takes all",
         )
 
 

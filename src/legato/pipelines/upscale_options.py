@@ -6,7 +6,7 @@ from typing import Any
 
 from legato.errors import InputError
 from legato.pipelines.restore_options import RestoreOptions
-from legato.pipelines.timecode import parse_time
+from legato.pipelines.time_range import TimeRange
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
 from legato.video.read import ReadOptions
@@ -19,7 +19,7 @@ PARTS: dict[str, Any] = {"read": ReadOptions, "restore": RestoreOptions, "output
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
+class UpscaleOptions(TimeRange):
     """Everything that changes the result of `upscale`. Frozen, so it can be logged and replayed."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -33,12 +33,6 @@ class UpscaleOptions:
 
     height: int | None = None
     """Rows of the output as shown on the screen, instead of a scale; the width follows."""
-
-    start: str | None = None
-    """Begin at this time after the first frame: seconds or h:mm:ss."""
-
-    end: str | None = None
-    """Stop before this time after the first frame: seconds or h:mm:ss."""
 
     segment: int = 32
     """Frames that are computed and saved together; memory grows with it."""
@@ -80,23 +74,7 @@ class UpscaleOptions:
                 why="each of them says what the picture shows",
                 fix="give one of them",
             )
-        start, end = self.start_seconds or Fraction(0), self.end_seconds
-        if end is not None and end <= start:
-            raise InputError(
-                f"start={self.start or 0} and end={self.end}",
-                why="the range ends before it begins",
-                fix="choose an end after the start",
-            )
-
-    @property
-    def start_seconds(self) -> Fraction | None:
-        """Seconds after the first frame where the range begins."""
-        return None if self.start is None else parse_time(str(self.start))
-
-    @property
-    def end_seconds(self) -> Fraction | None:
-        """Seconds after the first frame before which the range ends."""
-        return None if self.end is None else parse_time(str(self.end))
+        super().__post_init__()
 
     def to_json(self) -> dict[str, Any]:
         """Return a flat dictionary, one entry per flag."""

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from legato.diffusion.denoiser import Network
 from legato.pipelines.restore_options import ModelDefaults
@@ -14,6 +14,11 @@ from legato.pipelines.restore_options import ModelDefaults
 @runtime_checkable
 class VideoNetwork(Network, Protocol):
     """A network whose temporal layers can be switched off."""
+
+    @property
+    def spatial(self) -> nn.Module:
+        """The image model's U-Net inside."""
+        ...
 
     def disabled(self) -> AbstractContextManager[None]:
         """Within the block, frames are independent."""

@@ -1,0 +1,77 @@
+"""`legato translate IN OUT --prompt WORDS`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.apps.computing import prepare_torch
+from legato.apps.interrupt import StopOnSignal
+from legato.apps.progress import Reporter
+from legato.pipelines.report import TranslationReport
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.timecode import format_time
+from legato.pipelines.translate_options import TranslateOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateCommand:
+    """Give a video, a folder of images (frames of one video) or an image another look, as a prompt
+    says. The same command again continues after an interruption.
+    Short flags: --steps for --num-inference-steps, --guidance for --guidance-scale."""
+
+    source: tyro.conf.Positional[Path]
+    """What to read."""
+
+    target: tyro.conf.Positional[Path]
+    """What to write: a video by its suffix, an image, or (no suffix) a folder of PNG."""
+
+    options: TranslateOptions = field(default_factory=TranslateOptions)
+
+    run: RunOptions = field(default_factory=RunOptions)
+
+    json: bool = False
+    """Print the report on standard output."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    command = parse(TranslateCommand, arguments, name="translate", aliases=SAMPLING_ALIASES)
+    prepare_torch()
+    from legato.pipelines.translate import translate
+
+    with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
+        report = translate(
+            command.source,
+            command.target,
+            command.options,
+            run=command.run,
+            on_event=reporter,
+            stop=stop,
+        )
+    text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def summary(report: TranslationReport) -> str:
+    """Return one line that says what was done."""
+    parts = [
+        f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
+        f"{report.key_frames} key frames in {report.batches} batches",
+        f"in {format_time(report.seconds)}",
+    ]
+    if report.frames_repeated:
+        parts.append(f"{report.frames_repeated} damaged frames repeat the one before")
+    if report.streams["dropped"]:
+        parts.append(f"dropped: {', '.join(report.streams['dropped'])}")
+    if report.differences:
+        parts.append(f"differs: {'; '.join(report.differences)}")
+    return ", ".join(parts)

@@ -1,0 +1,43 @@
+"""Figures of translated clips that CLIP judges: how steady the content is, and whether it is new.
+
+Tem-Con: mean cosine of neighbouring frames' embeddings (Esser et al. 2023, Gen-1, arXiv:2302.03011,
+section 4.3). Fram-Acc: share of frames that are nearer to the target's prompt than to the source's
+(Qi et al. 2023, FateZero, arXiv:2303.09535, section 4.2).
+"""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.evaluation.clips import Picture
+from legato.models.clip_similarity import ClipSimilarity
+
+
+@dataclass(kw_only=True)
+class ContentFigures:
+    """Collects them frame by frame."""
+
+    similarity: ClipSimilarity | None
+    """None: there will be none."""
+    prompts: tuple[str, str] | None = None
+    """Of the source and of the target; None: no Fram-Acc."""
+    series: dict[str, list[float]] = field(default_factory=dict)
+    _last: Float[Tensor, " D"] | None = None
+    _words: list[Float[Tensor, " D"]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.similarity is not None:
+            self._words = [self.similarity.words(prompt) for prompt in self.prompts or ()]
+
+    def add(self, picture: Picture) -> None:
+        """Take in the next frame."""
+        if self.similarity is None:
+            return
+        embedded = self.similarity.picture(picture)
+        if self._last is not None:
+            self.series.setdefault("tem_con", []).append(float(embedded @ self._last))
+        if self._words:
+            source, target = (float(embedded @ words) for words in self._words)
+            self.series.setdefault("fram_acc", []).append(float(target > source))
+        self._last = embedded

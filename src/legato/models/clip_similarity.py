@@ -1,0 +1,89 @@
+"""Pictures and words in one space, with any CLIP-like model of transformers that the user names.
+
+Radford et al. 2021, arXiv:2103.00020. How alike two of them are is the cosine of their embeddings.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+from legato.errors import ModelError
+from legato.models.captioner import LOADING_ERRORS, quietly
+
+FIX = "name a folder or a model at the hub such as openai/clip-vit-base-patch32"
+
+
+class ClipSimilarity:
+    """Embeds pictures and words; unit vectors, float32 on the CPU.
+
+    Args:
+        name: its folder, or its name at the Hugging Face hub.
+        device: where to compute.
+
+    Raises:
+        ModelError: it is missing, damaged, not whole, or has no embeddings of pictures and words.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        self.name, self._device = name, device
+        path = Path(name).expanduser()
+        source = {
+            "pretrained_model_name_or_path": str(path) if path.is_dir() else name,
+            "local_files_only": path.is_dir(),
+        }
+        try:
+            with quietly():
+                self._images: Any = AutoImageProcessor.from_pretrained(**source)
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(**source)
+                model, report = AutoModel.from_pretrained(
+                    **source, use_safetensors=True, output_loading_info=True
+                )
+        except LOADING_ERRORS as error:
+            raise self._failed("cannot be loaded", error) from error
+        if report["missing_keys"] or not hasattr(model, "get_image_features"):
+            lacks = sorted(report["missing_keys"])[:10] or ["embeddings of pictures and words"]
+            raise ModelError(
+                f"CLIP model {name!r} cannot be used", why=f"it lacks {', '.join(lacks)}", fix=FIX
+            )
+        self._model: Any = model.to(device).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def picture(self, picture: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, " D"]:
+        """Return the embedding of an RGB picture.
+
+        Raises:
+            ModelError: the model cannot read it.
+        """
+        try:
+            inputs = self._images(images=picture, return_tensors="pt").to(self._device)
+            return _unit(self._model.get_image_features(**inputs))
+        except LOADING_ERRORS as error:
+            raise self._failed("cannot read a picture", error) from error
+
+    @torch.no_grad()
+    def words(self, text: str) -> Float[Tensor, " D"]:
+        """Return the embedding of a text, cut to what the model reads.
+
+        Raises:
+            ModelError: the model cannot read it.
+        """
+        try:
+            inputs = self._tokenizer(text, truncation=True, return_tensors="pt").to(self._device)
+            return _unit(self._model.get_text_features(**inputs))
+        except LOADING_ERRORS as error:
+            raise self._failed("cannot read a text", error) from error
+
+    def _failed(self, what: str, error: Exception) -> ModelError:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        return ModelError(f"CLIP model {self.name!r} {what}", why=reason, fix=FIX)
+
+
+def _unit(found: Any) -> Float[Tensor, " D"]:  # noqa: ANN401  (a tensor, or since transformers 5 an output)
+    embedded: Tensor = getattr(found, "pooler_output", found)
+    return F.normalize(embedded[0].float(), dim=0).cpu()

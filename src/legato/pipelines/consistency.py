@@ -1,0 +1,77 @@
+"""What `--consistency` can name, and which of the names go together; `docs/consistency.md`."""
+
+from collections.abc import Callable, Mapping
+
+from legato.errors import InputError
+from legato.models.cross_frame_attention import (
+    NearestTokens,
+    all_frames,
+    along_trajectories,
+    first_and_previous,
+    first_frame,
+)
+from legato.models.frame_attention import FrameAttention
+
+GUIDED_ATTENTION = ("spatial-guided", "cross-frame", "temporal-guided")
+"""Parts of FRESCO's attention; they act together, in this order."""
+FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise")
+"""What the one word `fresco` stands for."""
+NEIGHBOURS: Mapping[str, Callable[[], FrameAttention]] = {
+    "first-frame": lambda: first_frame,
+    "first-and-previous": lambda: first_and_previous,
+    "trajectories": lambda: along_trajectories,
+    "nearest-tokens": NearestTokens,
+    "all-frames": lambda: all_frames,
+}
+"""Attentions between frames of other systems, each instead of all others."""
+HOLDS = ("temporal", "propagation", "fresco", *FRESCO, *NEIGHBOURS)
+
+
+def holds(consistency: str) -> frozenset[str]:
+    """Return the named ways of holding frames together, `fresco` as its parts; empty for `none`.
+
+    Raises:
+        InputError: a name is unknown, `none` stands beside others, two attentions stand in for the
+            same one, or background is to be carried in features that are not optimised.
+    """
+    names = [name.strip() for name in consistency.split(",") if name.strip()]
+    if names == ["none"]:
+        return frozenset()
+    unknown = [name for name in names if name not in HOLDS]
+    if unknown or not names:
+        raise InputError(
+            f"consistency={consistency!r}",
+            why=f"{unknown[0]!r} is not one of them" if unknown else "nothing is named",
+            fix=f"use a comma list of {', '.join(HOLDS)}, or none",
+        )
+    chosen = frozenset(names) - {"fresco"} | frozenset(FRESCO if "fresco" in names else ())
+    _require_one_attention(consistency, chosen)
+    if "background" in chosen and "features" not in chosen:
+        raise InputError(
+            f"consistency={consistency!r}",
+            why="the background is carried along in features that are optimised",
+            fix="add features, or leave background out",
+        )
+    return chosen
+
+
+def sees_other_frames(chosen: frozenset[str]) -> bool:
+    """Tell whether the image model itself is made to look at other frames of a window."""
+    return bool(chosen - {"temporal", "propagation", "shared-noise"})
+
+
+def attention_of(chosen: frozenset[str]) -> FrameAttention | None:
+    """Return the named attention of another system; None: FRESCO's own, with the parts named."""
+    return next((NEIGHBOURS[name]() for name in NEIGHBOURS if name in chosen), None)
+
+
+def _require_one_attention(consistency: str, chosen: frozenset[str]) -> None:
+    others = sorted(chosen & NEIGHBOURS.keys())
+    guided = sorted(chosen & set(GUIDED_ATTENTION))
+    if len(others) + bool(guided) > 1:
+        both = f"{others[0]} and {(others[1:] + guided)[0]}"
+        raise InputError(
+            f"consistency={consistency!r}",
+            why=f"{both} stand in for the same self-attention",
+            fix="name one of them",
+        )

@@ -1,0 +1,238 @@
+"""From a source and options to a translation that can run; what must be refused is refused here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from legato.device import choose_device, choose_dtype
+from legato.diffusion.schedule import Schedule
+from legato.errors import InputError
+from legato.flow.estimate import choose_estimator
+from legato.models.controlnet import load_controlnet
+from legato.models.folder import hash_file
+from legato.models.image_model import ImageModel, load_image_model
+from legato.models.lora import add_lora_
+from legato.pipelines.events import Event, OnEvent, notice
+from legato.pipelines.guided_batch import BatchGuide
+from legato.pipelines.in_between import FlowBlend
+from legato.pipelines.keyframe_reader import eight_bits, frames_from
+from legato.pipelines.keyframe_sampler import KeyframeSampler
+from legato.pipelines.keyframes import measure_changes
+from legato.pipelines.output import bytes_on_disk, require_report, require_space, require_target
+from legato.pipelines.report import report_path
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.saved_plan import source_fingerprint
+from legato.pipelines.survey import Survey, survey
+from legato.pipelines.translate_options import TranslateOptions
+from legato.pipelines.translation_job import TranslationJob
+from legato.pipelines.translation_plan import TranslationPlan, choose_keys
+from legato.pipelines.workfolder import WorkFolder
+from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.video.frame import Frame
+from legato.video.probe import VideoFacts, probe
+
+FREEU = {"s1": 1.0, "s2": 1.0, "b1": 1.2, "b2": 1.5}
+"""Factors of skip and own features at the two coarsest levels, as FRESCO's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationRequest:
+    """What was asked for, after the first look at the source."""
+
+    facts: VideoFacts
+    target: Path
+    options: TranslateOptions
+    run: RunOptions
+    codec: CodecOptions
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> WorkFolder:
+        """Where the job keeps what survives it."""
+        return WorkFolder(self.target, suffix=segment_suffix(self.codec, self.facts))
+
+
+def examine(
+    source: Path, target: Path, options: TranslateOptions, run: RunOptions
+) -> TranslationRequest:
+    """Look at source and target, and refuse what cannot work.
+
+    Raises:
+        DecodeError: the source holds no video or image.
+        InputError: an option does not fit the source, or the target cannot be used.
+    """
+    if options.model is None:
+        raise InputError(
+            "no model is named",
+            why="this version comes with none that translates",
+            fix="name the folder of an image model with --model",
+        )
+    facts = probe(source)
+    notices = [*facts.notices, *options.read.notices(facts)]
+    if facts.kind != "video" and (options.start is not None or options.end is not None):
+        notices.append("start and end are ignored: images have no time")
+        options = replace(options, start=None, end=None)
+    if facts.bit_depth > 8:
+        notices.append("translated at 8 bits, written with the depth of the input")
+    codec = choose_codec(target, options.output, facts)
+    require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
+    require_report(run.report or report_path(target))
+    notices += losses(codec, facts, size=(facts.width, facts.height))
+    return TranslationRequest(
+        facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
+    )
+
+
+def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
+    """Load the model and make or take over the plan; the work folder is there and locked.
+
+    Raises:
+        InputError: an unfinished job that differs lies there; nothing in range; a word or a file.
+        ModelError: a model is missing, damaged or does not fit.
+        ResourceError: the disk does not suffice.
+    """
+    options, facts, folder = request.options, request.facts, request.folder
+    device = choose_device(request.run.device)
+    dtype = choose_dtype(request.run.dtype, device)
+    on_event(Event(stage="load", message=f"model {options.model}"))
+    model, notices = load_model(options, device, dtype)
+    sampler = make_sampler(model, options, device, dtype)
+    fingerprint = _fingerprint(request, model, (device, dtype))
+    plan = TranslationPlan.load(folder.plan)
+    if plan is None:
+        plan = make_plan(request, fingerprint, on_event)
+        num_frames, size = plan.survey.num_frames, (facts.width, facts.height)
+        needed = bytes_on_disk(facts, request.codec, size=size, num_frames=num_frames)
+        require_space(folder.path, needed)
+        plan.save(folder.plan)
+    plan.require_same(fingerprint, folder.path)
+    sentences = [*request.notices, *notices, *plan.survey.notices]
+    return TranslationJob(
+        facts=facts,
+        options=options,
+        run=request.run,
+        on_event=on_event,
+        plan=plan,
+        folder=folder,
+        sampler=sampler,
+        interpolate=FlowBlend(choose_estimator()),
+        codec=request.codec,
+        size_computed=size_computed(facts, options, model),
+        notices=[notice(on_event, sentence) for sentence in sentences],
+    )
+
+
+def load_model(
+    options: TranslateOptions, device: torch.device, dtype: torch.dtype
+) -> tuple[ImageModel, list[str]]:
+    """Return the image model as the options change it, and sentences for the user.
+
+    Raises:
+        ModelError: the model or its LoRA is missing, damaged or does not fit.
+    """
+    assert options.model is not None
+    model, notices = load_image_model(options.model, device, dtype), []
+    if options.lora is not None:
+        notices = add_lora_(model.unet.spatial, options.lora, scale=options.lora_scale)
+    if options.freeu:
+        model.unet.spatial.enable_freeu(**FREEU)  # type: ignore[operator]
+    return model, notices
+
+
+def make_sampler(
+    model: ImageModel, options: TranslateOptions, device: torch.device, dtype: torch.dtype
+) -> KeyframeSampler:
+    """Return what translates batches of key frames.
+
+    Raises:
+        InputError: a prompt has a word that the model does not know; more steps than it can make.
+        ModelError: the ControlNet is missing or does not fit, or frames cannot be held together.
+    """
+    controlnet = None
+    if options.controlnet is not None:
+        controlnet = load_controlnet(
+            options.controlnet, model, scale=options.control_scale, device=device, dtype=dtype
+        )
+    for prompt in (options.negative_prompt, *(text for _, text in options.prompts())):
+        model.encode_prompt(prompt)
+    sampler = KeyframeSampler(
+        model=model,
+        options=options,
+        guide=BatchGuide(
+            model=model,
+            chosen=options.chosen,
+            preset=options.preset,
+            estimate=choose_estimator(),
+        ),
+        schedule=Schedule.from_config(model.schedule),
+        controlnet=controlnet,
+        device=device,
+        dtype=dtype,
+    )
+    sampler.timesteps  # noqa: B018 - refuses too many steps before any work
+    return sampler
+
+
+def make_plan(
+    request: TranslationRequest, fingerprint: dict[str, Any], on_event: OnEvent
+) -> TranslationPlan:
+    """Read the range twice: for times and shots, then for how much each frame differs.
+
+    Raises:
+        InputError: the range holds no frame.
+    """
+    options, facts = request.options, request.facts
+    found = survey(
+        facts,
+        read=options.read,
+        start=options.start_seconds,
+        end=options.end_seconds,
+        on_event=on_event,
+    )
+    changes = measure_changes(
+        eight_bits(frame) for frame in _all_frames(facts, options, found, on_event)
+    )
+    keys = choose_keys(changes, found.shots, options.keyframes)
+    return TranslationPlan(fingerprint=fingerprint, survey=found, keys=keys)
+
+
+def size_computed(
+    facts: VideoFacts, options: TranslateOptions, model: ImageModel
+) -> tuple[int, int]:
+    """Return width and height of the pictures that the model works on: multiples that it takes."""
+    shrink = (options.resolution or model.short_side) / min(facts.width, facts.height)
+    multiple = model.multiple
+    width, height = (
+        max(round(side * shrink / multiple), 1) * multiple for side in (facts.width, facts.height)
+    )
+    return width, height
+
+
+def _all_frames(
+    facts: VideoFacts, options: TranslateOptions, found: Survey, on_event: OnEvent
+) -> Iterator[Frame]:
+    frames = islice(frames_from(facts, options.read, found, 0), found.num_frames)
+    for done, frame in enumerate(frames, start=1):
+        yield frame
+        on_event(Event(stage="survey", done=done, total=found.num_frames))
+
+
+def _fingerprint(
+    request: TranslationRequest, model: ImageModel, computing: tuple[torch.device, torch.dtype]
+) -> dict[str, Any]:
+    """Return what a resumed run must agree with."""
+    options, facts = request.options, request.facts
+    values = (
+        source_fingerprint(facts.path, facts.images)
+        | {"device": computing[0].type, "dtype": str(computing[1])}
+        | {"codec used": request.codec.codec, "model name": model.name}
+        | {"model sha256": model.sha256}
+        | options.to_json()
+    )
+    if options.lora is not None:
+        values["lora sha256"] = hash_file(options.lora.expanduser())
+    return values

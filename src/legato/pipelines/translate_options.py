@@ -1,0 +1,198 @@
+"""What changes a translated video."""
+
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from legato.diffusion.guidance import needs_unconditional
+from legato.diffusion.solver import SolverName
+from legato.errors import InputError
+from legato.pipelines.consistency import holds
+from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
+from legato.pipelines.time_range import TimeRange
+from legato.pipelines.timecode import parse_time
+from legato.video.codecs import CodecOptions
+from legato.video.read import ReadOptions
+
+NEEDS_VIDEO_MODEL = ("temporal", "propagation")
+PARTS = ("read", "keyframes", "output")
+MAX_BATCH, MAX_RESOLUTION, MAX_SEGMENT = 64, 4096, 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateOptions(TimeRange):
+    """Everything that changes the result of `translate`. Frozen, so it can be logged and replayed.
+
+    Raises:
+        InputError: a value is out of range, or two contradict each other.
+    """
+
+    model: str | None = None
+    """Image model: a folder of Stable Diffusion 1.x or 2.x in diffusers' layout, or one with a
+    closed vocabulary."""
+
+    prompt: str = ""
+    """What the video shall look like; a comma list of words where the model knows a closed
+    vocabulary."""
+
+    prompt_at: tuple[str, ...] = ()
+    """Other prompts from a time after the first frame on, each as TIME=PROMPT, rising."""
+
+    negative_prompt: str = ""
+    """What it must not look like; counts only with a guidance scale above 1."""
+
+    strength: float = 0.75
+    """How much of the input may change: the share of the steps that is executed, above 0 to 1."""
+
+    start_from: Literal["noise", "inversion"] = "noise"
+    """Begin with the input under fresh noise, or under the noise that leads back to it (DDIM
+    inversion), which keeps more of it."""
+
+    solver: Literal["ddpm"] | SolverName = "ddpm"
+    """How steps follow each other: ddpm draws noise at every step; ddim does not; dpm++ and unipc
+    need fewer steps."""
+
+    num_inference_steps: int = 20
+    """Denoising steps of the whole schedule."""
+
+    guidance_scale: float = 7.5
+    """How strongly the prompt is followed; 1 is faster and without guidance."""
+
+    seed: int = 0
+    """Seed of all noise."""
+
+    consistency: str = "fresco"
+    """What holds key frames together, as a comma list: fresco or any of its parts (spatial-guided,
+    cross-frame, temporal-guided, features, background, shared-noise), one attention of another
+    system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), or none."""
+
+    preset: Literal["released", "paper"] = "released"
+    """Values of fresco's features: those of the released code, or those of the paper."""
+
+    batch_size: int = 8
+    """Key frames that are computed together; memory and consistency grow with it."""
+
+    keyframes: KeyframeOptions = field(default_factory=KeyframeOptions)
+
+    resolution: int | None = None
+    """Rows or columns, whichever are fewer, of the pictures that the model works on. Default: as it
+    was trained."""
+
+    colorize: bool = False
+    """Take only the colours of the translation, and the lightness of the input."""
+
+    controlnet: Path | None = None
+    """ControlNet of diffusers, a folder: holds the input's outlines (Canny)."""
+
+    control_scale: float = 1.0
+    """How strongly."""
+
+    lora: Path | None = None
+    """LoRA weights for the model's U-Net, a safetensors file."""
+
+    lora_scale: float = 1.0
+    """How strongly."""
+
+    freeu: bool = False
+    """Weigh the decoder's own features against those it is handed (FreeU): more detail."""
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+    output: CodecOptions = field(default_factory=CodecOptions)
+
+    segment: int = 32
+    """Frames that are saved together at least."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within("strength", self.strength, 1e-3, 1.0)
+        _within("num_inference_steps", self.num_inference_steps, 1, 1000)
+        _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        _within("control_scale", self.control_scale, 0.0, 10.0)
+        _within("lora_scale", self.lora_scale, -10.0, 10.0)
+        _within("batch_size", self.batch_size, SMALLEST_BATCH, MAX_BATCH)
+        _within("resolution", self.resolution, 8, MAX_RESOLUTION)
+        _within("segment", self.segment, 1, MAX_SEGMENT)
+        _within("seed", self.seed, 0, 2**63 - 1)
+        if self.negative_prompt and not needs_unconditional(self.guidance_scale):
+            raise InputError(
+                f"negative_prompt={self.negative_prompt!r}",
+                why=f"it does not count at guidance_scale={self.guidance_scale:g}",
+                fix="use a guidance scale above 1",
+            )
+        if self.start_from == "inversion" and self.solver == "ddpm":
+            raise InputError(
+                "start_from='inversion' with solver='ddpm'",
+                why="ddpm draws new noise at every step, which forgets the inversion",
+                fix="use solver ddim",
+            )
+        for name, is_default, needed, is_there in (
+            ("preset", self.preset == "released", "features", "features" in self.chosen),
+            ("control_scale", self.control_scale == 1, "a controlnet", self.controlnet is not None),
+            ("lora_scale", self.lora_scale == 1, "a lora", self.lora is not None),
+        ):
+            if not is_default and not is_there:
+                raise InputError(
+                    f"{name}={getattr(self, name)}",
+                    why=f"it says something about {needed}, and there is none",
+                    fix="give both, or leave it out",
+                )
+        self.prompts()
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """What holds key frames together, `fresco` as its parts.
+
+        Raises:
+            InputError: a name is unknown, does not go with another, or needs a video model.
+        """
+        chosen = holds(self.consistency)
+        if not chosen.isdisjoint(NEEDS_VIDEO_MODEL):
+            raise InputError(
+                f"consistency={self.consistency!r}",
+                why=f"{' and '.join(NEEDS_VIDEO_MODEL)} hold the frames of upscaling together",
+                fix="use fresco, an attention between frames, or none",
+            )
+        return chosen
+
+    def prompts(self) -> list[tuple[Fraction, str]]:
+        """Return the prompts, each with the seconds after the first frame from which it holds.
+
+        Raises:
+            InputError: an entry of `prompt_at` cannot be read, or its times do not rise.
+        """
+        found = [(Fraction(0), self.prompt)]
+        for entry in self.prompt_at:
+            time, equals, text = entry.partition("=")
+            if not equals:
+                raise InputError(
+                    f"prompt_at={entry!r}",
+                    why="it holds no '='",
+                    fix='use TIME=PROMPT, as "3=rain"',
+                )
+            seconds = parse_time(time)
+            if seconds <= found[-1][0]:
+                raise InputError(
+                    f"prompt_at={entry!r}",
+                    why="it does not come after the prompt before",
+                    fix="give rising times above 0",
+                )
+            found.append((seconds, text))
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a flat dictionary, one entry per flag."""
+        values: dict[str, Any] = asdict(self)
+        for part in PARTS:
+            values |= values.pop(part)
+        for name in ("controlnet", "lora"):
+            values[name] = None if values[name] is None else str(values[name])
+        return values | {"prompt_at": list(self.prompt_at)}
+
+
+def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
+    if value is not None and not low <= value <= high:
+        raise InputError(
+            f"{name}={value:g}", why="out of range", fix=f"use a number from {low:g} to {high:g}"
+        )
