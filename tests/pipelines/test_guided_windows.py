@@ -68,7 +68,7 @@ def test_segments_agree_with_the_whole_shot(segment, options):
     assert psnr(restore(core, clip), restore(core, clip, segment=segment)).min() > FAR
 
 
-@pytest.mark.parametrize("names", ["fresco", "shared-noise", "fresco,propagation"])
+@pytest.mark.parametrize("names", ["fresco", "shared-noise"])
 def test_a_still_clip_stays_still(names):
     still = moving_clip(1, 16, 16).expand(3, -1, -1, -1)
     out = restore(restorer(consistency=names, num_inference_steps=2), still)

@@ -14,8 +14,8 @@ from legato.models.frame_attention import FrameAttention
 
 GUIDED_ATTENTION = ("spatial-guided", "cross-frame", "temporal-guided")
 """Parts of FRESCO's attention; they act together, in this order."""
-FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise")
-"""What the one word `fresco` stands for."""
+FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise", "propagation")
+"""What the one word `fresco` stands for; propagation is its smoothing of the clean estimate."""
 NEIGHBOURS: Mapping[str, Callable[[], FrameAttention]] = {
     "first-frame": lambda: first_frame,
     "first-and-previous": lambda: first_and_previous,
@@ -24,7 +24,7 @@ NEIGHBOURS: Mapping[str, Callable[[], FrameAttention]] = {
     "all-frames": lambda: all_frames,
 }
 """Attentions between frames of other systems, each instead of all others."""
-HOLDS = ("temporal", "propagation", "fresco", *FRESCO, *NEIGHBOURS)
+HOLDS = ("temporal", "fresco", *FRESCO, *NEIGHBOURS)
 
 
 def holds(consistency: str) -> frozenset[str]:

@@ -39,10 +39,10 @@ class RestoreOptions:
 
     consistency: str | None = None
     """What holds the frames together, as a comma list: temporal (the model's temporal layers),
-    propagation (estimates carried along the optical flow), fresco or any of its parts (no training:
-    spatial-guided, cross-frame, temporal-guided, features, background, shared-noise), one attention
-    of another system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames),
-    or none. Default: the model's own."""
+    propagation (estimates carried along the optical flow), shared-noise (the same for all frames),
+    fresco (both, with spatial-guided, cross-frame and temporal-guided attention, features and
+    background; or any of these), one attention of another system (first-frame, trajectories,
+    first-and-previous, nearest-tokens, all-frames), or none. Default: the model's own."""
 
     propagate: str | None = None
     """At which steps estimates are carried along the flow: early, middle, late, none, or step
