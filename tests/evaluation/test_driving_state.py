@@ -8,7 +8,7 @@ import pytest
 
 from legato.evaluation.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
 from legato.evaluation.driving_state import car_ahead, colour_drift, lane_offset, own_speed
-from legato.training.driving.data import HELD_BACK_FROM
+from legato.training.driving.clips import HELD_BACK_FROM
 from legato.training.driving.render import World
 
 RATE = 7.5
