@@ -108,6 +108,12 @@ def resolved(options, defaults):
     return resolve(options, defaults, has_temporal_layers=True)
 
 
+def test_fresco_propagates_when_upscaling():
+    settings = resolved(RestoreOptions(consistency="fresco"), TinyDefaults())
+    assert settings.propagate != "none"
+    assert {"features", "propagation"} <= settings.chosen
+
+
 def test_none_means_the_models_own():
     settings = resolved(RestoreOptions(), TinyDefaults(steps=5, noise_level=33, window=6))
     assert (settings.num_inference_steps, settings.noise_level, settings.window) == (5, 33, 6)

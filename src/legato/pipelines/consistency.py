@@ -1,6 +1,6 @@
 """What `--consistency` can name, and which of the names go together; `docs/consistency.md`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from legato.errors import InputError
 from legato.models.cross_frame_attention import (
@@ -14,8 +14,10 @@ from legato.models.frame_attention import FrameAttention
 
 GUIDED_ATTENTION = ("spatial-guided", "cross-frame", "temporal-guided")
 """Parts of FRESCO's attention; they act together, in this order."""
-FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise", "propagation")
-"""What the one word `fresco` stands for; propagation is its smoothing of the clean estimate."""
+FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise")
+"""What the one word `fresco` stands for."""
+UPSCALERS_FRESCO = (*FRESCO, "propagation")
+"""What it stands for in upscaling; propagation is its smoothing of the clean estimate."""
 NEIGHBOURS: Mapping[str, Callable[[], FrameAttention]] = {
     "first-frame": lambda: first_frame,
     "first-and-previous": lambda: first_and_previous,
@@ -24,11 +26,15 @@ NEIGHBOURS: Mapping[str, Callable[[], FrameAttention]] = {
     "all-frames": lambda: all_frames,
 }
 """Attentions between frames of other systems, each instead of all others."""
-HOLDS = ("temporal", "fresco", *FRESCO, *NEIGHBOURS)
+HOLDS = ("temporal", "propagation", "fresco", *FRESCO, *NEIGHBOURS)
 
 
-def holds(consistency: str) -> frozenset[str]:
+def holds(consistency: str, *, fresco: Sequence[str] = FRESCO) -> frozenset[str]:
     """Return the named ways of holding frames together, `fresco` as its parts; empty for `none`.
+
+    Args:
+        consistency: a comma list.
+        fresco: the parts that `fresco` stands for.
 
     Raises:
         InputError: a name is unknown, `none` stands beside others, two attentions stand in for the
@@ -44,7 +50,7 @@ def holds(consistency: str) -> frozenset[str]:
             why=f"{unknown[0]!r} is not one of them" if unknown else "nothing is named",
             fix=f"use a comma list of {', '.join(HOLDS)}, or none",
         )
-    chosen = frozenset(names) - {"fresco"} | frozenset(FRESCO if "fresco" in names else ())
+    chosen = frozenset(names) - {"fresco"} | frozenset(fresco if "fresco" in names else ())
     _require_one_attention(consistency, chosen)
     if "background" in chosen and "features" not in chosen:
         raise InputError(

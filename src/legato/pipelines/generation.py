@@ -7,7 +7,7 @@ decoder. Each part is saved before the next begins.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -183,6 +183,8 @@ class Generation:
         network = self.model.interpolation
         assert network is not None
         mask = every_fourth(BETWEEN + 1)
+        # the given frames say all that the text could
+        sampler = replace(self.sampler, guidance_scale=1.0)
         pairs = torch.stack((latents[:-1], latents[1:]), dim=1)
         between = []
         for at in range(0, len(pairs), CLIPS_TOGETHER):
@@ -190,7 +192,7 @@ class Generation:
             clips = torch.zeros(len(some), BETWEEN + 1, *self.shape)
             clips[:, mask] = some
             firsts = [BETWEEN * (start + at + k) for k in range(len(some))]
-            made = self.sampler(
+            made = sampler(
                 network,
                 Given(
                     latents=clips,

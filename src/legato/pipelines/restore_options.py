@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
-from legato.pipelines.consistency import holds, sees_other_frames
+from legato.pipelines.consistency import UPSCALERS_FRESCO, holds, sees_other_frames
 
 PHASES = ("early", "middle", "late", "none")
 MAX_STEPS = 1000
@@ -263,7 +263,8 @@ def _consistency(options: RestoreOptions, defaults: ModelDefaults) -> tuple[froz
 
     What is asked for by name wins over the model's defaults.
     """
-    chosen = holds(defaults.consistency if options.consistency is None else options.consistency)
+    asked = defaults.consistency if options.consistency is None else options.consistency
+    chosen = holds(asked, fresco=UPSCALERS_FRESCO)
     if options.propagate is not None:
         forbidden = options.consistency is not None and "propagation" not in chosen
         if forbidden and options.propagate != "none":
