@@ -33,3 +33,9 @@ def test_the_empty_prompt_is_the_empty_token_and_words_change_the_embedding():
 def test_synonyms_mean_the_same():
     encoder = WordEncoder(8)
     assert torch.equal(encoder.encode("woman"), encoder.encode("face"))
+
+
+def test_a_vocabularys_own_words_come_before_what_they_mean_elsewhere():
+    encoder = WordEncoder(8, ["road", "highway"])
+    own = encoder(encoder.tokens(["highway"])[None])
+    assert torch.equal(encoder.encode("highway"), own)

@@ -292,3 +292,15 @@ def test_an_upsampler_enlarges_the_video(tmp_path):
     large = generate("", tmp_path / "l.mkv", options, run=RUN)
     assert (small.size, large.size) == ((16, 16), (64, 64))
     assert pixels_of(tmp_path / "l.mkv").shape == (3, 64, 64, 3)
+
+
+@pytest.mark.slow
+def test_the_bundled_model_follows_its_words(tmp_path):
+    means = {}
+    for light in ("day", "night"):
+        target = tmp_path / f"{light}.mkv"
+        options = GenerateOptions(frames=5, num_inference_steps=6, output=LOSSLESS)
+        report = generate(f"{light}, clear, highway", target, options, run=RUN)
+        assert (report.frames, report.key_frames) == (5, 2)
+        means[light] = pixels_of(target).mean()
+    assert means["day"] > means["night"] + 20

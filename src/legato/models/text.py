@@ -128,15 +128,16 @@ class WordEncoder(nn.Module):
             InputError: a word is not in the vocabulary.
         """
         asked = re.findall(r"[a-z]+", prompt.lower())
-        unknown = [w for w in asked if MEANING.get(w, w) not in self.vocabulary]
+        words = {w: w if w in self.vocabulary else MEANING.get(w, w) for w in asked}
+        unknown = [w for w, known in words.items() if known not in self.vocabulary]
         if unknown:
             raise InputError(
                 f"prompt word {unknown[0]!r}",
                 why="the embedded model knows a closed vocabulary",
                 fix=f"use some of: {', '.join(self.vocabulary)}",
             )
-        words = list(dict.fromkeys(MEANING.get(word, word) for word in asked))
-        embedded: Tensor = self(self.tokens(words)[None].to(self.embedding.weight.device))
+        known = list(dict.fromkeys(words.values()))
+        embedded: Tensor = self(self.tokens(known)[None].to(self.embedding.weight.device))
         return embedded
 
     def as_prompt(self, text: str) -> str:
