@@ -11,15 +11,19 @@ from legato.pipelines.consistency import (
     GUIDED_ATTENTION,
     HOLDS,
     NEIGHBOURS,
-    attention_of,
     holds,
     sees_other_frames,
 )
+from legato.pipelines.guided_windows import ATTENTIONS, attention_of
 
 
 @pytest.mark.parametrize("name", sorted(set(HOLDS) - {"background"}))
 def test_every_name_can_be_asked_for_alone(name):
     assert holds(name) == (set(FRESCO) if name == "fresco" else {name})
+
+
+def test_every_neighbour_has_its_attention():
+    assert tuple(ATTENTIONS) == NEIGHBOURS
 
 
 def test_fresco_is_all_of_its_parts():

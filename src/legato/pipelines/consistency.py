@@ -1,16 +1,8 @@
 """What `--consistency` can name, and which of the names go together; `docs/consistency.md`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from legato.errors import InputError
-from legato.models.cross_frame_attention import (
-    NearestTokens,
-    all_frames,
-    along_trajectories,
-    first_and_previous,
-    first_frame,
-)
-from legato.models.frame_attention import FrameAttention
 
 GUIDED_ATTENTION = ("spatial-guided", "cross-frame", "temporal-guided")
 """Parts of FRESCO's attention; they act together, in this order."""
@@ -18,13 +10,7 @@ FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise")
 """What the one word `fresco` stands for."""
 UPSCALERS_FRESCO = (*FRESCO, "propagation")
 """What it stands for in upscaling; propagation is its smoothing of the clean estimate."""
-NEIGHBOURS: Mapping[str, Callable[[], FrameAttention]] = {
-    "first-frame": lambda: first_frame,
-    "first-and-previous": lambda: first_and_previous,
-    "trajectories": lambda: along_trajectories,
-    "nearest-tokens": NearestTokens,
-    "all-frames": lambda: all_frames,
-}
+NEIGHBOURS = ("first-frame", "first-and-previous", "trajectories", "nearest-tokens", "all-frames")
 """Attentions between frames of other systems, each instead of all others."""
 HOLDS = ("temporal", "propagation", "fresco", *FRESCO, *NEIGHBOURS)
 
@@ -66,13 +52,8 @@ def sees_other_frames(chosen: frozenset[str]) -> bool:
     return bool(chosen - {"temporal", "propagation", "shared-noise"})
 
 
-def attention_of(chosen: frozenset[str]) -> FrameAttention | None:
-    """Return the named attention of another system; None: FRESCO's own, with the parts named."""
-    return next((NEIGHBOURS[name]() for name in NEIGHBOURS if name in chosen), None)
-
-
 def _require_one_attention(consistency: str, chosen: frozenset[str]) -> None:
-    others = sorted(chosen & NEIGHBOURS.keys())
+    others = sorted(chosen & set(NEIGHBOURS))
     guided = sorted(chosen & set(GUIDED_ATTENTION))
     if len(others) + bool(guided) > 1:
         both = f"{others[0]} and {(others[1:] + guided)[0]}"

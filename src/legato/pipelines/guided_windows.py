@@ -5,7 +5,7 @@ frames. Neighbouring windows agree as those of temporal layers do: they share fr
 predictions are merged at every step, and anchors carry them from segment to segment.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
@@ -22,13 +22,35 @@ from legato.flow.correspondence import follow, with_occlusions
 from legato.flow.estimate import FlowEstimator
 from legato.flow.foreground import stand_out
 from legato.models.attention_sites import find_self_attentions
-from legato.pipelines.consistency import NEIGHBOURS, attention_of, sees_other_frames
+from legato.models.cross_frame_attention import (
+    NearestTokens,
+    all_frames,
+    along_trajectories,
+    first_and_previous,
+    first_frame,
+)
+from legato.models.frame_attention import FrameAttention
+from legato.pipelines.consistency import NEIGHBOURS, sees_other_frames
 from legato.pipelines.correspond import clip_of
 
 CELL = 1
 """Pixels of the low-resolution clip, on which flow is estimated, per latent cell."""
 UPSCALING_FEATURES = PAPER_FEATURES
 """Features of an upscaler lie at the input's full size, where L1 costs too much."""
+
+ATTENTIONS: Mapping[str, Callable[[], FrameAttention]] = {
+    "first-frame": lambda: first_frame,
+    "first-and-previous": lambda: first_and_previous,
+    "trajectories": lambda: along_trajectories,
+    "nearest-tokens": NearestTokens,
+    "all-frames": lambda: all_frames,
+}
+"""Of `consistency.NEIGHBOURS`."""
+
+
+def attention_of(chosen: frozenset[str]) -> FrameAttention | None:
+    """Return the named attention of another system; None: FRESCO's own, with the parts named."""
+    return next((make() for name, make in ATTENTIONS.items() if name in chosen), None)
 
 
 def plan_of(chosen: frozenset[str]) -> StepPlan:

@@ -3,11 +3,11 @@
 import json
 import platform
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import av
-import torch
 
 import legato
 from legato.pipelines.workfolder import write_json
@@ -147,7 +147,7 @@ def versions() -> dict[str, str]:
     return {
         "legato": legato.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),  # which is slow to import
         "av": av.__version__,
     }
 
