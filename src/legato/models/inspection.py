@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 PARTS = (
     *("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder"),
-    *("interpolation", "interpolation/unet"),
+    *("interpolation", "interpolation/unet", "layout"),
 )
 """Folders that hold weights."""
 TOKENIZERS = ("vocab.json", "tokenizer.json")

@@ -133,7 +133,7 @@ class WordEncoder(nn.Module):
         if unknown:
             raise InputError(
                 f"prompt word {unknown[0]!r}",
-                why="the embedded model knows a closed vocabulary",
+                why="this model knows a closed vocabulary",
                 fix=f"use some of: {', '.join(self.vocabulary)}",
             )
         known = list(dict.fromkeys(words.values()))

@@ -38,7 +38,14 @@ from legato.training.driving.model import (
 )
 from legato.training.driving.recipe import DrivingOptions, DrivingRecipe
 from legato.training.driving.stages import AutoencoderOptions, AutoencoderTask, ImageTask
-from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
+from legato.training.generator_stages import (
+    DecoderOptions,
+    DecoderTask,
+    DenoisingOptions,
+    DenoisingTask,
+    VideoLdm,
+)
+from legato.training.losses import PixelLoss
 from legato.training.trainer import TrainerOptions
 
 SIZE = (32, 64)
@@ -49,6 +56,7 @@ RECIPE = DrivingRecipe(
     trainers={**dict.fromkeys(recipes.ALL, STEPS), "decoder": replace(STEPS, learning_rate=1e-3)},
     batch_sizes={**dict.fromkeys(recipes.ALL, 2), "autoencoder": 4, "image": 8},
     autoencoder=AutoencoderOptions(deceive_from=20),
+    decoder=DecoderOptions(adversarial_start=10**6),
 )
 
 
@@ -210,9 +218,10 @@ def test_every_stage_beats_an_untrained_copy_on_unseen_renders(rendered, tmp_pat
                 (tmp_path / part).symlink_to(rendered / part)
         recipes.run_stage(fresh, name, short, None, elsewhere, log.append)
         assert learned < 0.97 * last_figures(tmp_path / name)["given"]
-    decoded = run("decoder")
-    assert decoded["flicker"] < decoded["flicker_frame_by_frame"]
-    assert decoded["l1"] < 1.02 * decoded["l1_frame_by_frame"]
+    decoder = copy.deepcopy(system.begin_decoder_())
+    loss = PixelLoss(RECIPE.pixels, None)
+    before = DecoderTask(decoder, loss, recipes.moving(held_back), RECIPE.decoder).validate()[0]
+    assert run("decoder")["l1"] < before["l1"]
 
     folder = export_driving(system, tmp_path / "model")
     loaded = load_driving(str(folder))

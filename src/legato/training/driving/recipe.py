@@ -186,7 +186,7 @@ def run_stage(
             task = _denoising(system, system.begin_interpolation_(), _between(held_back), name)
         case "decoder":
             decoder = system.begin_decoder_().to(system.image.device)
-            truth = _on(system.image.device, _moving(held_back))
+            truth = _on(system.image.device, moving(held_back))
             task = DecoderTask(decoder, PixelLoss(recipe.pixels, distance), truth, recipe.decoder)
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -298,7 +298,7 @@ def _fours(clips: PackedClips, frames: list[np.ndarray]) -> list[Batch]:
     ]
 
 
-def _moving(clips: PackedClips) -> list[Batch]:
+def moving(clips: PackedClips) -> list[Batch]:
     """Return whole frames of the first stage, a clip to a batch."""
     chosen = [
         clips.frames[k, frames_between(clips.places[k], 0)]
