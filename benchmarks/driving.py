@@ -279,9 +279,10 @@ def main() -> int:
     )
     bench.clips.frames = bench.clips.frames[: arguments.clips]
     for part in arguments.parts:
+        known = set(bench.figures)
         PARTS[part](bench)
-    for name, value in bench.figures.items():
-        print(f"{name:<60}{value:10.3f}")
+        for name in [name for name in bench.figures if name not in known]:
+            print(f"{name:<60}{bench.figures[name]:10.3f}", flush=True)
     for name, value in bench.seconds.items():
         print(f"{name + ', seconds in all':<60}{value:10.1f}")
     kept = bars(bench.figures)
