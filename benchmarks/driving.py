@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,7 @@ class Bench:
         assert network is not None
         truth = self.clips.frames[number, frames_between(self.clips.places[number], stage)]
         with self.timed("interpolation"):
-            made = self.sampler(number)(
+            made = replace(self.sampler(number), guidance_scale=1.0)(  # as `generate` does
                 network,
                 Given(
                     latents=encoded(self.model, truth),
@@ -192,15 +192,21 @@ def measure_directions(bench: Bench) -> None:
 
 
 def measure_between(bench: Bench) -> None:
-    """Error of the three inner frames against linear blending and holding the last frame."""
+    """Error of the three inner frames against linear blending and holding the last frame.
+
+    Beside them that of the true frames through the autoencoder, below which the model cannot come.
+    """
     share = (np.arange(1, BETWEEN) / BETWEEN)[:, None, None, None]
-    errors: dict[str, list[float]] = {"model": [], "linear": [], "hold": []}
+    errors: dict[str, list[float]] = {
+        name: [] for name in ("model", "autoencoder", "linear", "hold")
+    }
     for number in range(len(bench.clips.frames)):
         for stage in (0, 1):
             truth, made = bench.between(number, stage)
             ends, inner = truth.astype(np.float32)[[0, -1]], truth[1:-1].astype(np.float32)
             guesses = {
                 "model": made[1:-1].astype(np.float32),
+                "autoencoder": decoded(bench.model, encoded(bench.model, truth))[1:-1],
                 "linear": (1 - share) * ends[0] + share * ends[1],
                 "hold": np.broadcast_to(ends[0], inner.shape),
             }
