@@ -71,7 +71,7 @@ def test_a_view_depends_on_the_generator_only(packed):
 def test_a_sample_depends_on_its_number_only(packed):
     clips, words = PackedClips(packed), WordEncoder(1)
     options = BatchOptions(frames=3, size=64, flow=True)
-    one, again = (sample(clips, [0, 1], words, 7, options) for _ in range(2))
+    one, again = (sample(clips, words, [0, 1], 7, options) for _ in range(2))
     assert one["low_res"].shape == (3, 3, 16, 16)
     assert one["flow"].shape == (2, 2, 64, 64)
     assert all(torch.equal(one[name], again[name]) for name in one)

@@ -1,7 +1,9 @@
 """Batches of clean clips, their damaged small copies, words and flow, each sample by its number."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from legato.flow.dis import DisFlow
 from legato.flow.occlusion import consistency
@@ -40,23 +42,23 @@ class BatchOptions:
     """Seed of everything random in a sample, together with its number."""
 
 
-class Samples(IterableDataset[Batch]):
-    """An endless row of samples; sample n depends on (seed, n) only, so a run resumes exactly."""
+class Samples(Dataset[Batch]):
+    """Samples by their number, without end; the file is opened where they are made."""
 
-    def __init__(self, path: Path, clips: list[int], options: BatchOptions, first: int) -> None:
-        self.path, self.clips, self.options, self.first = path, clips, options, first
+    def __init__(self, path: Path, clips: list[int], options: BatchOptions) -> None:
+        self.path, self.clips, self.options = path, clips, options
 
-    def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
-        packed, words = PackedClips(self.path), WordEncoder(1)
-        number = self.first
-        while True:
-            yield sample(packed, self.clips, words, number, self.options)
-            number += 1
+    @cached_property
+    def _source(self) -> tuple[PackedClips, WordEncoder]:
+        return PackedClips(self.path), WordEncoder(1)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return sample `number`, which depends on the seed and this number only."""
+        return sample(*self._source, self.clips, number, self.options)
 
 
 def sample(
-    packed: PackedClips, clips: list[int], words: WordEncoder, number: int, options: BatchOptions
+    packed: PackedClips, words: WordEncoder, clips: list[int], number: int, options: BatchOptions
 ) -> Batch:
     """Return sample `number`: `frames` T 3 H W and `low_res` T 3 h w as uint8, `words`, `flow`."""
     rng = np.random.default_rng((options.seed, number))
@@ -73,17 +75,32 @@ def sample(
 
 
 def batches(
-    path: Path, clips: list[int], options: BatchOptions, first_step: int
+    path: Path, clips: list[int], options: BatchOptions, first_step: int, *, num_workers: int = 1
 ) -> Iterable[Batch]:
-    """Return the batches from `first_step` on, made by one process beside the training."""
-    samples = Samples(path, clips, options, first_step * options.batch_size)
+    """Return the batches from `first_step` on, without end, whoever makes them.
+
+    Args:
+        path: packed file.
+        clips: numbers of those to learn from.
+        options: what a batch holds.
+        first_step: number of the first batch.
+        num_workers: processes beside the training that make batches, at least one.
+    """
+    size = options.batch_size
     return DataLoader(
-        samples,
-        batch_size=options.batch_size,
-        num_workers=1,
+        Samples(path, clips, options),
+        batch_sampler=(range(size * step, size * (step + 1)) for step in count(first_step)),  # type: ignore[arg-type]
+        num_workers=num_workers,
         prefetch_factor=4,
+        worker_init_fn=one_thread,
         multiprocessing_context="spawn",  # a fork beside the threads of torch and FFmpeg can hang
     )
+
+
+def one_thread(worker: int) -> None:
+    """Begin a process that makes batches: its work is not divided further."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
 
 
 def unit_range(frames: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from legato.device import keep_freed_memory
+from legato.device import choose_device, keep_freed_memory
 from legato.diffusion.schedule import Schedule
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import inflate
@@ -102,6 +102,8 @@ class TrainOptions:
     """LPIPS weights (SqueezeNet, safetensors); without: L1, spectral and lattice losses only."""
     exclude: tuple[str, ...] = ()
     """Sources left out: beginnings of file names."""
+    num_workers: int = 1
+    """Processes beside the training that read and damage clips."""
 
 
 def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:
@@ -133,7 +135,9 @@ def train_embedded(
     system = build_embedded()
     if options.warm_start is not None:
         warm_start_(system, options.warm_start)
-    distance = load_lpips(options.lpips_weights) if options.lpips_weights else None
+    device = choose_device("auto")
+    system.to(device)
+    distance = load_lpips(options.lpips_weights, device) if options.lpips_weights else None
     for name in options.stages:
         log(f"stage {name}")
         recipe = embedded()[name]
@@ -166,7 +170,7 @@ def _run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     finished = train(
         task,
-        lambda step: batches(packed, learning, recipe.batch, step),
+        lambda step: batches(packed, learning, recipe.batch, step, num_workers=options.num_workers),
         recipe.trainer,
         folder=folder,
         max_minutes=options.max_minutes,
@@ -190,5 +194,6 @@ def split(packed: PackedClips) -> tuple[list[int], list[int]]:
 
 def _fixed_batch(packed: Path, clips: list[int], options: BatchOptions, number: int) -> Batch:
     fixed = replace(options, seed=12345, second_order_share=0.0, size=192, word_dropout=0.0)
-    one = sample(PackedClips(packed), clips, WordEncoder(1), number, fixed)
-    return {name: value[None] for name, value in one.items()}
+    one = sample(PackedClips(packed), WordEncoder(1), clips, number, fixed)
+    device = choose_device("auto")
+    return {name: value[None].to(device) for name, value in one.items()}

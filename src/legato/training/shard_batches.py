@@ -9,16 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-import cv2
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from legato.errors import InputError
 from legato.evaluation.datasets import SCALE
-from legato.training.batches import channels_first
+from legato.training.batches import channels_first, one_thread
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shard_sources import SMALLEST
 from legato.training.shards import ShardedClip, Shards
@@ -147,14 +145,9 @@ def shard_batches(
         batch_sampler=Numbers(first_step, options.batch_size, share),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         multiprocessing_context="spawn" if workers else None,  # see `batches`
     )
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
 
 
 def _crop(

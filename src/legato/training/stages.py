@@ -53,6 +53,9 @@ class StageOptions:
     """Share of steps at the timestep of the 1-step schedule."""
     v_share: float = 0.02
     """Share of steps with the plain v loss at any timestep; the rest: 2, 4 and 8-step schedules."""
+    own_share: float = 0.5
+    """Share of the later timesteps of short schedules at which the noise lies on the network's own
+    one-step result, as it will when sampling: what is learned there is to mend that result."""
     unconditional_share: float = 0.25
     """Share of steps at which the decoder does without the small clip but for the bicubic skip:
     otherwise it learns to do the U-Net's work alone."""
@@ -144,14 +147,17 @@ class UpscaleTask:
         kind = torch.rand((), generator=generator).item()
         timestep = self._timestep(kind, generator)
         levels = self._levels(len(frames), generator).to(frames.device)
+        given = self.noised(low_res, levels, generator)
         noise = _normal(latents.shape, generator, latents.device)
         alpha, sigma = self.module.schedule.scales(timestep)
-        noisy = alpha * latents + sigma * noise
+        is_own = torch.rand((), generator=generator).item() < self.options.own_share
+        start = latents
+        if is_own and kind >= self.options.v_share and timestep != self.first:
+            start = self.first_estimate(noise, given, levels, batch["words"])
+        noisy = alpha * start + sigma * noise
         if self.module.schedule.is_blind(timestep):
             noisy = torch.zeros_like(noisy)
-        v = self.module.predict(
-            noisy, self.noised(low_res, levels, generator), timestep, levels, batch["words"]
-        ).float()
+        v = self.module.predict(noisy, given, timestep, levels, batch["words"]).float()
         nothing = dict.fromkeys(
             ("l1", "spectral", "grain", "lattice", "lpips", "warping"), float("nan")
         )
@@ -183,13 +189,26 @@ class UpscaleTask:
         low_res = unit_range(batch["low_res"])
         generator = torch.Generator().manual_seed(0)
         batch_size, frames, _, rows, cols = low_res.shape
-        shape = torch.Size((batch_size, frames, 4, rows, cols))
-        blank = torch.zeros(shape, device=low_res.device)
+        noise = _normal(torch.Size((batch_size, frames, 4, rows, cols)), generator, low_res.device)
         levels = torch.zeros(batch_size, dtype=torch.long, device=low_res.device)
         given = self.noised(low_res, levels, generator)
-        _, sigma = self.module.schedule.scales(self.first)
-        x_0 = -sigma * self.module.predict(blank, given, self.first, levels, batch["words"]).float()
+        x_0 = self.first_estimate(noise, given, levels, batch["words"])
         return self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
+
+    @torch.no_grad()
+    def first_estimate(
+        self,
+        noise: Float[Tensor, "B T 4 h w"],
+        given: Float[Tensor, "B T 3 h w"],
+        levels: Int[Tensor, "B"],
+        words: Int[Tensor, "B N"],
+    ) -> Float[Tensor, "B T 4 h w"]:
+        """Return x_0 after the first step from pure noise, given the noised small clip."""
+        schedule = self.module.schedule
+        alpha, sigma = schedule.scales(self.first)
+        start = torch.zeros_like(noise) if schedule.is_blind(self.first) else noise
+        v = self.module.predict(start, given, self.first, levels, words).float()
+        return alpha * start - sigma * v
 
     def noised(
         self,

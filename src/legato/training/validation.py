@@ -24,9 +24,10 @@ def measured(
     values: dict[str, list[float]] = {
         k: [] for k in ("psnr", "gain", "lpips", "lattice", "warping")
     }
-    for batch in held_back:
+    for given in held_back:
+        clip = upscale(given).float().cpu().clamp(-1, 1)
+        batch = {k: v.cpu() for k, v in given.items() if isinstance(v, Tensor)}
         truth, low_res = flat(unit_range(batch["frames"])), flat(unit_range(batch["low_res"]))
-        clip = upscale(batch).float().cpu().clamp(-1, 1)
         result = flat(clip)
         bicubic = nn.functional.interpolate(low_res, scale_factor=4, mode="bicubic").clamp(-1, 1)
         stored, true, enlarged = (_as_stored(x) for x in (result, truth, bicubic))

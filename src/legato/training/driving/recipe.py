@@ -141,14 +141,15 @@ def train_driving(
     """
     keep_freed_memory()
     torch.manual_seed(0)
-    distance = load_lpips(options.lpips_weights) if options.lpips_weights else None
+    device = choose_device("auto")
+    distance = load_lpips(options.lpips_weights, device) if options.lpips_weights else None
     recipe = options.recipe()
     system = (
         load_driving(options.warm_start)
         if options.warm_start
         else DrivingSystem(image=build_driving())
     )
-    system.image.to(choose_device("auto"))
+    system.image.to(device)
     log(f"rendering {recipe.clips.clips} clips")
     pack_clips(options.out / CLIPS, recipe.clips)
     pack_clips(options.out / HELD_BACK, recipe.held_back)
