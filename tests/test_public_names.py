@@ -107,7 +107,7 @@ def test_defaults_of_translating():
         "start_from": "noise",
         "solver": "ddpm",
         "num_inference_steps": 20,
-        "guidance_scale": 7.5,
+        "guidance_scale": None,
         "seed": 0,
         "consistency": "fresco",
         "preset": "released",

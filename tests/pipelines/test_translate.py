@@ -157,6 +157,22 @@ def test_a_frame_of_a_batch_without_consistency_is_the_frame_alone(model):
     assert torch.allclose(both[1:], alone, atol=1e-4)
 
 
+def test_guidance_is_the_models_own_unless_chosen(model, tmp_path):
+    own = tiny_words_image_model(tmp_path / "own", translation_guidance=2.5)
+    plain = tiny_diffusers_image_model(tmp_path / "sd")
+    for name, chosen, expected in ((own, None, 2.5), (own, 4.0, 4.0), (plain, None, 7.5)):
+        options = TranslateOptions(model=str(name), guidance_scale=chosen)
+        loaded, _ = load_model(options, CPU, FLOAT)
+        assert make_sampler(loaded, options, CPU, FLOAT).options.guidance_scale == expected
+
+
+def test_a_model_without_guidance_takes_no_negative_prompt(tmp_path):
+    root = tiny_words_image_model(tmp_path / "m", translation_guidance=1.0)
+    options = TranslateOptions(model=str(root), negative_prompt="crowded")
+    with pytest.raises(InputError, match="guidance scale above 1"):
+        make_sampler(load_model(options, CPU, FLOAT)[0], options, CPU, FLOAT)
+
+
 def test_outlines_are_white_on_black():
     frames = -torch.ones(1, 3, 16, 16)
     frames[..., 8:] = 1

@@ -36,6 +36,7 @@ class KeyframeSampler:
 
     model: ImageModel
     options: TranslateOptions
+    """With the model's defaults."""
     guide: BatchGuide
     schedule: Schedule
     controlnet: ControlNet | None
@@ -67,7 +68,8 @@ class KeyframeSampler:
             anchors: what an earlier batch has fixed; None: this is a shot's first one.
             on_pass: told the share of the work that is done, after each pass.
         """
-        timesteps = self.timesteps
+        timesteps, guidance = self.timesteps, self.options.guidance_scale
+        assert guidance is not None
         shown = frames.to(self.device)
         latents = torch.cat([self.model.encode(frame[None, None]) for frame in shown], dim=1)
         drawn = [0] * len(ticks) if "shared-noise" in self.options.chosen else ticks
@@ -83,7 +85,7 @@ class KeyframeSampler:
         conditions = Conditions(
             prompt=self.model.encode_prompt(prompt),
             negative_prompt=self.model.encode_prompt(self.options.negative_prompt),
-            guidance_scale=self.options.guidance_scale,
+            guidance_scale=guidance,
         )
         inverting = self.options.start_from == "inversion"
         count = len(timesteps) * (len(conditions.links) + inverting)

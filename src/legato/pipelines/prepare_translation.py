@@ -27,7 +27,7 @@ from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import source_fingerprint
 from legato.pipelines.survey import Survey, survey
-from legato.pipelines.translate_options import TranslateOptions
+from legato.pipelines.translate_options import TranslateOptions, resolve
 from legato.pipelines.translation_job import TranslationJob
 from legato.pipelines.translation_plan import TranslationPlan, choose_keys
 from legato.pipelines.workfolder import WorkFolder
@@ -95,12 +95,14 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         ModelError: a model is missing, damaged or does not fit.
         ResourceError: the disk does not suffice.
     """
-    options, facts, folder = request.options, request.facts, request.folder
+    facts, folder = request.facts, request.folder
     device = choose_device(request.run.device)
     dtype = choose_dtype(request.run.dtype, device)
-    on_event(Event(stage="load", message=f"model {options.model}"))
-    model, notices = load_model(options, device, dtype)
-    sampler = make_sampler(model, options, device, dtype)
+    on_event(Event(stage="load", message=f"model {request.options.model}"))
+    model, notices = load_model(request.options, device, dtype)
+    sampler = make_sampler(model, request.options, device, dtype)
+    options = sampler.options
+    request = replace(request, options=options)
     fingerprint = _fingerprint(request, model, (device, dtype))
     plan = TranslationPlan.load(folder.plan)
     if plan is None:
@@ -146,13 +148,14 @@ def load_model(
 def make_sampler(
     model: ImageModel, options: TranslateOptions, device: torch.device, dtype: torch.dtype
 ) -> KeyframeSampler:
-    """Return what translates batches of key frames.
+    """Return what translates batches of key frames, with the model's defaults.
 
     Raises:
-        InputError: a prompt has a word that the model does not know; more steps than it can make.
+        InputError: the model's defaults contradict what was chosen; a prompt has a word that the
+            model does not know; more steps than it can make.
         ModelError: the ControlNet is missing or does not fit, or frames cannot be held together.
     """
-    controlnet = None
+    options, controlnet = resolve(options, model.defaults), None
     if options.controlnet is not None:
         controlnet = load_controlnet(
             options.controlnet, model, scale=options.control_scale, device=device, dtype=dtype

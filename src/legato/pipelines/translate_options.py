@@ -1,6 +1,6 @@
 """What changes a translated video."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.solver import SolverName
 from legato.errors import InputError
+from legato.models.manifest import ImageDefaults
 from legato.pipelines.consistency import holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
 from legato.pipelines.time_range import TimeRange
@@ -56,8 +57,9 @@ class TranslateOptions(TimeRange):
     num_inference_steps: int = 20
     """Denoising steps of the whole schedule."""
 
-    guidance_scale: float = 7.5
-    """How strongly the prompt is followed; 1 is faster and without guidance."""
+    guidance_scale: float | None = None
+    """How strongly the prompt is followed; 1 is faster and without guidance. Default: the model's
+    own."""
 
     seed: int = 0
     """Seed of all noise."""
@@ -115,10 +117,11 @@ class TranslateOptions(TimeRange):
         _within("resolution", self.resolution, 8, MAX_RESOLUTION)
         _within("segment", self.segment, 1, MAX_SEGMENT)
         _within("seed", self.seed, 0, 2**63 - 1)
-        if self.negative_prompt and not needs_unconditional(self.guidance_scale):
+        scale = self.guidance_scale
+        if self.negative_prompt and scale is not None and not needs_unconditional(scale):
             raise InputError(
                 f"negative_prompt={self.negative_prompt!r}",
-                why=f"it does not count at guidance_scale={self.guidance_scale:g}",
+                why=f"it does not count at guidance_scale={scale:g}",
                 fix="use a guidance scale above 1",
             )
         if self.start_from == "inversion" and self.solver == "ddpm":
@@ -189,6 +192,17 @@ class TranslateOptions(TimeRange):
         for name in ("controlnet", "lora"):
             values[name] = None if values[name] is None else str(values[name])
         return values | {"prompt_at": list(self.prompt_at)}
+
+
+def resolve(options: TranslateOptions, defaults: ImageDefaults) -> TranslateOptions:
+    """Return the options with the model's defaults where nothing was chosen.
+
+    Raises:
+        InputError: they contradict what was chosen.
+    """
+    if options.guidance_scale is not None:
+        return options
+    return replace(options, guidance_scale=defaults.translation_guidance)
 
 
 def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
