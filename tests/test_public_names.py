@@ -118,6 +118,8 @@ def test_defaults_of_translating():
         "colorize": False,
         "controlnet": None,
         "control_scale": 1.0,
+        "hint_model": None,
+        "hint": None,
         "lora": None,
         "lora_scale": 1.0,
         "freeu": False,

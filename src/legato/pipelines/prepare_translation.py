@@ -18,6 +18,7 @@ from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
+from legato.pipelines.hints import GivenHints, open_hints
 from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
@@ -99,6 +100,9 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     device = choose_device(request.run.device)
     dtype = choose_dtype(request.run.dtype, device)
     on_event(Event(stage="load", message=f"model {request.options.model}"))
+    hints = None
+    if request.options.controlnet is not None:
+        hints = open_hints(request.options.hint, request.options.hint_model, device)
     model, notices = load_model(request.options, device, dtype)
     sampler = make_sampler(model, request.options, device, dtype)
     options = sampler.options
@@ -112,6 +116,8 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         require_space(folder.path, needed)
         plan.save(folder.plan)
     plan.require_same(fingerprint, folder.path)
+    if isinstance(hints, GivenHints):
+        hints.require_fitting(facts, plan.survey.num_frames)
     sentences = [*request.notices, *notices, *plan.survey.notices]
     return TranslationJob(
         facts=facts,
@@ -121,6 +127,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         plan=plan,
         folder=folder,
         sampler=sampler,
+        hints=hints,
         interpolate=FlowBlend(choose_estimator()),
         codec=request.codec,
         size_computed=size_computed(facts, options, model),
@@ -236,6 +243,10 @@ def _fingerprint(
         | {"model sha256": model.sha256}
         | options.to_json()
     )
+    if options.hint is not None:
+        hint = probe(options.hint.expanduser())
+        found = source_fingerprint(hint.path, hint.images)
+        values |= {f"hint {name}": value for name, value in found.items()}
     if options.lora is not None:
         values["lora sha256"] = hash_file(options.lora.expanduser())
     return values

@@ -85,10 +85,19 @@ class TranslateOptions(TimeRange):
     """Take only the colours of the translation, and the lightness of the input."""
 
     controlnet: Path | None = None
-    """ControlNet of diffusers, a folder: holds the input's outlines (Canny)."""
+    """ControlNet of diffusers, a folder: keeps the structure that hints show. Unless others are
+    named, hints are the input's outlines (Canny)."""
 
     control_scale: float = 1.0
     """How strongly."""
+
+    hint_model: str | None = None
+    """Depth-estimation model of transformers, a folder or a name at the hub: hints are the input's
+    depth."""
+
+    hint: Path | None = None
+    """Hints made elsewhere, such as soft edges, line art or poses: a video or a folder of images
+    with a frame for each one that is translated. They are used as they are."""
 
     lora: Path | None = None
     """LoRA weights for the model's U-Net, a safetensors file."""
@@ -133,6 +142,8 @@ class TranslateOptions(TimeRange):
         for name, is_default, needed, is_there in (
             ("preset", self.preset == "released", "features", "features" in self.chosen),
             ("control_scale", self.control_scale == 1, "a controlnet", self.controlnet is not None),
+            ("hint_model", self.hint_model is None, "a controlnet", self.controlnet is not None),
+            ("hint", self.hint is None, "a controlnet", self.controlnet is not None),
             ("lora_scale", self.lora_scale == 1, "a lora", self.lora is not None),
         ):
             if not is_default and not is_there:
@@ -141,6 +152,12 @@ class TranslateOptions(TimeRange):
                     why=f"it says something about {needed}, and there is none",
                     fix="give both, or leave it out",
                 )
+        if self.hint is not None and self.hint_model is not None:
+            raise InputError(
+                f"hint={str(self.hint)!r} with hint_model={self.hint_model!r}",
+                why="a ControlNet is shown one hint of a frame",
+                fix="give one of them",
+            )
         self.prompts()
 
     @property
@@ -189,7 +206,7 @@ class TranslateOptions(TimeRange):
         values: dict[str, Any] = asdict(self)
         for part in PARTS:
             values |= values.pop(part)
-        for name in ("controlnet", "lora"):
+        for name in ("controlnet", "hint", "lora"):
             values[name] = None if values[name] is None else str(values[name])
         return values | {"prompt_at": list(self.prompt_at)}
 

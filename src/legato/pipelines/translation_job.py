@@ -20,6 +20,7 @@ from legato.pipelines.deliver import Delivery, range_of
 from legato.pipelines.events import OnEvent
 from legato.pipelines.frame_buffer import FrameBuffer
 from legato.pipelines.generation import missing_parts
+from legato.pipelines.hints import Hints
 from legato.pipelines.in_between import Interpolator, fill
 from legato.pipelines.keyframe_reader import KeyframeReader, eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
@@ -51,6 +52,8 @@ class TranslationJob:
     plan: TranslationPlan
     folder: WorkFolder
     sampler: KeyframeSampler
+    hints: Hints | None
+    """What a ControlNet is shown; None: there is none."""
     interpolate: Interpolator
     codec: CodecOptions
     size_computed: tuple[int, int]
@@ -111,12 +114,14 @@ class TranslationJob:
             for index, frame in zip(sorted(set(batch.frames)), frames, strict=True)
         }
         anchors = None if each.starts_shot else _anchors(Carried.load(known))
+        pictures = torch.cat([shown[index] for index in batch.frames])
         latents, recorder = self.sampler(
-            torch.cat([shown[index] for index in batch.frames]),
+            pictures,
             [self.plan.survey.pts[index] for index in batch.frames],
             each.prompt,
             anchors=anchors,
             on_pass=lambda share: progress(begin + share * len(batch.new)),
+            maps=None if self.hints is None else self.hints(pictures, batch.frames),
         )
         steps = {f"step/{step}": ends for step, ends in recorder.latents.items()}
         Carried(position=batch.frames[-1], tensors=steps).save(self.folder.state(part))
