@@ -77,8 +77,6 @@ def examine(
     if facts.kind != "video" and (options.start is not None or options.end is not None):
         notices.append("start and end are ignored: images have no time")
         options = replace(options, start=None, end=None)
-    if facts.bit_depth > 8:
-        notices.append("translated at 8 bits, written with the depth of the input")
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
     require_report(run.report or report_path(target))
