@@ -20,8 +20,9 @@ from legato.models.controlnet import ControlNet
 from legato.models.image_model import ImageModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import Passes
+from legato.pipelines.estimate_edits import Clip
 from legato.pipelines.generation import finite
-from legato.pipelines.guided_batch import BatchGuide, Clip
+from legato.pipelines.guided_batch import BatchGuide
 from legato.pipelines.translate_options import TranslateOptions
 
 
@@ -73,6 +74,7 @@ class KeyframeSampler:
         noise = self._noise("translate", latents.shape[2:], drawn)[None]
         clip = Clip(
             frames=shown,
+            ticks=ticks,
             reference=reference_latents(
                 latents, noise, schedule=self.schedule, timestep=timesteps[-1]
             ),

@@ -9,14 +9,13 @@ from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.solver import SolverName
 from legato.errors import InputError
 from legato.models.manifest import ImageDefaults
-from legato.pipelines.consistency import holds
+from legato.pipelines.consistency import TRANSLATING, holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
 from legato.pipelines.time_range import TimeRange
 from legato.pipelines.timecode import parse_time
 from legato.video.codecs import CodecOptions
 from legato.video.read import ReadOptions
 
-NEEDS_VIDEO_MODEL = ("temporal", "propagation")
 PARTS = ("read", "keyframes", "output")
 MAX_BATCH, MAX_RESOLUTION, MAX_SEGMENT = 64, 4096, 4096
 
@@ -67,7 +66,8 @@ class TranslateOptions(TimeRange):
     consistency: str = "fresco"
     """What holds key frames together, as a comma list: fresco or any of its parts (spatial-guided,
     cross-frame, temporal-guided, features, background, shared-noise), one attention of another
-    system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), or none."""
+    system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), changes of
+    the estimate by others (interleaved, shape-aware, pixel-aware, color-aware); or none."""
 
     preset: Literal["released", "paper"] = "released"
     """Values of fresco's features: those of the released code, or those of the paper."""
@@ -165,16 +165,9 @@ class TranslateOptions(TimeRange):
         """What holds key frames together, `fresco` as its parts.
 
         Raises:
-            InputError: a name is unknown, does not go with another, or needs a video model.
+            InputError: a name is unknown here or does not go with another.
         """
-        chosen = holds(self.consistency)
-        if not chosen.isdisjoint(NEEDS_VIDEO_MODEL):
-            raise InputError(
-                f"consistency={self.consistency!r}",
-                why=f"{' and '.join(NEEDS_VIDEO_MODEL)} hold the frames of upscaling together",
-                fix="use fresco, an attention between frames, or none",
-            )
-        return chosen
+        return holds(self.consistency, known=TRANSLATING)
 
     def prompts(self) -> list[tuple[Fraction, str]]:
         """Return the prompts, each with the seconds after the first frame from which it holds.
