@@ -352,6 +352,22 @@ def test_a_picture_and_a_folder_of_pictures(model, tmp_path):
     assert cv2.imread(str(tmp_path / "one.png")).shape == (24, 32, 3)
 
 
+def test_16_bits_in_are_16_bits_out_between_key_frames_too(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        ramp = np.linspace(20_000 + 500 * k, 40_000, 32).astype(np.uint16)
+        picture = np.broadcast_to(ramp[:, None], (24, 32, 3)).copy()
+        cv2.imwrite(str(tmp_path / "in" / f"{k}.png"), picture)
+    apart = KeyframeOptions(min_interval=2, max_interval=4)
+    options = TranslateOptions(model=model, prompt="day", num_inference_steps=2, keyframes=apart)
+    report = translate(tmp_path / "in", tmp_path / "made", options, run=RUN)
+    assert report.key_frames == 2
+    for path in sorted((tmp_path / "made").glob("*.png")):
+        levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert levels.dtype == np.uint16
+        assert (levels % 257 != 0).mean() > 0.9  # not stretched from 8 bits
+
+
 def test_the_layout_of_diffusers_works_to_the_end(make, clip, tmp_path):
     root = tiny_diffusers_image_model(tmp_path / "sd")
     made = make(clip(frames=2), model=str(root), prompt="a painting", consistency="fresco")
