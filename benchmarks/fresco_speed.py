@@ -71,6 +71,7 @@ def main() -> int:
         for stride in STRIDES:
             link(frames, motion, stride=stride)
 
+    looks = [clip[k].astype(np.float32) / 255 for k in (0, -1)]
     found = {
         "key frames, per frame": least_ms(lambda: measure_changes(clip), repeats) / NUM_FRAMES,
         "trajectories, per pair": least_ms(links, repeats) / pairs,
@@ -78,7 +79,7 @@ def main() -> int:
         "flow and occlusion, per pair": least_ms(lambda: follow(frames, estimate), 1) / NUM_FRAMES,
         "background mask, per frame": least_ms(lambda: stand_out(frames, motion), 2) / NUM_FRAMES,
         "in between with flow, per frame": least_ms(
-            lambda: list(FlowBlend(estimate)(list(clip), clip[0], clip[-1])), 1
+            lambda: list(FlowBlend(estimate)(list(clip), *looks)), 1
         )
         / (NUM_FRAMES - 2),
     }

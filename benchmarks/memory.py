@@ -22,13 +22,13 @@ from legato.evaluation.report import Bar
 GIB = 1024**3
 
 
-def peak_bytes(source: Path, target: Path) -> int:
-    """Return the peak resident memory of upscaling a file."""
-    process = subprocess.Popen(upscale_command(source, target))
+def peak_bytes(arguments: list[str]) -> int:
+    """Return the peak resident memory of a command."""
+    process = subprocess.Popen(arguments)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"upscaling {source} failed")
+        raise SystemExit(f"failed: {' '.join(arguments)}")
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -45,7 +45,7 @@ def main() -> int:
             clip = clip_of(arguments.clip, count)
             source = write_lossless(Path(folder) / f"{count}.mkv", clip)
             del clip
-            peaks[count] = peak_bytes(source, Path(folder) / f"{count}.mp4")
+            peaks[count] = peak_bytes(upscale_command(source, Path(folder) / f"{count}.mp4"))
             print(f"{count} frames: peak {peaks[count] / GIB:.3f} GiB", flush=True)
     short, long = arguments.frames
     bars = [

@@ -9,7 +9,7 @@ from tiny import SCHEDULER, TEXT_WIDTH, tiny_autoencoder_kl, tiny_clip_text, tin
 from tiny_generator import LABELS
 
 from legato.models.folder import FolderWriter
-from legato.models.manifest import Manifest
+from legato.models.manifest import DEFAULTS_OF, Manifest, UpscalerDefaults
 from legato.models.text import WordEncoder
 
 U_NET = {
@@ -33,12 +33,18 @@ def tiny_diffusers_image_model(target: Path, **changes) -> Path:
     return target
 
 
-def tiny_words_image_model(target: Path, *, job: str = "image") -> Path:
+def tiny_words_image_model(target: Path, *, job: str = "image", **defaults) -> Path:
     """A folder as the driving image model's: `legato.json`, a vocabulary, v-prediction."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         words = WordEncoder(TEXT_WIDTH, LABELS)
-    manifest = Manifest(name="tiny-image", family="image", job=job, licence="Apache-2.0")
+    manifest = Manifest(
+        name="tiny-image",
+        family="image",
+        job=job,
+        licence="Apache-2.0",
+        defaults=DEFAULTS_OF.get(job, UpscalerDefaults)(**defaults),
+    )
     with FolderWriter(target) as writer:
         for part, network in (("unet", tiny_unet(**U_NET)), ("vae", tiny_autoencoder_kl())):
             writer.write_part(part, json.loads(network.to_json_string()), network.state_dict())

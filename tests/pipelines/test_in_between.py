@@ -22,17 +22,24 @@ def styled(picture):
     return np.ascontiguousarray(picture[..., ::-1] // 2 + 40)
 
 
+def look(picture):
+    """A picture as a look."""
+    return picture.astype(np.float32) / 255
+
+
 def labels(frames, first, last):
     """An interpolator that only tells between which key frames it was asked to work."""
-    yield from frames[1:] if last is None else frames[1:-1]
+    yield from map(look, frames[1:] if last is None else frames[1:-1])
 
 
 @pytest.mark.parametrize("keys", [[0], [0, 1], [0, 4, 9], [0, 3, 6], [0, 1, 2, 9]])
 def test_every_frame_is_there_once_and_in_order(keys):
     frames = [np.full((2, 2, 3), t, np.uint8) for t in range(10)]
-    looks = [frames[key] + 100 for key in keys]
+    looks = [look(frames[key] + 100) for key in keys]
     filled = list(fill(frames, keys, looks, labels))
-    assert [int(f[0, 0, 0]) for f in filled] == [t + 100 * (t in keys) for t in range(10)]
+    assert [round(255 * float(f[0, 0, 0])) for f in filled] == [
+        t + 100 * (t in keys) for t in range(10)
+    ]
 
 
 def test_no_more_than_one_interval_is_held():
@@ -45,7 +52,7 @@ def test_no_more_than_one_interval_is_held():
             yield np.full((2, 2, 3), t, np.uint8)
 
     keys = [0, 4, 8, 12]
-    looks = (np.zeros((2, 2, 3), np.uint8) for _ in keys)
+    looks = (np.zeros((2, 2, 3), np.float32) for _ in keys)
     for t, _ in enumerate(fill(source(), keys, looks, labels)):
         assert len(read) <= 4 * (t // 4 + 1) + 1
 
@@ -59,7 +66,7 @@ def test_key_frames_that_do_not_begin_with_the_shot_are_refused(keys):
 def test_a_missing_look_is_told():
     frames = shot(5)
     with pytest.raises(ValueError, match="key frame 4 has no look"):
-        list(fill(frames, [0, 4], frames[:1], labels))
+        list(fill(frames, [0, 4], [look(frames[0])], labels))
 
 
 def test_flow_blend_is_an_interpolator():
@@ -69,45 +76,55 @@ def test_flow_blend_is_an_interpolator():
 @pytest.mark.parametrize("keys", [[0, 5], [0, 3, 5], [0]])
 def test_the_look_follows_the_motion(keys):
     frames = shot(6)
-    expected = [styled(frame).astype(int) for frame in frames]
-    looks = [styled(frames[key]) for key in keys]
+    expected = [look(styled(frame)) for frame in frames]
+    looks = [expected[key] for key in keys]
     filled = list(fill(frames, keys, looks, FlowBlend(DisFlow())))
     assert len(filled) == 6
     for got, want in zip(filled, expected, strict=True):
-        assert got.dtype == np.uint8
-        inside = abs(got.astype(int) - want)[8:-8, 8:-8]
-        assert inside.mean() < 3
+        assert got.dtype == np.float32
+        inside = abs(got - want)[8:-8, 8:-8]
+        assert inside.mean() < 3 / 255
 
 
 def test_a_still_shot_with_equal_looks_stays_as_it_is():
     frame = shot(1)[0]
-    look = styled(frame)
-    for got in FlowBlend(DisFlow())([frame] * 5, look, look):
-        assert abs(got.astype(int) - look).max() <= 1
+    key = look(styled(frame))
+    for got in FlowBlend(DisFlow())([frame] * 5, key, key):
+        assert abs(got - key).max() <= 1 / 255
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_gradients_finer_than_8_bits_survive(last):
+    frame = shot(1)[0]
+    ramp = np.linspace(0.4, 0.41, COLS, dtype=np.float32)  # between two or three levels of 8 bits
+    key = np.ascontiguousarray(np.broadcast_to(ramp[:, None], (ROWS, COLS, 3)))
+    for got in FlowBlend(DisFlow())([frame] * 4, key, key if last else None):
+        assert len(np.unique((got[ROWS // 2, :, 0] * 4095).round())) > 30
 
 
 def test_different_looks_change_over_in_time():
     frame = shot(1)[0]
-    dark, bright = frame // 2, frame // 2 + 100
+    dark, bright = look(frame // 2), look(frame // 2 + 100)
     means = [got.mean() for got in FlowBlend(DisFlow())([frame] * 6, dark, bright)]
-    assert all(15 < step < 25 for step in np.diff([dark.mean(), *means, bright.mean()]))
+    steps = np.diff([dark.mean(), *means, bright.mean()])
+    assert all(15 / 255 < step < 25 / 255 for step in steps)
 
 
 @pytest.mark.slow
 def test_long_intervals_are_crossed_step_by_step():
     frames = shot(29)
-    looks = [styled(frames[0]), styled(frames[28])]
+    looks = [look(styled(frames[0])), look(styled(frames[28]))]
     filled = list(fill(frames, [0, 28], looks, FlowBlend(DisFlow())))
-    middle = abs(filled[14].astype(int) - styled(frames[14]))[8:-8, 20:-20]
-    assert middle.mean() < 4
+    middle = abs(filled[14] - look(styled(frames[14])))[8:-8, 20:-20]
+    assert middle.mean() < 4 / 255
 
 
 @pytest.mark.parametrize("size", [(32, 33), (33, 32), (1, 1), (35, 51)])
 def test_odd_sizes_work(size):
     frames = [np.full((*size, 3), 50 + t, np.uint8) for t in range(3)]
-    (got,) = FlowBlend(DisFlow())(frames, frames[0], frames[2])
+    (got,) = FlowBlend(DisFlow())(frames, look(frames[0]), look(frames[2]))
     assert got.shape == (*size, 3)
-    assert abs(got.astype(int) - 51).max() <= 2
+    assert abs(got - 0.2).max() <= 2 / 255
 
 
 def test_unrelated_frames_still_give_a_picture():
@@ -115,6 +132,6 @@ def test_unrelated_frames_still_give_a_picture():
     frames = [
         np.random.default_rng(t).integers(0, 256, (40, 40, 3)).astype(np.uint8) for t in (1, 2, 3)
     ]
-    (got,) = FlowBlend(DisFlow())(frames, frames[0], frames[2])
+    (got,) = FlowBlend(DisFlow())(frames, look(frames[0]), look(frames[2]))
     assert got.shape == frames[0].shape
-    assert got.std() > 5
+    assert got.std() > 5 / 255

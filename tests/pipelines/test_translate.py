@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 from clips import pixels_of, times_of
 from safetensors.torch import save_file
+from tiny_depth import tiny_depth
 from tiny_image_model import (
     tiny_controlnet,
     tiny_diffusers_image_model,
@@ -18,7 +21,8 @@ from tiny_image_model import (
 from legato.errors import InputError, Interrupted, ModelError, ResourceError
 from legato.models.image_model import load_image_model
 from legato.pipelines import prepare_translation
-from legato.pipelines.keyframe_sampler import KeyframeSampler, outlines
+from legato.pipelines.hints import outlines
+from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.keyframes import KeyframeOptions
 from legato.pipelines.prepare_translation import load_model, make_sampler
 from legato.pipelines.run_options import RunOptions
@@ -86,7 +90,9 @@ def sample(model):
                 patch.setattr(prepare_translation, "load_image_model", load_image_model)
             loaded, _ = load_model(options, CPU, FLOAT)
         sampler = make_sampler(loaded, options, CPU, FLOAT)
-        return sampler(frames, (0, 7, 9), prompt, anchors=None, on_pass=lambda _: None)[0]
+        maps = outlines(frames) if options.controlnet else None
+        quiet = {"anchors": None, "on_pass": lambda _: None}
+        return sampler(frames, (0, 7, 9), prompt, maps=maps, **quiet)[0]
 
     return run
 
@@ -107,6 +113,10 @@ CHANGES = [
     {"consistency": "nearest-tokens"},
     {"consistency": "shared-noise"},
     {"consistency": "fresco"},
+    {"consistency": "interleaved"},
+    {"consistency": "shape-aware"},
+    {"consistency": "pixel-aware"},
+    {"consistency": "color-aware"},
     {"controlnet": "controlnet"},
     {"lora": "lora"},
     {"freeu": True},
@@ -157,12 +167,20 @@ def test_a_frame_of_a_batch_without_consistency_is_the_frame_alone(model):
     assert torch.allclose(both[1:], alone, atol=1e-4)
 
 
-def test_outlines_are_white_on_black():
-    frames = -torch.ones(1, 3, 16, 16)
-    frames[..., 8:] = 1
-    maps = outlines(frames)
-    assert maps.shape == frames.shape
-    assert set(maps.unique().tolist()) == {0.0, 1.0}
+def test_guidance_is_the_models_own_unless_chosen(model, tmp_path):
+    own = tiny_words_image_model(tmp_path / "own", translation_guidance=2.5)
+    plain = tiny_diffusers_image_model(tmp_path / "sd")
+    for name, chosen, expected in ((own, None, 2.5), (own, 4.0, 4.0), (plain, None, 7.5)):
+        options = TranslateOptions(model=str(name), guidance_scale=chosen)
+        loaded, _ = load_model(options, CPU, FLOAT)
+        assert make_sampler(loaded, options, CPU, FLOAT).options.guidance_scale == expected
+
+
+def test_a_model_without_guidance_takes_no_negative_prompt(tmp_path):
+    root = tiny_words_image_model(tmp_path / "m", translation_guidance=1.0)
+    options = TranslateOptions(model=str(root), negative_prompt="crowded")
+    with pytest.raises(InputError, match="guidance scale above 1"):
+        make_sampler(load_model(options, CPU, FLOAT)[0], options, CPU, FLOAT)
 
 
 @pytest.fixture
@@ -231,6 +249,22 @@ def test_a_prompt_counts_from_its_time_on_only(make, clip):
     assert same == [True, True, False, False]
 
 
+def test_each_kind_of_hint_changes_the_pictures(make, clip, files, tmp_path):
+    source = clip(frames=3)
+    chosen = {"controlnet": files["controlnet"], "num_inference_steps": 3}
+    given = make(source, "given.mkv", hint=source, **chosen)
+    depth = make(source, "depth.mkv", hint_model=str(tiny_depth(tmp_path / "dpt")), **chosen)
+    drawn = make(source, **chosen)
+    assert not any(np.array_equal(a, b) for a, b in combinations((given, depth, drawn), 2))
+
+
+def test_hints_that_do_not_fit_leave_nothing_behind(make, clip, files, tmp_path):
+    hint = clip(frames=2, name="edges.mkv")
+    with pytest.raises(InputError, match="3 are translated"):
+        make(clip(frames=3), controlnet=files["controlnet"], hint=hint)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["edges.mkv", "in.mkv"]
+
+
 def test_colours_alone_keep_the_lightness(make, clip):
     source = clip(frames=3)
     made, before = make(source, colorize=True), pixels_of(source)
@@ -276,8 +310,8 @@ def test_batches_hold_on_to_the_frames_before(make, clip, monkeypatch):
     seen = []
     real = KeyframeSampler.__call__
 
-    def watch(self, frames, ticks, prompt, *, anchors, on_pass):
-        latents, recorder = real(self, frames, ticks, prompt, anchors=anchors, on_pass=on_pass)
+    def watch(self, frames, ticks, prompt, *, anchors, **others):
+        latents, recorder = real(self, frames, ticks, prompt, anchors=anchors, **others)
         seen.append((ticks, latents, anchors))
         return latents, recorder
 
@@ -318,6 +352,22 @@ def test_a_picture_and_a_folder_of_pictures(model, tmp_path):
     assert cv2.imread(str(tmp_path / "one.png")).shape == (24, 32, 3)
 
 
+def test_16_bits_in_are_16_bits_out_between_key_frames_too(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        ramp = np.linspace(20_000 + 500 * k, 40_000, 32).astype(np.uint16)
+        picture = np.broadcast_to(ramp[:, None], (24, 32, 3)).copy()
+        cv2.imwrite(str(tmp_path / "in" / f"{k}.png"), picture)
+    apart = KeyframeOptions(min_interval=2, max_interval=4)
+    options = TranslateOptions(model=model, prompt="day", num_inference_steps=2, keyframes=apart)
+    report = translate(tmp_path / "in", tmp_path / "made", options, run=RUN)
+    assert report.key_frames == 2
+    for path in sorted((tmp_path / "made").glob("*.png")):
+        levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert levels.dtype == np.uint16
+        assert (levels % 257 != 0).mean() > 0.9  # not stretched from 8 bits
+
+
 def test_the_layout_of_diffusers_works_to_the_end(make, clip, tmp_path):
     root = tiny_diffusers_image_model(tmp_path / "sd")
     made = make(clip(frames=2), model=str(root), prompt="a painting", consistency="fresco")
@@ -349,13 +399,18 @@ def test_memory_that_runs_out_names_the_dials(make, clip, monkeypatch):
         ({"prompt_at": ("1=sunrise",)}, InputError, "day, night"),
         ({"controlnet": "nowhere"}, ModelError, "nowhere"),
         ({"lora": "nowhere"}, InputError, "no such file"),
+        ({"controlnet": "control", "hint": "nowhere"}, InputError, "nowhere"),
+        ({"controlnet": "control", "hint_model": "nowhere"}, ModelError, "nowhere"),
         ({"model": "nowhere"}, ModelError, "neither a known name nor a folder"),
         ({"model": None}, InputError, "--model"),
     ],
 )
-def test_what_is_missing_is_said_before_any_work(make, clip, tmp_path, changes, kind, said):
-    paths = {"controlnet", "lora"} & set(changes)
-    changes = changes | dict.fromkeys(paths, tmp_path / "nowhere")
+def test_what_is_missing_is_said_before_any_work(make, clip, files, tmp_path, changes, kind, said):
+    places = {"control": files["controlnet"], "nowhere": tmp_path / "nowhere"}
+    paths = {"controlnet", "lora", "hint", "hint_model"} & set(changes)
+    changes = changes | {name: places[changes[name]] for name in paths}
+    if "hint_model" in paths:
+        changes["hint_model"] = str(changes["hint_model"])
     source = clip(frames=2)
     with pytest.raises(kind, match=said):
         make(source, **changes)
@@ -371,8 +426,11 @@ def test_what_is_missing_is_said_before_any_work(make, clip, tmp_path, changes, 
         ({"negative_prompt": "x", "guidance_scale": 1.0}, "guidance scale above 1"),
         ({"control_scale": 0.5}, "a controlnet"),
         ({"lora_scale": 0.5}, "a lora"),
+        ({"hint": Path("edges.mp4")}, "a controlnet"),
+        ({"hint_model": "dpt"}, "a controlnet"),
+        ({"controlnet": Path("c"), "hint": Path("e.mp4"), "hint_model": "dpt"}, "give one"),
         ({"preset": "paper", "consistency": "all-frames"}, "features"),
-        ({"consistency": "propagation"}, "hold the frames of upscaling"),
+        ({"consistency": "propagation"}, "'propagation' is not one of them"),
         ({"consistency": "magic"}, "'magic' is not one of them"),
         ({"prompt_at": ("3",)}, "TIME=PROMPT"),
         ({"prompt_at": ("3=a", "2=b")}, "rising times"),

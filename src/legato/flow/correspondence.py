@@ -21,6 +21,16 @@ STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackMotion:
+    """Flow of every frame but the first to an earlier one, and where that cannot be believed."""
+
+    flow: Float[Tensor, "K 2 H W"]
+    """Entry k lives on frame k+1; pixels, x then y."""
+    hidden: Bool[Tensor, "K H W"]
+    """On frame k+1: not seen in the earlier frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CyclicMotion:
     """Flows of all cyclic pairs, and where they cannot be believed."""
 
@@ -55,6 +65,11 @@ class CyclicMotion:
             occluded_forward=cover_mask(self.occluded_forward, size),
             occluded_backward=cover_mask(self.occluded_backward, size),
         )
+
+    @property
+    def to_previous(self) -> BackMotion:
+        """The motion of every later frame to the one before it."""
+        return BackMotion(flow=self.flow_backward[:-1], hidden=self.occluded_backward[:-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +143,23 @@ def follow(frames: Float[Tensor, "T 3 H W"], estimate: FlowEstimator) -> CyclicM
         flow.to(frames.device) for flow in estimate(torch.cat((frames, frames[:1])))
     )
     return with_occlusions(frames, forward, backward)
+
+
+def to_first(frames: Float[Tensor, "T 3 H W"], estimate: FlowEstimator) -> BackMotion:
+    """Return the motion of every later frame to the first one, each estimated directly.
+
+    Args:
+        frames: RGB in [-1, 1], two or more.
+        estimate: finds the flow; the result is on the device of the frames.
+    """
+    pairs = [
+        [flow.to(frames.device) for flow in estimate(torch.stack((frames[0], frame)))]
+        for frame in frames[1:]
+    ]
+    forward, backward = (torch.cat(flows) for flows in zip(*pairs, strict=True))
+    firsts = frames[:1].expand(len(pairs), -1, -1, -1)
+    hidden = occluded(backward, forward) | changed(frames[1:], firsts, backward)
+    return BackMotion(flow=backward, hidden=hidden)
 
 
 def with_occlusions(

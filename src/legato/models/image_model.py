@@ -26,6 +26,7 @@ from legato.models.load import (
     load_text,
     ready_,
 )
+from legato.models.manifest import ImageDefaults
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
@@ -52,6 +53,7 @@ class ImageModel:
     text: WordEncoder | ClipText
     schedule: Mapping[str, Any]
     """Fields of the sampler's diffusers configuration."""
+    defaults: ImageDefaults
 
     @property
     def short_side(self) -> int:
@@ -122,6 +124,7 @@ def load_image_model(name_or_path: str, device: torch.device, dtype: torch.dtype
         autoencoder=ready_(autoencoder, device, decoder_dtype(autoencoder, dtype)),
         text=load_text(folder, device, dtype),
         schedule=folder.config("scheduler", SCHEDULE),
+        defaults=manifest.imaging if manifest else ImageDefaults(),
     )
 
 

@@ -41,8 +41,18 @@ class UpscalerDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorDefaults:
-    """Settings that a generating model was made for."""
+class ImageDefaults:
+    """Settings that a model of images was made for."""
+
+    translation_guidance: float = 7.5
+    """How strongly the prompt is followed while a video is translated; 1: without guidance."""
+    window: int = 1
+    """Frames denoised together: an image model knows one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorDefaults(ImageDefaults):
+    """Settings that a generating model, which holds one of images, was made for."""
 
     steps: int = 50
     """Denoising steps."""
@@ -70,8 +80,8 @@ class GeneratorDefaults:
     """Frames on either side that are decoded with them and dropped."""
 
 
-Defaults = UpscalerDefaults | GeneratorDefaults
-DEFAULTS_OF: dict[str, type[Defaults]] = {"generate": GeneratorDefaults}
+Defaults = UpscalerDefaults | ImageDefaults
+DEFAULTS_OF: dict[str, type[Defaults]] = {"generate": GeneratorDefaults, "image": ImageDefaults}
 """By job; those of others are an upscaler's."""
 
 
@@ -101,6 +111,12 @@ class Manifest:
     def generating(self) -> GeneratorDefaults:
         """The defaults of a generating model."""
         assert isinstance(self.defaults, GeneratorDefaults)
+        return self.defaults
+
+    @property
+    def imaging(self) -> ImageDefaults:
+        """The defaults of a model of images, or of one that holds it."""
+        assert isinstance(self.defaults, ImageDefaults)
         return self.defaults
 
     @property

@@ -12,14 +12,22 @@ UPSCALERS_FRESCO = (*FRESCO, "propagation")
 """What it stands for in upscaling; propagation is its smoothing of the clean estimate."""
 NEIGHBOURS = ("first-frame", "first-and-previous", "trajectories", "nearest-tokens", "all-frames")
 """Attentions between frames of other systems, each instead of all others."""
+EDITS = ("interleaved", "shape-aware", "pixel-aware", "color-aware")
+"""Changes of the clean estimate by other systems; they go with any attention."""
 HOLDS = ("temporal", "propagation", "fresco", *FRESCO, *NEIGHBOURS)
+"""What upscaling takes."""
+TRANSLATING = ("fresco", *FRESCO, *NEIGHBOURS, *EDITS)
+"""What translating takes."""
 
 
-def holds(consistency: str, *, fresco: Sequence[str] = FRESCO) -> frozenset[str]:
+def holds(
+    consistency: str, *, known: Sequence[str] = HOLDS, fresco: Sequence[str] = FRESCO
+) -> frozenset[str]:
     """Return the named ways of holding frames together, `fresco` as its parts; empty for `none`.
 
     Args:
         consistency: a comma list.
+        known: the names that may be in it.
         fresco: the parts that `fresco` stands for.
 
     Raises:
@@ -29,12 +37,12 @@ def holds(consistency: str, *, fresco: Sequence[str] = FRESCO) -> frozenset[str]
     names = [name.strip() for name in consistency.split(",") if name.strip()]
     if names == ["none"]:
         return frozenset()
-    unknown = [name for name in names if name not in HOLDS]
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(
             f"consistency={consistency!r}",
             why=f"{unknown[0]!r} is not one of them" if unknown else "nothing is named",
-            fix=f"use a comma list of {', '.join(HOLDS)}, or none",
+            fix=f"use a comma list of {', '.join(known)}, or none",
         )
     chosen = frozenset(names) - {"fresco"} | frozenset(fresco if "fresco" in names else ())
     _require_one_attention(consistency, chosen)
@@ -49,7 +57,7 @@ def holds(consistency: str, *, fresco: Sequence[str] = FRESCO) -> frozenset[str]
 
 def sees_other_frames(chosen: frozenset[str]) -> bool:
     """Tell whether the image model itself is made to look at other frames of a window."""
-    return bool(chosen - {"temporal", "propagation", "shared-noise"})
+    return bool(chosen - {"temporal", "propagation", "shared-noise", *EDITS})
 
 
 def _require_one_attention(consistency: str, chosen: frozenset[str]) -> None:

@@ -4,9 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
 from legato.diffusion.background_smoother import BackgroundSmoother
 from legato.diffusion.denoiser import Edit, Network
 from legato.diffusion.fresco import FRESCO_PRESETS, Fresco
@@ -16,21 +13,8 @@ from legato.flow.estimate import FlowEstimator
 from legato.flow.foreground import stand_out
 from legato.models.image_model import ImageModel
 from legato.pipelines.correspond import correspond_clip
+from legato.pipelines.estimate_edits import Clip, edits_of
 from legato.pipelines.guided_windows import guide_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """Frames that are denoised together."""
-
-    frames: Float[Tensor, "T 3 H W"]
-    """In [-1, 1], on the model's device."""
-    reference: Float[Tensor, "1 T C h w"]
-    """Their latents with the little noise of the last timestep."""
-    timesteps: Sequence[int]
-    """Those of the loop, falling."""
-    num_steps: int
-    """Of the whole schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +43,10 @@ class BatchGuide:
             network: the model's U-Net, perhaps with a ControlNet.
             clip: the batch.
         """
+        edits = edits_of(self.chosen, clip, self.model, self.estimate)
         fresco = self._fresco()
         if fresco is None:
-            yield network, ()
+            yield network, edits
             return
         known = correspond_clip(
             clip.frames,
@@ -78,7 +63,6 @@ class BatchGuide:
             num_steps=clip.num_steps,
             reference_network=self.model.unet,
         )
-        edits: list[Edit] = []
         if known.background is not None:
             smoother = BackgroundSmoother(
                 decode=self.model.decode,

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt8, UInt16
 from numpy import ndarray
 from torch import Tensor
 
@@ -20,9 +19,13 @@ from legato.pipelines.blend import Version, merge
 from legato.pipelines.lab import from_lab, to_lab
 
 Picture = UInt8[ndarray, "H W 3"]
+"""A frame of the input: 8 bits suffice to find what moves where."""
+Look = Float[ndarray, "H W 3"]
+"""A translated frame, RGB in [0, 1]: as fine as the output's depth."""
 
-_Carried = tuple[Picture, Float[ndarray, "H W"]]
+_Carried = tuple[UInt16[ndarray, "H W 3"], Float[ndarray, "H W"]]
 _GEOMETRIC_PX, _PHOTOMETRIC = 1.5, 0.08  # errors that cost trust by 1/e; the latter of the range
+_WHITE = 65535  # of a look that waits for the one from the other side
 _OUTSIDE = 10.0
 _FLOOR = 0.05  # where both versions are perfect the nearer key frame decides
 
@@ -31,10 +34,8 @@ _FLOOR = 0.05  # where both versions are perfect the nearer key frame decides
 class Interpolator(Protocol):
     """Gives the frames between two key frames the look of those."""
 
-    def __call__(
-        self, frames: Sequence[Picture], first: Picture, last: Picture | None
-    ) -> Iterator[Picture]:
-        """Yield the frames after the first key frame, in order, RGB.
+    def __call__(self, frames: Sequence[Picture], first: Look, last: Look | None) -> Iterator[Look]:
+        """Yield the frames after the first key frame, in order.
 
         Args:
             frames: of the input, from the one key frame to the other, both included; without
@@ -48,9 +49,9 @@ class Interpolator(Protocol):
 def fill(
     frames: Iterable[Picture],
     keys: Sequence[int],
-    looks: Iterable[Picture],
+    looks: Iterable[Look],
     interpolate: Interpolator,
-) -> Iterator[Picture]:
+) -> Iterator[Look]:
     """Yield a whole shot with the look of its key frames, one interval in memory at a time.
 
     Args:
@@ -77,7 +78,7 @@ def fill(
     yield from interpolate([*held, *source], look, None)
 
 
-def _next_look(looks: Iterator[Picture], key: int) -> Picture:
+def _next_look(looks: Iterator[Look], key: int) -> Look:
     look = next(looks, None)
     if look is None:
         raise ValueError(f"key frame {key} has no look")
@@ -91,7 +92,7 @@ class FlowBlend:
     are not lost. Each version's error is e = |f + b(f)| / 1.5 px + |I - W(I_key)| / 0.08 + a floor,
     its weight its nearness in time times exp(-e); see `blend.merge`.
 
-    An interval takes about 16 bytes per pixel and frame.
+    An interval takes about 19 bytes per pixel and frame.
 
     Args:
         estimate: finds the flow between frames of the input.
@@ -100,16 +101,14 @@ class FlowBlend:
     def __init__(self, estimate: FlowEstimator) -> None:
         self._estimate = estimate
 
-    def __call__(
-        self, frames: Sequence[Picture], first: Picture, last: Picture | None
-    ) -> Iterator[Picture]:
+    def __call__(self, frames: Sequence[Picture], first: Look, last: Look | None) -> Iterator[Look]:
         """Yield the frames between; see `Interpolator`."""
         end = len(frames) - 1
         forward = _Carrier(frames[0], first)
         if last is None:
             for t in range(1, len(frames)):
                 onward, home = self._flow(frames[t - 1], frames[t])
-                yield forward.carry(frames[t], home, onward)[0]
+                yield _unit(forward.carry(frames[t], home, onward)[0])
             return
         backward = _Carrier(frames[end], last)
         behind: dict[int, _Carried] = {}
@@ -125,7 +124,7 @@ class FlowBlend:
             to_previous = home[0].float().permute(1, 2, 0).numpy()
             before = None if selection is None else (selection, to_previous)
             merged, selection = merge(_version(*ahead), _version(*behind.pop(t)), t / end, before)
-            yield _to_picture(merged)
+            yield from_lab(merged).clip(0, 1)
 
     def _flow(self, frame: Picture, following: Picture) -> tuple[Tensor, Tensor]:
         """Return the flow from a frame to the next and back, `1 2 H W`."""
@@ -136,8 +135,9 @@ class FlowBlend:
 class _Carrier:
     """Carries the look of a key frame from frame to frame, away from it."""
 
-    def __init__(self, key_frame: Picture, look: Picture) -> None:
-        self._sources = torch.cat((_to_tensor(look), _to_tensor(key_frame)), dim=1)
+    def __init__(self, key_frame: Picture, look: Look) -> None:
+        planes = torch.from_numpy(look).permute(2, 0, 1)[None].float()
+        self._sources = torch.cat((planes, _to_tensor(key_frame)), dim=1)
         self._to_key: Tensor | None = None
         self._from_key: Tensor | None = None
 
@@ -161,12 +161,16 @@ class _Carrier:
         photometric = (key_frame - _to_tensor(frame)[0]).abs().mean(dim=0) / 2
         error = geometric / _GEOMETRIC_PX + photometric / _PHOTOMETRIC + _FLOOR
         error = error.clamp(max=_OUTSIDE) + _OUTSIDE * _leaves(to_key[0])
-        levels = ((look + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()), error.half().numpy()
+        levels = np.ascontiguousarray((look * _WHITE).round().permute(1, 2, 0).numpy())
+        return levels.astype(np.uint16), error.half().numpy()
 
 
-def _version(picture: Picture, error: Float[ndarray, "H W"]) -> Version:
-    return Version(to_lab(picture.astype(np.float32) / 255), error.astype(np.float32))
+def _version(levels: UInt16[ndarray, "H W 3"], error: Float[ndarray, "H W"]) -> Version:
+    return Version(to_lab(_unit(levels)), error.astype(np.float32))
+
+
+def _unit(levels: UInt16[ndarray, "H W 3"]) -> Look:
+    return levels.astype(np.float32) / np.float32(_WHITE)
 
 
 def _leaves(flow: Float[Tensor, "2 H W"]) -> Float[Tensor, "H W"]:
@@ -179,7 +183,3 @@ def _leaves(flow: Float[Tensor, "2 H W"]) -> Float[Tensor, "H W"]:
 
 def _to_tensor(picture: Picture) -> Float[Tensor, "1 3 H W"]:
     return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def _to_picture(lab: Float[ndarray, "H W 3"]) -> Picture:
-    return np.asarray(cv2.convertScaleAbs(from_lab(lab), alpha=255))  # rounds

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,12 +20,10 @@ from legato.models.controlnet import ControlNet
 from legato.models.image_model import ImageModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import Passes
+from legato.pipelines.estimate_edits import Clip
 from legato.pipelines.generation import finite
-from legato.pipelines.guided_batch import BatchGuide, Clip
+from legato.pipelines.guided_batch import BatchGuide
 from legato.pipelines.translate_options import TranslateOptions
-
-CANNY = 50, 100
-"""Thresholds of an outline, in 8-bit units, as FRESCO's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +32,7 @@ class KeyframeSampler:
 
     model: ImageModel
     options: TranslateOptions
+    """With the model's defaults."""
     guide: BatchGuide
     schedule: Schedule
     controlnet: ControlNet | None
@@ -57,6 +54,7 @@ class KeyframeSampler:
         *,
         anchors: Anchors | None,
         on_pass: Callable[[float | int], None],
+        maps: Float[Tensor, "T 3 H W"] | None = None,
     ) -> tuple[Float[Tensor, "T C h w"], EndsRecorder]:
         """Return clean latents, float32 on the CPU, and what the next batch holds on to.
 
@@ -66,14 +64,17 @@ class KeyframeSampler:
             prompt: what they shall look like.
             anchors: what an earlier batch has fixed; None: this is a shot's first one.
             on_pass: told the share of the work that is done, after each pass.
+            maps: what the ControlNet is shown, 0 to 1; given where there is one.
         """
-        timesteps = self.timesteps
+        timesteps, guidance = self.timesteps, self.options.guidance_scale
+        assert guidance is not None
         shown = frames.to(self.device)
         latents = torch.cat([self.model.encode(frame[None, None]) for frame in shown], dim=1)
         drawn = [0] * len(ticks) if "shared-noise" in self.options.chosen else ticks
         noise = self._noise("translate", latents.shape[2:], drawn)[None]
         clip = Clip(
             frames=shown,
+            ticks=ticks,
             reference=reference_latents(
                 latents, noise, schedule=self.schedule, timestep=timesteps[-1]
             ),
@@ -83,13 +84,13 @@ class KeyframeSampler:
         conditions = Conditions(
             prompt=self.model.encode_prompt(prompt),
             negative_prompt=self.model.encode_prompt(self.options.negative_prompt),
-            guidance_scale=self.options.guidance_scale,
+            guidance_scale=guidance,
         )
         inverting = self.options.start_from == "inversion"
         count = len(timesteps) * (len(conditions.links) + inverting)
         recorder, passes = EndsRecorder(), Passes(count, on_pass)
         start = self._start(latents, noise, conditions, passes)
-        with self.guide.around(self._network(frames), clip) as (network, edits):
+        with self.guide.around(self._network(maps), clip) as (network, edits):
             sampled = denoise(
                 self._denoiser(network, conditions, len(frames), passes),
                 start,
@@ -140,10 +141,11 @@ class KeyframeSampler:
         noise = frame_noise(shape, seed=self.options.seed, purpose=purpose, ticks=ticks)
         return noise.to(self.device)
 
-    def _network(self, frames: Float[Tensor, "T 3 H W"]) -> Network:
+    def _network(self, maps: Float[Tensor, "T 3 H W"] | None) -> Network:
         if self.controlnet is None:
             return self.model.unet
-        return _Controlled(self.model.unet, self.controlnet, outlines(frames).to(self.device))
+        assert maps is not None
+        return _Controlled(self.model.unet, self.controlnet, maps.to(self.device))
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,3 @@ class _Controlled:
             return self.network(
                 sample, timestep, encoder_hidden_states, class_labels, conditions=conditions
             )
-
-
-def outlines(frames: Float[Tensor, "T 3 H W"]) -> Float[Tensor, "T 3 H W"]:
-    """Return Canny's outlines of frames in [-1, 1]: 1 on them, else 0, in three channels."""
-    levels = ((frames.cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    pictures = levels.permute(0, 2, 3, 1).numpy()
-    maps = np.stack([cv2.Canny(np.ascontiguousarray(each), *CANNY) for each in pictures])
-    return torch.from_numpy(maps > 0).float()[:, None].expand(-1, 3, -1, -1)

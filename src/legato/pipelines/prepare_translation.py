@@ -18,6 +18,7 @@ from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
+from legato.pipelines.hints import GivenHints, open_hints
 from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
@@ -27,7 +28,7 @@ from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import source_fingerprint
 from legato.pipelines.survey import Survey, survey
-from legato.pipelines.translate_options import TranslateOptions
+from legato.pipelines.translate_options import TranslateOptions, resolve
 from legato.pipelines.translation_job import TranslationJob
 from legato.pipelines.translation_plan import TranslationPlan, choose_keys
 from legato.pipelines.workfolder import WorkFolder
@@ -76,8 +77,6 @@ def examine(
     if facts.kind != "video" and (options.start is not None or options.end is not None):
         notices.append("start and end are ignored: images have no time")
         options = replace(options, start=None, end=None)
-    if facts.bit_depth > 8:
-        notices.append("translated at 8 bits, written with the depth of the input")
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
     require_report(run.report or report_path(target))
@@ -95,12 +94,17 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         ModelError: a model is missing, damaged or does not fit.
         ResourceError: the disk does not suffice.
     """
-    options, facts, folder = request.options, request.facts, request.folder
+    facts, folder = request.facts, request.folder
     device = choose_device(request.run.device)
     dtype = choose_dtype(request.run.dtype, device)
-    on_event(Event(stage="load", message=f"model {options.model}"))
-    model, notices = load_model(options, device, dtype)
-    sampler = make_sampler(model, options, device, dtype)
+    on_event(Event(stage="load", message=f"model {request.options.model}"))
+    hints = None
+    if request.options.controlnet is not None:
+        hints = open_hints(request.options.hint, request.options.hint_model, device)
+    model, notices = load_model(request.options, device, dtype)
+    sampler = make_sampler(model, request.options, device, dtype)
+    options = sampler.options
+    request = replace(request, options=options)
     fingerprint = _fingerprint(request, model, (device, dtype))
     plan = TranslationPlan.load(folder.plan)
     if plan is None:
@@ -110,6 +114,8 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         require_space(folder.path, needed)
         plan.save(folder.plan)
     plan.require_same(fingerprint, folder.path)
+    if isinstance(hints, GivenHints):
+        hints.require_fitting(facts, plan.survey.num_frames)
     sentences = [*request.notices, *notices, *plan.survey.notices]
     return TranslationJob(
         facts=facts,
@@ -119,6 +125,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         plan=plan,
         folder=folder,
         sampler=sampler,
+        hints=hints,
         interpolate=FlowBlend(choose_estimator()),
         codec=request.codec,
         size_computed=size_computed(facts, options, model),
@@ -146,13 +153,14 @@ def load_model(
 def make_sampler(
     model: ImageModel, options: TranslateOptions, device: torch.device, dtype: torch.dtype
 ) -> KeyframeSampler:
-    """Return what translates batches of key frames.
+    """Return what translates batches of key frames, with the model's defaults.
 
     Raises:
-        InputError: a prompt has a word that the model does not know; more steps than it can make.
+        InputError: the model's defaults contradict what was chosen; a prompt has a word that the
+            model does not know; more steps than it can make.
         ModelError: the ControlNet is missing or does not fit, or frames cannot be held together.
     """
-    controlnet = None
+    options, controlnet = resolve(options, model.defaults), None
     if options.controlnet is not None:
         controlnet = load_controlnet(
             options.controlnet, model, scale=options.control_scale, device=device, dtype=dtype
@@ -233,6 +241,10 @@ def _fingerprint(
         | {"model sha256": model.sha256}
         | options.to_json()
     )
+    if options.hint is not None:
+        hint = probe(options.hint.expanduser())
+        found = source_fingerprint(hint.path, hint.images)
+        values |= {f"hint {name}": value for name, value in found.items()}
     if options.lora is not None:
         values["lora sha256"] = hash_file(options.lora.expanduser())
     return values

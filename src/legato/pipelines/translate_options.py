@@ -1,6 +1,6 @@
 """What changes a translated video."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -8,14 +8,14 @@ from typing import Any, Literal
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.solver import SolverName
 from legato.errors import InputError
-from legato.pipelines.consistency import holds
+from legato.models.manifest import ImageDefaults
+from legato.pipelines.consistency import TRANSLATING, holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
 from legato.pipelines.time_range import TimeRange
 from legato.pipelines.timecode import parse_time
 from legato.video.codecs import CodecOptions
 from legato.video.read import ReadOptions
 
-NEEDS_VIDEO_MODEL = ("temporal", "propagation")
 PARTS = ("read", "keyframes", "output")
 MAX_BATCH, MAX_RESOLUTION, MAX_SEGMENT = 64, 4096, 4096
 
@@ -56,8 +56,9 @@ class TranslateOptions(TimeRange):
     num_inference_steps: int = 20
     """Denoising steps of the whole schedule."""
 
-    guidance_scale: float = 7.5
-    """How strongly the prompt is followed; 1 is faster and without guidance."""
+    guidance_scale: float | None = None
+    """How strongly the prompt is followed; 1 is faster and without guidance. Default: the model's
+    own."""
 
     seed: int = 0
     """Seed of all noise."""
@@ -65,7 +66,8 @@ class TranslateOptions(TimeRange):
     consistency: str = "fresco"
     """What holds key frames together, as a comma list: fresco or any of its parts (spatial-guided,
     cross-frame, temporal-guided, features, background, shared-noise), one attention of another
-    system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), or none."""
+    system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), changes of
+    the estimate by others (interleaved, shape-aware, pixel-aware, color-aware); or none."""
 
     preset: Literal["released", "paper"] = "released"
     """Values of fresco's features: those of the released code, or those of the paper."""
@@ -83,10 +85,19 @@ class TranslateOptions(TimeRange):
     """Take only the colours of the translation, and the lightness of the input."""
 
     controlnet: Path | None = None
-    """ControlNet of diffusers, a folder: holds the input's outlines (Canny)."""
+    """ControlNet of diffusers, a folder: keeps the structure that hints show. Unless others are
+    named, hints are the input's outlines (Canny)."""
 
     control_scale: float = 1.0
     """How strongly."""
+
+    hint_model: str | None = None
+    """Depth-estimation model of transformers, a folder or a name at the hub: hints are the input's
+    depth."""
+
+    hint: Path | None = None
+    """Hints made elsewhere, such as soft edges, line art or poses: a video or a folder of images
+    with a frame for each one that is translated. They are used as they are."""
 
     lora: Path | None = None
     """LoRA weights for the model's U-Net, a safetensors file."""
@@ -115,10 +126,11 @@ class TranslateOptions(TimeRange):
         _within("resolution", self.resolution, 8, MAX_RESOLUTION)
         _within("segment", self.segment, 1, MAX_SEGMENT)
         _within("seed", self.seed, 0, 2**63 - 1)
-        if self.negative_prompt and not needs_unconditional(self.guidance_scale):
+        scale = self.guidance_scale
+        if self.negative_prompt and scale is not None and not needs_unconditional(scale):
             raise InputError(
                 f"negative_prompt={self.negative_prompt!r}",
-                why=f"it does not count at guidance_scale={self.guidance_scale:g}",
+                why=f"it does not count at guidance_scale={scale:g}",
                 fix="use a guidance scale above 1",
             )
         if self.start_from == "inversion" and self.solver == "ddpm":
@@ -130,6 +142,8 @@ class TranslateOptions(TimeRange):
         for name, is_default, needed, is_there in (
             ("preset", self.preset == "released", "features", "features" in self.chosen),
             ("control_scale", self.control_scale == 1, "a controlnet", self.controlnet is not None),
+            ("hint_model", self.hint_model is None, "a controlnet", self.controlnet is not None),
+            ("hint", self.hint is None, "a controlnet", self.controlnet is not None),
             ("lora_scale", self.lora_scale == 1, "a lora", self.lora is not None),
         ):
             if not is_default and not is_there:
@@ -138,6 +152,12 @@ class TranslateOptions(TimeRange):
                     why=f"it says something about {needed}, and there is none",
                     fix="give both, or leave it out",
                 )
+        if self.hint is not None and self.hint_model is not None:
+            raise InputError(
+                f"hint={str(self.hint)!r} with hint_model={self.hint_model!r}",
+                why="a ControlNet is shown one hint of a frame",
+                fix="give one of them",
+            )
         self.prompts()
 
     @property
@@ -145,16 +165,9 @@ class TranslateOptions(TimeRange):
         """What holds key frames together, `fresco` as its parts.
 
         Raises:
-            InputError: a name is unknown, does not go with another, or needs a video model.
+            InputError: a name is unknown here or does not go with another.
         """
-        chosen = holds(self.consistency)
-        if not chosen.isdisjoint(NEEDS_VIDEO_MODEL):
-            raise InputError(
-                f"consistency={self.consistency!r}",
-                why=f"{' and '.join(NEEDS_VIDEO_MODEL)} hold the frames of upscaling together",
-                fix="use fresco, an attention between frames, or none",
-            )
-        return chosen
+        return holds(self.consistency, known=TRANSLATING)
 
     def prompts(self) -> list[tuple[Fraction, str]]:
         """Return the prompts, each with the seconds after the first frame from which it holds.
@@ -186,9 +199,20 @@ class TranslateOptions(TimeRange):
         values: dict[str, Any] = asdict(self)
         for part in PARTS:
             values |= values.pop(part)
-        for name in ("controlnet", "lora"):
+        for name in ("controlnet", "hint", "lora"):
             values[name] = None if values[name] is None else str(values[name])
         return values | {"prompt_at": list(self.prompt_at)}
+
+
+def resolve(options: TranslateOptions, defaults: ImageDefaults) -> TranslateOptions:
+    """Return the options with the model's defaults where nothing was chosen.
+
+    Raises:
+        InputError: they contradict what was chosen.
+    """
+    if options.guidance_scale is not None:
+        return options
+    return replace(options, guidance_scale=defaults.translation_guidance)
 
 
 def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from numpy import ndarray
+from jaxtyping import Float
 from torch import Tensor
 
 from legato.diffusion.anchors import Anchors
@@ -20,11 +19,12 @@ from legato.pipelines.deliver import Delivery, range_of
 from legato.pipelines.events import OnEvent
 from legato.pipelines.frame_buffer import FrameBuffer
 from legato.pipelines.generation import missing_parts
-from legato.pipelines.in_between import Interpolator, fill
+from legato.pipelines.hints import Hints
+from legato.pipelines.in_between import Interpolator, Look, Picture, fill
 from legato.pipelines.keyframe_reader import KeyframeReader, eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.latent_track import LatentTrack
-from legato.pipelines.pictures import to_model, to_pixels, to_size, write_picture
+from legato.pipelines.pictures import to_model, to_size, write_picture
 from legato.pipelines.report import TranslationReport, versions
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
@@ -36,8 +36,6 @@ from legato.video.codecs import CodecOptions
 from legato.video.frame import Frame
 from legato.video.probe import VideoFacts
 from legato.video.write import VideoWriter
-
-BYTE = np.dtype(np.uint8)
 
 
 @dataclass(kw_only=True)
@@ -51,6 +49,8 @@ class TranslationJob:
     plan: TranslationPlan
     folder: WorkFolder
     sampler: KeyframeSampler
+    hints: Hints | None
+    """What a ControlNet is shown; None: there is none."""
     interpolate: Interpolator
     codec: CodecOptions
     size_computed: tuple[int, int]
@@ -111,12 +111,14 @@ class TranslationJob:
             for index, frame in zip(sorted(set(batch.frames)), frames, strict=True)
         }
         anchors = None if each.starts_shot else _anchors(Carried.load(known))
+        pictures = torch.cat([shown[index] for index in batch.frames])
         latents, recorder = self.sampler(
-            torch.cat([shown[index] for index in batch.frames]),
+            pictures,
             [self.plan.survey.pts[index] for index in batch.frames],
             each.prompt,
             anchors=anchors,
             on_pass=lambda share: progress(begin + share * len(batch.new)),
+            maps=None if self.hints is None else self.hints(pictures, batch.frames),
         )
         steps = {f"step/{step}": ends for step, ends in recorder.latents.items()}
         Carried(position=batch.frames[-1], tensors=steps).save(self.folder.state(part))
@@ -129,7 +131,7 @@ class TranslationJob:
         stop = max(segment.stop, keys[-1] + 1)
         read: deque[Frame] = deque()
 
-        def source() -> Iterator[UInt8[ndarray, "H W 3"]]:
+        def source() -> Iterator[Picture]:
             for index in range(segment.first, stop):
                 read.append(buffer.take(index, index + 1)[0])
                 yield eight_bits(read[-1])
@@ -143,9 +145,9 @@ class TranslationJob:
             options=self.codec,
             facts=self.facts,
         ) as writer:
-            for done, picture in enumerate(islice(filled, len(segment)), start=1):
+            for done, look in enumerate(islice(filled, len(segment)), start=1):
                 frame = read.popleft()
-                write_picture(writer, frame, self._finished(picture, frame))
+                write_picture(writer, frame, self._finished(look, frame))
                 progress(segment.first + done)
 
     def _keys_of(self, segment: Segment) -> tuple[list[int], list[int]]:
@@ -157,15 +159,16 @@ class TranslationJob:
         ]
         return [key for key, _ in inside], [ordinal for _, ordinal in inside]
 
-    def _look(self, ordinal: int) -> UInt8[ndarray, "H W 3"]:
-        """Return a translated key frame at the source's size."""
+    def _look(self, ordinal: int) -> Look:
+        """Return a translated key frame at the source's size, RGB in [0, 1]."""
         latents = self.key_frames.read(ordinal, ordinal + 1).to(self.sampler.device)
         picture = self.sampler.model.decode(latents[None])[0].cpu()
         size = (self.facts.width, self.facts.height)
-        return to_pixels(to_size(picture, size)[0], BYTE)
+        unit = ((to_size(picture, size)[0] + 1) / 2).clamp(0, 1)
+        return np.ascontiguousarray(unit.permute(1, 2, 0).numpy())
 
-    def _finished(self, picture: UInt8[ndarray, "H W 3"], frame: Frame) -> Float[Tensor, "3 H W"]:
-        translated = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
+    def _finished(self, look: Look, frame: Frame) -> Float[Tensor, "3 H W"]:
+        translated = torch.from_numpy(look).permute(2, 0, 1) * 2 - 1
         if not self.options.colorize:
             return translated
         return colourise(translated[None], to_model([frame]))[0]

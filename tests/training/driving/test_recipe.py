@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from legato.apps.train import RECIPES
 from legato.models.box_layout import BoxLayout
+from legato.models.folder import ModelFolder
+from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
@@ -27,7 +29,7 @@ from legato.training.driving.clips import (
     moments,
     pack_clips,
 )
-from legato.training.driving.export import export_driving, load_driving
+from legato.training.driving.export import MANIFEST, export_driving, load_driving
 from legato.training.driving.labels import VOCABULARY
 from legato.training.driving.model import (
     AUTOENCODER,
@@ -264,3 +266,9 @@ def test_a_checkpoint_holds_what_the_stage_trains_alone(tmp_path):
     task = DenoisingTask(ldm, [], DenoisingOptions())
     trained = {n for n, p in task.module.named_parameters() if p.requires_grad}
     assert trained == set(dict(task.module.named_parameters()))
+
+
+def test_the_bundled_model_has_the_defaults_of_its_export():
+    bundled = ModelFolder(find_folder("driving")).manifest
+    assert bundled is not None
+    assert bundled.generating == MANIFEST.generating

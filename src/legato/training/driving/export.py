@@ -24,6 +24,7 @@ MANIFEST = Manifest(
     defaults=GeneratorDefaults(
         steps=20,
         guidance_scale=1.5,
+        translation_guidance=2.5,
         key_frame_rate=ClipOptions().key_frame_rate,
         interpolations=1,
         width=SIZE[1],
