@@ -14,6 +14,8 @@ from legato.training import recipes
 from legato.training.batches import BatchOptions, sample
 from legato.training.data import CLIP_FRAMES, CROP, PackedClips, PackOptions, pack, random_view
 from legato.training.export import warm_start_
+from legato.training.losses import PixelLoss, PixelLossWeights
+from legato.training.stages import StageOptions, UpscaleTask
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,29 @@ def test_every_stage_runs_resumes_and_exports_a_model_that_loads(folder, tmp_pat
     assert torch.equal(
         system.unet.spatial.state_dict()[name], loaded.unet.spatial.state_dict()[name]
     )
+
+
+@pytest.mark.parametrize("own_share", [0.0, 1.0])
+def test_later_steps_begin_from_the_own_result_where_they_are_told_to(own_share):
+    torch.manual_seed(0)
+    system = recipes.build_embedded()
+    options = StageOptions(
+        first_step_share=0.0, v_share=0.0, own_share=own_share, latent_weight=0.0
+    )
+    task = UpscaleTask(system, "image", PixelLoss(PixelLossWeights(lattice=0.0), None), [], options)
+    pictures = torch.randint(0, 256, (1, 1, 3, 64, 64), dtype=torch.uint8)
+    batch = {
+        "frames": pictures,
+        "low_res": pictures[..., ::4, ::4],
+        "words": torch.zeros(1, 8).long(),
+    }
+
+    def losses():
+        with torch.no_grad():
+            found = [task.loss(batch, torch.Generator().manual_seed(k)) for k in range(6)]
+        return [loss.item() for loss, figures in found if figures["t"] != task.first]
+
+    before = losses()
+    system.autoencoder.encoder.conv_out.weight.data.mul_(3)
+    assert before
+    assert (losses() == before) == (own_share == 1)

@@ -272,3 +272,9 @@ def test_the_bundled_model_has_the_defaults_of_its_export():
     bundled = ModelFolder(find_folder("driving")).manifest
     assert bundled is not None
     assert bundled.generating == MANIFEST.generating
+
+
+def test_batches_grow_together_for_a_gpu():
+    sizes, larger = (DrivingOptions(batch_scale=k).recipe().batch_sizes for k in (1, 12))
+    assert sizes == DrivingRecipe().batch_sizes
+    assert larger == {name: 12 * size for name, size in sizes.items()}

@@ -61,7 +61,7 @@ class DrivingRecipe:
     trainers: dict[DrivingStage, TrainerOptions] = field(
         default_factory=lambda: {
             "autoencoder": TrainerOptions(
-                steps=1600, learning_rate=8e-4, validate_every=200, ema_decay=0.995
+                steps=3000, learning_rate=6e-4, validate_every=200, ema_decay=0.995
             ),
             "image": TrainerOptions(
                 steps=10000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
@@ -86,7 +86,11 @@ class DrivingRecipe:
             "decoder": 2,
         }
     )
-    autoencoder: AutoencoderOptions = field(default_factory=AutoencoderOptions)
+    autoencoder: AutoencoderOptions = field(
+        default_factory=lambda: AutoencoderOptions(
+            perceptual=0.4, deception=0.15, deceive_from=2500
+        )
+    )
     decoder: DecoderOptions = field(
         default_factory=lambda: DecoderOptions(trains_spatial=False, adversarial_start=300)
     )
@@ -109,6 +113,8 @@ class DrivingOptions:
     """Clips to render instead of the recipe's number."""
     steps: int | None = None
     """Steps of every stage instead of the recipe's."""
+    batch_scale: int = 1
+    """The recipe's batches, which suit a CPU, grow by this factor; 12 keeps a large GPU busy."""
     warm_start: str | None = None
     """Model to start from instead of random numbers: a name such as driving, or a folder. Its
     encoder stays what it is, for all parts know its latents."""
@@ -128,7 +134,8 @@ class DrivingOptions:
         if self.steps is not None:
             short = {name: replace(t, steps=self.steps) for name, t in recipe.trainers.items()}
             recipe = replace(recipe, trainers=short)
-        return recipe
+        sizes = {name: size * self.batch_scale for name, size in recipe.batch_sizes.items()}
+        return replace(recipe, batch_sizes=sizes)
 
 
 def train_driving(
