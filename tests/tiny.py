@@ -16,6 +16,8 @@ from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 
 TEXT_WIDTH = 16
+NARROW = {"block_out_channels": (16, 32), "norm_num_groups": 8}
+"""Changes of `tiny_unet` for tests of whole jobs: what lies around the network matters there."""
 
 
 def tiny_unet(seed: int = 0, **changes) -> UNet2DConditionModel:
@@ -134,7 +136,7 @@ def tiny_upscaler_folder(target: Path, *, unet: VideoModel | None = None, **mani
         torch.manual_seed(3)
         words = WordEncoder(TEXT_WIDTH)
     parts = UpscalerParts(
-        unet=tiny_video_unet() if unet is None else unet,
+        unet=tiny_video_unet(spatial=tiny_unet(**NARROW)) if unet is None else unet,
         autoencoder=tiny_embedded_autoencoder(),
         text=words,
         schedule=SCHEDULER,

@@ -62,14 +62,14 @@ def test_out_of_memory_takes_smaller_tiles_first(clip, options, tmp_path, failin
         torch.OutOfMemoryError("CUDA out of memory"),
         lambda restorer: not 0 < restorer.settings.tile <= 64,
     )
-    report = upscale(clip(size=(160, 96), frames=3), tmp_path / "out.mkv", options())
+    report = upscale(clip(size=(160, 96), frames=1), tmp_path / "out.mkv", options())
     assert report.tile == 64
     assert report.window is None
     assert len(report.fallbacks) == 2
 
 
 def test_a_fallback_gives_the_frames_of_the_smaller_setting(clip, options, tmp_path, failing):
-    source = clip()
+    source = clip(frames=6)
     upscale(source, tmp_path / "wanted.mkv", options(window=4))
     failing(MemoryError(), lambda restorer: restorer.settings.window > 4)
     upscale(source, tmp_path / "out.mkv", options())
