@@ -117,7 +117,7 @@ def test_two_jobs_on_one_output(clip, options, tmp_path):
         upscale(clip(), target, options())
 
 
-KILLS = int(os.environ.get("LEGATO_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("LEGATO_TEST_KILLS", "2"))
 """How often a job is killed; every start costs seconds of imports."""
 
 COMMAND = """
