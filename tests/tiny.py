@@ -16,6 +16,8 @@ from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 
 TEXT_WIDTH = 16
+NARROW = {"block_out_channels": (16, 32), "norm_num_groups": 8}
+"""Changes of `tiny_unet` for tests of whole jobs: what lies around the network matters there."""
 
 
 def tiny_unet(seed: int = 0, **changes) -> UNet2DConditionModel:
@@ -90,11 +92,13 @@ def randomise_(module: torch.nn.Module, seed: int = 7, scale: float = 0.1) -> to
     return module
 
 
-def tiny_video_unet(family: str = "video_ldm", **options) -> VideoModel:
-    """The tiny U-Net with temporal layers that act."""
+def tiny_video_unet(
+    family: str = "video_ldm", *, spatial: UNet2DConditionModel | None = None, **options
+) -> VideoModel:
+    """The tiny U-Net, or another, with temporal layers that act."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        model = inflate(tiny_unet(), family, **options).eval()
+        model = inflate(tiny_unet() if spatial is None else spatial, family, **options).eval()
     randomise_(model.temporal)
     return model
 
@@ -126,13 +130,13 @@ def tiny_temporal_decoder(**options) -> TemporalDecoder:
     return decoder.eval()
 
 
-def tiny_upscaler_folder(target: Path, **manifest) -> Path:
+def tiny_upscaler_folder(target: Path, *, unet: VideoModel | None = None, **manifest) -> Path:
     """A model folder laid out like the embedded model's: words and a tiny autoencoder."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
         words = WordEncoder(TEXT_WIDTH)
     parts = UpscalerParts(
-        unet=tiny_video_unet(),
+        unet=tiny_video_unet(spatial=tiny_unet(**NARROW)) if unet is None else unet,
         autoencoder=tiny_embedded_autoencoder(),
         text=words,
         schedule=SCHEDULER,

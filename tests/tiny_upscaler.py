@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import torch
-from tiny import TEXT_WIDTH, tiny_unet
+from tiny import NARROW, TEXT_WIDTH, tiny_unet
 from torch.nn import functional as F
 
 from legato.models.inflate import VideoModel, inflate
@@ -69,7 +69,7 @@ def tiny_upscaler() -> TinyUpscaler:
     """Random weights everywhere, the temporal layers included: they mix frames strongly."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        unet = inflate(tiny_unet(), "video_ldm").eval()
+        unet = inflate(tiny_unet(**NARROW), "video_ldm").eval()
         config = TinyAutoencoderConfig(
             width=32,
             num_blocks=2,

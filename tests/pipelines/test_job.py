@@ -9,6 +9,7 @@ import torch
 from clips import pixels_of
 
 from legato.errors import DecodeError, ResourceError
+from legato.models.inflate import VideoModel
 from legato.pipelines import job
 from legato.pipelines.events import Event
 from legato.pipelines.frame_buffer import FrameBuffer
@@ -61,18 +62,43 @@ def test_out_of_memory_takes_smaller_tiles_first(clip, options, tmp_path, failin
         torch.OutOfMemoryError("CUDA out of memory"),
         lambda restorer: not 0 < restorer.settings.tile <= 64,
     )
-    report = upscale(clip(size=(160, 96), frames=3), tmp_path / "out.mkv", options())
+    report = upscale(clip(size=(160, 96), frames=1), tmp_path / "out.mkv", options())
     assert report.tile == 64
     assert report.window is None
     assert len(report.fallbacks) == 2
 
 
 def test_a_fallback_gives_the_frames_of_the_smaller_setting(clip, options, tmp_path, failing):
-    source = clip()
+    source = clip(frames=6)
     upscale(source, tmp_path / "wanted.mkv", options(window=4))
     failing(MemoryError(), lambda restorer: restorer.settings.window > 4)
     upscale(source, tmp_path / "out.mkv", options())
     assert np.array_equal(pixels_of(tmp_path / "out.mkv"), pixels_of(tmp_path / "wanted.mkv"))
+
+
+@pytest.mark.parametrize("consistency", ["temporal", "fresco"])
+def test_out_of_memory_parts_the_texts_of_guidance_first(
+    clip, options, tmp_path, monkeypatch, consistency
+):
+    source = clip(frames=2, size=(16, 16), sound=False)
+    chosen = options(guidance_scale=2.0, prompt="face", consistency=consistency)
+    upscale(source, tmp_path / "together.mkv", chosen)
+    real, texts = VideoModel.forward, []
+
+    def forward(self, sample, *args, **kwargs):
+        texts.append(len(sample))
+        if texts.count(2) == 1 and texts[-1] == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, sample, *args, **kwargs)
+
+    monkeypatch.setattr(VideoModel, "forward", forward)
+    report = upscale(source, tmp_path / "out.mkv", chosen)
+    assert texts[texts.index(2) + 1 :] == [1] * (len(texts) - texts.index(2) - 1)
+    assert len(report.fallbacks) == 1
+    assert "memory ran out" in report.fallbacks[0]
+    assert (report.tile, report.window, report.frames_out) == (None, None, 2)
+    parted, together = (pixels_of(tmp_path / f"{name}.mkv") for name in ("out", "together"))
+    assert np.abs(parted.astype(int) - together).max() <= 1
 
 
 def test_without_any_smaller_setting_the_job_ends(clip, options, tmp_path, failing):

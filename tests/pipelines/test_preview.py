@@ -21,7 +21,7 @@ def test_a_preview_shows_the_most_detailed_shot_as_the_whole_job_gives_it(option
 
 def test_a_preview_ends_after_two_seconds_and_whole_segments(options, tmp_path):
     source = tmp_path / "in.mkv"
-    write_clip(source, texture(70, (16, 16)), sound=False)
+    write_clip(source, texture(70, (8, 8)), sound=False)
     report = preview(source, tmp_path / "part.mkv", options(segment=16))
     assert report.frames_out == 64  # four segments: the fourth begins before two seconds
     whole = options(segment=16)

@@ -117,7 +117,7 @@ def test_two_jobs_on_one_output(clip, options, tmp_path):
         upscale(clip(), target, options())
 
 
-KILLS = int(os.environ.get("LEGATO_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("LEGATO_TEST_KILLS", "2"))
 """How often a job is killed; every start costs seconds of imports."""
 
 COMMAND = """
@@ -141,7 +141,7 @@ def start(source, target, model, *more):
 
 @pytest.mark.slow
 def test_killed_at_random_moments(clip, tmp_path, tiny_model):
-    source, target = clip(frames=80), tmp_path / "out.mkv"
+    source, target = clip(frames=40), tmp_path / "out.mkv"
     start(source, tmp_path / "whole.mkv", tiny_model).communicate(timeout=300)
     chance = random.Random(1)
     folder = WorkFolder(target, suffix=".mp4")
@@ -172,7 +172,7 @@ def test_killed_at_random_moments(clip, tmp_path, tiny_model):
 def test_a_signal_ends_the_job_behind_its_segment(clip, tmp_path, tiny_model):
     import signal
 
-    source, target = clip(frames=40), tmp_path / "out.mkv"
+    source, target = clip(frames=24), tmp_path / "out.mkv"
     folder = WorkFolder(target, suffix=".mp4")
     process = start(source, target, tiny_model)
     while not folder.segment(0).exists() and process.poll() is None:

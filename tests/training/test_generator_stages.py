@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny import TEXT_WIDTH, randomise_, tiny_autoencoder_kl, tiny_unet
+from tiny import NARROW, TEXT_WIDTH, randomise_, tiny_autoencoder_kl, tiny_unet
 from tiny_generator import LABELS
 
 from legato.diffusion.schedule import Schedule
@@ -27,6 +27,7 @@ SCHEDULE = Schedule(prediction_type="v_prediction")
 def system(**options):
     unet = inflate(
         tiny_unet(
+            **NARROW,
             in_channels=4,
             num_class_embeds=None,
             down_block_types=("DownBlock2D",) * 2,

@@ -90,6 +90,7 @@ def test_every_stage_runs_resumes_and_exports_a_model_that_loads(folder, tmp_pat
         for name, recipe in recipes.embedded().items()
     }
     monkeypatch.setattr(recipes, "embedded", lambda: small)
+    monkeypatch.setitem(recipes.UNET, "block_out_channels", (16, 16, 32, 32))
     options = recipes.TrainOptions(data=(folder,), out=tmp_path / "run", max_mb=20.0)
     lines = []
     model = recipes.train_embedded(options, log=lines.append)

@@ -97,7 +97,7 @@ def folder(learned, tmp_path_factory):
     model = load_upscaler(str(root), CPU, torch.float32)
     vae = model.autoencoder.spatial.requires_grad_(True)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=3e-3)
-    for batch in batches(learned, 40, 8):
+    for batch in batches(learned, 30, 8):
         frames = unit_range(batch["frames"])[:, 0]
         latents = vae.encode(frames).latent_dist.mean
         step_(optimizer, (vae.decode(latents).sample - frames).abs().mean())
@@ -106,7 +106,7 @@ def folder(learned, tmp_path_factory):
     stage = UnetStage(model, [], None, seed=5)
     stage.unet.spatial.requires_grad_(True)
     optimizer = torch.optim.AdamW(stage.unet.spatial.parameters(), lr=1e-3)
-    for batch in batches(learned, 30, 8):
+    for batch in batches(learned, 20, 8):
         step_(optimizer, stage.loss(batch, torch.Generator())[0])
     stage.unet.spatial.save_pretrained(root / "unet")
     return root

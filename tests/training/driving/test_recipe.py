@@ -53,8 +53,8 @@ from legato.training.trainer import TrainerOptions
 SIZE = (32, 64)
 STEPS = TrainerOptions(steps=50, learning_rate=4e-3, validate_every=50, log_every=10)
 RECIPE = DrivingRecipe(
-    clips=ClipOptions(clips=6, size=SIZE),
-    held_back=ClipOptions(clips=4, size=SIZE, first_seed=HELD_BACK_FROM),
+    clips=ClipOptions(clips=4, size=SIZE),
+    held_back=ClipOptions(clips=3, size=SIZE, first_seed=HELD_BACK_FROM),
     trainers={**dict.fromkeys(recipes.ALL, STEPS), "decoder": replace(STEPS, learning_rate=1e-3)},
     batch_sizes={**dict.fromkeys(recipes.ALL, 2), "autoencoder": 4, "image": 8},
     autoencoder=AutoencoderOptions(deceive_from=20),
@@ -88,7 +88,7 @@ def rendered(tmp_path_factory):
 def packed(rendered):
     """Clips with random latents beside them."""
     clips = PackedClips(rendered / recipes.CLIPS)
-    noise = np.random.default_rng(0).normal(size=(6, 14, 4, 8, 16)).astype(np.float16)
+    noise = np.random.default_rng(0).normal(size=(4, 14, 4, 8, 16)).astype(np.float16)
     np.save(clips.folder / "latents.npy", noise)
     yield clips
     (clips.folder / "latents.npy").unlink()
@@ -96,7 +96,7 @@ def packed(rendered):
 
 def test_packed_clips_carry_their_words_and_boxes(rendered):
     packed = PackedClips(rendered / recipes.CLIPS)
-    assert packed.frames.shape == (6, 14, *SIZE, 3)
+    assert packed.frames.shape == (4, 14, *SIZE, 3)
     words = [VOCABULARY[t - 1] for t in packed.words[0] if t]
     assert len(words) == 4
     boxes = packed.boxes[packed.boxes[..., 0] >= 0]
