@@ -7,7 +7,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from tiny import tiny_upscaler_folder
+from tiny import NARROW, tiny_unet, tiny_upscaler_folder, tiny_video_unet
 
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -19,8 +19,9 @@ SIZE = (32, 24)
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """A folder with the tiny model."""
-    return str(tiny_upscaler_folder(tmp_path_factory.mktemp("model") / "tiny"))
+    """A folder with a narrow model."""
+    unet = tiny_video_unet(spatial=tiny_unet(**NARROW))
+    return str(tiny_upscaler_folder(tmp_path_factory.mktemp("model") / "tiny", unet=unet))
 
 
 @pytest.fixture

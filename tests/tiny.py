@@ -136,7 +136,7 @@ def tiny_upscaler_folder(target: Path, *, unet: VideoModel | None = None, **mani
         torch.manual_seed(3)
         words = WordEncoder(TEXT_WIDTH)
     parts = UpscalerParts(
-        unet=tiny_video_unet(spatial=tiny_unet(**NARROW)) if unet is None else unet,
+        unet=tiny_video_unet() if unet is None else unet,
         autoencoder=tiny_embedded_autoencoder(),
         text=words,
         schedule=SCHEDULER,
