@@ -1,6 +1,5 @@
 """Is everything of the input in the output: frames, times, size and streams?"""
 
-import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,6 +9,7 @@ from legato.video.clock import round_times
 from legato.video.container import open_container
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
+from legato.video.resize import scaled
 from legato.video.tracks import NO_ROTATION, plan_tracks
 
 MAX_LISTED = 3
@@ -91,7 +91,7 @@ def _size_differences(facts: VideoFacts, made: VideoFacts, scale: Fraction | Non
     if scale is None:
         alike = abs(cols * facts.height - rows * facts.height) <= 1
         return [] if alike else [f"size: rows grew {float(rows):g}, columns {float(cols):g} times"]
-    expected = tuple(math.floor(n * scale + Fraction(1, 2)) for n in (facts.width, facts.height))
+    expected = tuple(scaled(side, scale) for side in (facts.width, facts.height))
     found = (made.width, made.height)
     sizes = "{}x{} expected, {}x{} found".format(*expected, *found)
     return [] if expected == found else [f"size: {sizes}"]
