@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def scaled(side: int, factor: Fraction) -> int:
-    """Return how many pixels a side has after scaling: the nearest number, halves up, at least 1."""
+    """Return how many pixels a side has after scaling: the nearest, halves up, at least 1."""
     return max(1, math.floor(side * factor + Fraction(1, 2)))
 
 
