@@ -89,7 +89,7 @@ def batches(
     size = options.batch_size
     return DataLoader(
         Samples(path, clips, options),
-        batch_sampler=(range(size * step, size * (step + 1)) for step in count(first_step)),  # type: ignore[arg-type]
+        batch_sampler=(list(range(size * step, size * (step + 1))) for step in count(first_step)),
         num_workers=num_workers,
         prefetch_factor=4,
         worker_init_fn=one_thread,
