@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -429,3 +430,16 @@ def test_a_png_is_read_exactly(tmp_path, channels, deep):
 def test_a_display_matrix_turns_and_mirrors(matrix, expected):
     image = picture(1, (6, 4))
     assert np.array_equal(orient(image, matrix), expected(image))
+
+
+@pytest.fixture(scope="module")
+def steady_facts(tmp_path_factory):
+    return probe(make_video(tmp_path_factory.mktemp("steady") / "a.mp4"))
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.fractions(Fraction(1, 100), 8))
+def test_scaled_sides_are_the_nearest_numbers_and_halves_go_up(steady_facts, width, height, factor):
+    found = replace(steady_facts, width=width, height=height).scaled(factor)
+    for pixels, side in zip(found, (width, height), strict=True):
+        assert pixels >= 1
+        assert side * factor < Fraction(1, 2) or -1 < 2 * (pixels - side * factor) <= 1

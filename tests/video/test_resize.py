@@ -1,14 +1,13 @@
 """Resampling by any factor."""
 
 import math
-from fractions import Fraction
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato.video.resize import resize, scaled
+from legato.video.resize import resize
 
 SIZES = st.integers(1, 40)
 
@@ -45,11 +44,3 @@ def test_a_slow_wave_keeps_its_shape_and_place(factor):
     torch.testing.assert_close(
         out[..., inner, inner], wave(size)[..., inner, inner], atol=0.02, rtol=0
     )
-
-
-@given(st.integers(1, 5000), st.fractions(Fraction(1, 100), 8))
-def test_a_scaled_side_is_the_nearest_number_and_halves_go_up(side, factor):
-    pixels, exact = scaled(side, factor), side * factor
-    half = Fraction(1, 2)
-    assert pixels >= 1
-    assert exact < half or exact - half < pixels <= exact + half

@@ -10,7 +10,6 @@ from legato.pipelines.time_range import TimeRange
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
 from legato.video.read import ReadOptions
-from legato.video.resize import scaled
 
 DEFAULT_SCALE = Fraction(4)
 MIN_SCALE, MAX_SCALE = Fraction(1, 4), Fraction(16)
@@ -108,8 +107,7 @@ def output_size(facts: VideoFacts, options: UpscaleOptions) -> tuple[int, int]:
     Raises:
         InputError: the output would be absurdly large.
     """
-    factor = output_scale(facts, options)
-    width, height = (scaled(side, factor) for side in (facts.width, facts.height))
+    width, height = facts.scaled(output_scale(facts, options))
     if width * height > MAX_OUTPUT_PIXELS:
         raise InputError(
             f"{facts.path}: the output would be {width}x{height}",

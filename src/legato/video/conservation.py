@@ -9,7 +9,6 @@ from legato.video.clock import round_times
 from legato.video.container import open_container
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
-from legato.video.resize import scaled
 from legato.video.tracks import NO_ROTATION, plan_tracks
 
 MAX_LISTED = 3
@@ -91,8 +90,7 @@ def _size_differences(facts: VideoFacts, made: VideoFacts, scale: Fraction | Non
     if scale is None:
         alike = abs(cols * facts.height - rows * facts.height) <= 1
         return [] if alike else [f"size: rows grew {float(rows):g}, columns {float(cols):g} times"]
-    expected = tuple(scaled(side, scale) for side in (facts.width, facts.height))
-    found = (made.width, made.height)
+    expected, found = facts.scaled(scale), (made.width, made.height)
     sizes = "{}x{} expected, {}x{} found".format(*expected, *found)
     return [] if expected == found else [f"size: {sizes}"]
 

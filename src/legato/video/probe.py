@@ -1,5 +1,6 @@
 """A file's facts, read from its content: streams, sizes, rates, colour, rotation."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -105,6 +106,12 @@ class VideoFacts:
     """HDR10's static metadata, carried to codecs that can hold it."""
     notices: tuple[str, ...] = ()
     """What a user should know: assumptions made and streams left aside."""
+
+    def scaled(self, factor: Fraction) -> tuple[int, int]:
+        """Return width and height times a factor: the nearest numbers, halves up, at least 1."""
+        half = Fraction(1, 2)
+        width, height = (max(1, math.floor(n * factor + half)) for n in (self.width, self.height))
+        return width, height
 
 
 def probe(path: Path) -> VideoFacts:

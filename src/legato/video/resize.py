@@ -1,16 +1,8 @@
-"""Antialiased resampling by any factor, and the sizes that it gives."""
-
-import math
-from fractions import Fraction
+"""Antialiased resampling by any factor."""
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def scaled(side: int, factor: Fraction) -> int:
-    """Return how many pixels a side has after scaling: the nearest, halves up, at least 1."""
-    return max(1, math.floor(side * factor + Fraction(1, 2)))
 
 
 def resize(frames: Float[Tensor, "T C H W"], size: tuple[int, int]) -> Float[Tensor, "T C H2 W2"]:
