@@ -1,6 +1,7 @@
 """The recipe trains end to end on real small data, exports what it trained, and goes on from it."""
 
 from dataclasses import replace
+from itertools import islice
 
 import av
 import cv2
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from legato.errors import InputError
 from legato.models.load import load_upscaler
 from legato.models.text import WordEncoder
 from legato.training import recipes
-from legato.training.batches import BatchOptions, sample
+from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CLIP_FRAMES, CROP, PackedClips, PackOptions, pack, random_view
 from legato.training.export import warm_start_
 from legato.training.losses import PixelLoss, PixelLossWeights
@@ -134,3 +136,18 @@ def test_later_steps_begin_from_the_own_result_where_they_are_told_to(own_share)
     system.autoencoder.encoder.conv_out.weight.data.mul_(3)
     assert before
     assert (losses() == before) == (own_share == 1)
+
+
+def test_somebody_has_to_make_the_batches(tmp_path):
+    with pytest.raises(InputError, match="num_workers=0"):
+        recipes.TrainOptions(data=(tmp_path,), num_workers=0)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
+def test_batches_are_the_same_whoever_makes_them(packed):
+    options = BatchOptions(batch_size=2, size=64, frames=1)
+    alone, shared = (
+        list(islice(batches(packed, [0, 1], options, 3, num_workers=n), 3)) for n in (1, 2)
+    )
+    for one, other in zip(alone, shared, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)

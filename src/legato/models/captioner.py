@@ -1,29 +1,19 @@
 """Pictures to words, with any image-to-text model of transformers that the user names."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from safetensors import SafetensorError
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
-from transformers.utils import logging
 
 from legato.errors import ModelError
+from legato.models.transformers_model import LOADING_ERRORS, failure, quietly, source_of
 
 QUESTION = "Describe this picture in one short sentence."
 """What a model that chats is asked; one that only captions is asked nothing."""
 MAX_TOKENS = 40
 """Of a caption: about what a text encoder reads."""
-LOADING_ERRORS = (
-    *(SafetensorError, OSError, ImportError),
-    *(LookupError, AttributeError, RuntimeError, TypeError, ValueError),
-)
-"""What transformers raises for a model that is missing, damaged, of another kind, or that needs
-more packages."""
 REFILL = (
     "name a folder or a model at the hub that transformers loads for image-to-text with the "
     "packages that are here, such as Salesforce/blip-image-captioning-base"
@@ -46,7 +36,7 @@ class Captioner:
         self._dtype = torch.float32 if device.type == "cpu" else torch.float16
         try:
             with quietly():
-                missing = self._load(Path(name).expanduser())
+                missing = self._load()
         except LOADING_ERRORS as error:
             raise self._failed("cannot be loaded", error) from error
         if missing:
@@ -57,14 +47,11 @@ class Captioner:
             )
         self._model.to(device).eval().requires_grad_(False)
 
-    def _load(self, path: Path) -> list[str]:
+    def _load(self) -> list[str]:
         """Load every part; return the weights that are missing."""
         from transformers import AutoModelForImageTextToText  # not in old versions
 
-        source = {
-            "pretrained_model_name_or_path": str(path) if path.is_dir() else self.name,
-            "local_files_only": path.is_dir(),
-        }
+        source = source_of(self.name)
         self._processor: Any = AutoProcessor.from_pretrained(**source)
         is_joint = isinstance(self._processor, ProcessorMixin)  # else the tokenizer alone
         self._chats = is_joint and self._processor.chat_template is not None
@@ -114,19 +101,4 @@ class Captioner:
         return text
 
     def _failed(self, what: str, error: Exception) -> ModelError:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return ModelError(f"caption model {self.name!r} {what}", why=reason, fix=REFILL)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Within the block, transformers draws no bars and advises nothing."""
-    drew, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if drew:
-            logging.enable_progress_bar()
+        return failure(f"caption model {self.name!r} {what}", error, fix=REFILL)

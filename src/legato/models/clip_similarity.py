@@ -3,7 +3,6 @@
 Radford et al. 2021, arXiv:2103.00020. How alike two of them are is the cosine of their embeddings.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from legato.errors import ModelError
-from legato.models.captioner import LOADING_ERRORS, quietly
+from legato.models.transformers_model import LOADING_ERRORS, failure, quietly, source_of
 
 FIX = "name a folder or a model at the hub such as openai/clip-vit-base-patch32"
 
@@ -32,11 +31,7 @@ class ClipSimilarity:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self._device = name, device
-        path = Path(name).expanduser()
-        source = {
-            "pretrained_model_name_or_path": str(path) if path.is_dir() else name,
-            "local_files_only": path.is_dir(),
-        }
+        source = source_of(name)
         try:
             with quietly():
                 self._images: Any = AutoImageProcessor.from_pretrained(**source)
@@ -80,8 +75,7 @@ class ClipSimilarity:
             raise self._failed("cannot read a text", error) from error
 
     def _failed(self, what: str, error: Exception) -> ModelError:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return ModelError(f"CLIP model {self.name!r} {what}", why=reason, fix=FIX)
+        return failure(f"CLIP model {self.name!r} {what}", error, fix=FIX)
 
 
 def _unit(found: Any) -> Float[Tensor, " D"]:  # noqa: ANN401  (a tensor, or since transformers 5 an output)

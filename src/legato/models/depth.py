@@ -1,6 +1,5 @@
 """How near things are, with any depth-estimation model of transformers that the user names."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor
 
 from legato.errors import ModelError
-from legato.models.captioner import LOADING_ERRORS, quietly
+from legato.models.transformers_model import LOADING_ERRORS, failure, quietly, source_of
 
 METRIC = ("zoedepth", "depth_pro", "glpn", "prompt_depth_anything")
 """Kinds of models that tell distances; others tell nearness, its inverse, unless they say so."""
@@ -32,11 +31,7 @@ class DepthEstimator:
 
     def __init__(self, name: str, device: torch.device) -> None:
         self.name, self._device = name, device
-        path = Path(name).expanduser()
-        source = {
-            "pretrained_model_name_or_path": str(path) if path.is_dir() else name,
-            "local_files_only": path.is_dir(),
-        }
+        source = source_of(name)
         try:
             with quietly():
                 from transformers import AutoModelForDepthEstimation
@@ -94,5 +89,4 @@ class DepthEstimator:
         return (sized - least) / (most - least)
 
     def _failed(self, what: str, error: Exception) -> ModelError:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        return ModelError(f"depth model {self.name!r} {what}", why=reason, fix=FIX)
+        return failure(f"depth model {self.name!r} {what}", error, fix=FIX)

@@ -10,6 +10,7 @@ from diffusers import UNet2DConditionModel
 
 from legato.device import choose_device, keep_freed_memory
 from legato.diffusion.schedule import Schedule
+from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import inflate
 from legato.models.text import WordEncoder
@@ -104,6 +105,14 @@ class TrainOptions:
     """Sources left out: beginnings of file names."""
     num_workers: int = 1
     """Processes beside the training that read and damage clips."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise InputError(
+                f"num_workers={self.num_workers}",
+                why="somebody has to read and damage the clips",
+                fix="use 1 or more",
+            )
 
 
 def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:

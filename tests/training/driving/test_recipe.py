@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legato.apps.train import RECIPES
+from legato.errors import InputError
 from legato.models.box_layout import BoxLayout
 from legato.models.folder import ModelFolder
 from legato.models.spec import find_folder
@@ -278,3 +279,8 @@ def test_batches_grow_together_for_a_gpu():
     sizes, larger = (DrivingOptions(batch_scale=k).recipe().batch_sizes for k in (1, 12))
     assert sizes == DrivingRecipe().batch_sizes
     assert larger == {name: 12 * size for name, size in sizes.items()}
+
+
+def test_batches_do_not_shrink_to_nothing():
+    with pytest.raises(InputError, match="batch_scale=0"):
+        DrivingOptions(batch_scale=0)

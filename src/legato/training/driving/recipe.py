@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 
 from legato.device import choose_device, keep_freed_memory
+from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
 from legato.training.batches import unit_range
@@ -122,6 +123,14 @@ class DrivingOptions:
     """Stop a stage after this long, with a checkpoint; the same command goes on."""
     lpips_weights: Path | None = None
     """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
+
+    def __post_init__(self) -> None:
+        if self.batch_scale < 1:
+            raise InputError(
+                f"batch_scale={self.batch_scale}",
+                why="a batch holds at least what suits a CPU",
+                fix="use 1 or more",
+            )
 
     def recipe(self) -> DrivingRecipe:
         """Return the recipe with the numbers that were chosen."""

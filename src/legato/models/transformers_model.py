@@ -1,0 +1,47 @@
+"""What every model of transformers has in common that the user names by folder or hub name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers.utils import logging
+
+from legato.errors import ModelError
+
+LOADING_ERRORS = (
+    *(SafetensorError, OSError, ImportError),
+    *(LookupError, AttributeError, RuntimeError, TypeError, ValueError),
+)
+"""What transformers raises for a model that is missing, damaged, of another kind, or that needs
+more packages."""
+
+
+def source_of(name: str) -> dict[str, Any]:
+    """Return what `from_pretrained` needs to find a model: a folder never asks the hub."""
+    path = Path(name).expanduser()
+    return {
+        "pretrained_model_name_or_path": str(path) if path.is_dir() else name,
+        "local_files_only": path.is_dir(),
+    }
+
+
+def failure(what: str, error: Exception, *, fix: str) -> ModelError:
+    """Return one of `LOADING_ERRORS` in one line."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ModelError(what, why=reason, fix=fix)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within the block, transformers draws no bars and advises nothing."""
+    drew, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if drew:
+            logging.enable_progress_bar()
