@@ -48,3 +48,16 @@ def test_crops_show_the_most_detailed_place(tmp_path):
     assert saved.shape == (88, 128, 3)
     assert saved[24:, :64].mean() > 25
     assert np.abs(saved[24:, 64:].astype(int) - saved[24:, :64] // 2).max() <= 1
+
+
+def test_texture_in_flat_places_is_found_and_nothing_in_a_copy():
+    from real import findings
+
+    flat = np.full((2, 64, 64, 3), 90, np.uint8)
+    flat[:, :, 32:] += np.arange(0, 64, 2, dtype=np.uint8)[:, None]  # half a ramp, not flat
+    woven = flat.copy()
+    woven[:, :16, :16:2] += 4
+    same, found = findings(flat, flat), findings(woven, flat)
+    assert (same.flat_share, same.flat_max, same.colour, same.flicker) == (0.5, 0, 0, 0)
+    assert found.flat_max == pytest.approx(2)
+    assert found.colour == pytest.approx(2, abs=0.2)
