@@ -175,6 +175,13 @@ def whole(model, tmp_path_factory):
     return options, pixels_of(target)
 
 
+def test_steps_of_the_frames_between_are_their_own(whole, tmp_path):
+    options, pixels = whole
+    more, target = replace(options, interpolation_steps=3), tmp_path / "out.mkv"
+    generate("night", target, more, run=RUN)
+    assert not np.array_equal(pixels_of(target), pixels)
+
+
 @pytest.mark.parametrize("parts", [1, 5])
 def test_an_interrupted_run_ends_with_the_same_frames(whole, tmp_path, parts):
     options, pixels = whole

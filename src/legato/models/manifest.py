@@ -56,6 +56,8 @@ class GeneratorDefaults(ImageDefaults):
 
     steps: int = 50
     """Denoising steps."""
+    interpolation_steps: int = 0
+    """Those of frames between key frames, of which little is open; 0: as many."""
     guidance_scale: float = 1.0
     """How strongly the prompt is followed; 1: without guidance."""
     context_guidance: float = 1.0

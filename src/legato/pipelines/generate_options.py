@@ -49,6 +49,9 @@ class GenerateOptions:
     num_inference_steps: int | None = None
     """Denoising steps of every clip. Default: the model's own."""
 
+    interpolation_steps: int | None = None
+    """Those of frames between key frames. Default: the model's own, or as many as key frames."""
+
     solver: SolverName = "ddim"
     """How steps follow each other: ddim, or dpm++ and unipc, which need fewer steps."""
 
@@ -109,6 +112,7 @@ class GenerateOptions:
         _within("seconds", self.seconds, 1e-3, MAX_FRAMES)
         _within("fps", self.fps, 0.01, MAX_RATE)
         _within("num_inference_steps", self.num_inference_steps, 1, 1000)
+        _within("interpolation_steps", self.interpolation_steps, 1, 1000)
         _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
         _within("context_guidance", self.context_guidance, 0.0, 100.0)
         _within("context_noise", self.context_noise, 0, 999)
@@ -144,6 +148,7 @@ class Settings:
     frame_rate: Fraction
     start: Literal["image", "clip"]
     num_inference_steps: int
+    interpolation_steps: int
     guidance_scale: float
     context_guidance: float
     context_frames: int
@@ -195,11 +200,13 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     width, height = options.width or defaults.width, options.height or defaults.height
     for name, side in (("width", width), ("height", height)):
         _require_multiple(name, side, model)
+    steps = options.num_inference_steps or defaults.steps
     return Settings(
         timeline=timeline,
         frame_rate=rate.limit_denominator(10_000),
         start=_start(options, model),
-        num_inference_steps=options.num_inference_steps or defaults.steps,
+        num_inference_steps=steps,
+        interpolation_steps=options.interpolation_steps or defaults.interpolation_steps or steps,
         guidance_scale=guidance_scale,
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
         context_frames=options.context_frames,

@@ -184,7 +184,8 @@ class Generation:
         assert network is not None
         mask = every_fourth(BETWEEN + 1)
         # the given frames say all that the text could
-        sampler = replace(self.sampler, guidance_scale=1.0)
+        steps = self.settings.interpolation_steps
+        sampler = replace(self.sampler, guidance_scale=1.0, num_inference_steps=steps)
         pairs = torch.stack((latents[:-1], latents[1:]), dim=1)
         between = []
         for at in range(0, len(pairs), CLIPS_TOGETHER):

@@ -23,6 +23,7 @@ MANIFEST = Manifest(
     scale=FACTOR,
     defaults=GeneratorDefaults(
         steps=16,
+        interpolation_steps=4,
         guidance_scale=1.5,
         translation_guidance=2.5,
         key_frame_rate=ClipOptions().key_frame_rate,
