@@ -28,6 +28,7 @@ from legato.evaluation.report import (
     table,
     to_json,
 )
+from legato.evaluation.vmaf import find_vmaf
 
 SETTINGS = {
     "default": {},
@@ -69,6 +70,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
     distance, reason = find_distance(arguments.lpips)
     if reason:
         print(reason)
+    vmaf, reason = find_vmaf()
+    if reason:
+        print(reason)
     chosen = methods(arguments.peers, arguments.settings, arguments.model, folder)
     results: dict[str, dict[str, list[Scores]]] = {
         severity: {name: [] for name in chosen} for severity in arguments.severities
@@ -76,7 +80,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, 
     paths = [path for path in sorted(arguments.clips.iterdir()) if path.suffix != ".csv"]
     for path in paths:
         truth = read_clip(path, arguments.frames)
-        judge = Judge(truth, distance)
+        judge = Judge(truth, distance, vmaf)
         for severity in arguments.severities:
             rng = np.random.default_rng(seed_of(path.stem))
             small = degrade(truth, SEVERITIES[severity], rng)

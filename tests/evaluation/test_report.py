@@ -14,6 +14,7 @@ from legato.evaluation.report import (
     table,
     to_json,
 )
+from legato.evaluation.vmaf import find_vmaf
 
 
 def scores(**changes):
@@ -44,6 +45,14 @@ def test_without_weights_the_column_is_empty():
 def test_a_weights_file_that_was_named_must_be_there(tmp_path):
     with pytest.raises(ModelError):
         find_distance(tmp_path / "none.safetensors")
+
+
+def test_vmaf_is_measured_where_there_is_a_program_for_it():
+    program, reason = find_vmaf()
+    if program is None:
+        pytest.skip(reason)
+    assert Judge(clip(), None, program)(clip()).vmaf > 95
+    assert "| 95.0 |" in table({"a": scores(vmaf=95.0)}, "a")
 
 
 def test_mean_is_taken_of_every_figure():

@@ -13,6 +13,7 @@ from legato.evaluation.fidelity import perceptual, psnr, ssim
 from legato.evaluation.lattice import lattice_energy, lattice_ratio
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.evaluation.steadiness import correspondences, flicker, warping_error
+from legato.evaluation.vmaf import VmafMeter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Scores:
     """Warping error times 1000; lower is steadier."""
     flicker: float
     """Change of brightness that the truth does not have, 8-bit units."""
+    vmaf: float | None = None
+    """0 to 100; higher is better; None where it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +63,16 @@ class Judge:
     Args:
         truth: the clean clip.
         distance: for LPIPS; None leaves its column empty.
+        vmaf: the program from `find_vmaf`; None leaves its column empty.
     """
 
     def __init__(
-        self, truth: UInt8[ndarray, "T H W 3"], distance: PerceptualDistance | None
+        self,
+        truth: UInt8[ndarray, "T H W 3"],
+        distance: PerceptualDistance | None,
+        vmaf: Path | None = None,
     ) -> None:
-        self.truth, self.distance = truth, distance
+        self.truth, self.distance, self._vmaf_program = truth, distance, vmaf
         self._pairs = correspondences(truth)
         self._lattice = lattice_energy(truth)
 
@@ -82,7 +89,14 @@ class Judge:
             lattice=lattice_ratio(lattice_energy(clip), self._lattice),
             warping=warping_error(clip, self._pairs),
             flicker=flicker(clip, self.truth),
+            vmaf=None if self._vmaf_program is None else self._vmaf(clip, self._vmaf_program),
         )
+
+    def _vmaf(self, clip: UInt8[ndarray, "T H W 3"], program: Path) -> float:
+        with VmafMeter(program) as meter:
+            for picture, truth in zip(clip, self.truth, strict=True):
+                meter.add(picture, truth)
+            return float(np.mean(meter.scores()))
 
 
 def find_distance(weights: Path | None) -> tuple[PerceptualDistance | None, str]:
@@ -108,20 +122,21 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
     for field in fields(Scores):
         values = [getattr(each, field.name) for each in scores]
         means[field.name] = None if None in values else float(np.mean(values))
-    return Scores(**means)  # type: ignore[arg-type]  # only lpips can be None
+    return Scores(**means)  # type: ignore[arg-type]  # only lpips and vmaf can be None
 
 
 def table(rows: Mapping[str, Scores], baseline: str) -> str:
     """Return a Markdown table, the warping error also relative to the baseline's row."""
     lines = [
-        "| | PSNR dB | SSIM | LPIPS | lattice | warping x1000 | warping, relative | flicker |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| | PSNR dB | SSIM | LPIPS | VMAF | lattice | warping x1000 | relative | flicker |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     unit = max(rows[baseline].warping, 1e-9)
     for name, s in rows.items():
         lpips = "-" if s.lpips is None else f"{s.lpips:.3f}"
+        vmaf = "-" if s.vmaf is None else f"{s.vmaf:.1f}"
         lines.append(
-            f"| {name} | {s.psnr:.2f} | {s.ssim:.3f} | {lpips} | {s.lattice:.2f} "
+            f"| {name} | {s.psnr:.2f} | {s.ssim:.3f} | {lpips} | {vmaf} | {s.lattice:.2f} "
             f"| {s.warping:.2f} | {s.warping / unit:.2f} | {s.flicker:.2f} |"
         )
     return "\n".join(lines)
