@@ -14,8 +14,9 @@ import legato
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
-from legato.pipelines.generate_options import GenerateOptions, Settings
+from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation, missing_parts
+from legato.pipelines.generation_settings import Settings
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
 from legato.pipelines.report import GenerationReport, versions

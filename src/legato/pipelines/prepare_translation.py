@@ -1,16 +1,14 @@
 """From a source and options to a translation that can run; what must be refused is refused here."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.schedule import Schedule
-from legato.errors import InputError
 from legato.flow.estimate import choose_estimator
 from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
@@ -23,67 +21,18 @@ from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.keyframes import measure_changes
-from legato.pipelines.output import bytes_on_disk, require_report, require_space, require_target
-from legato.pipelines.report import report_path
-from legato.pipelines.run_options import RunOptions
+from legato.pipelines.output import bytes_on_disk, require_space
 from legato.pipelines.saved_plan import source_fingerprint
 from legato.pipelines.survey import Survey, survey
-from legato.pipelines.translate_options import TranslateOptions, resolve
+from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_job import TranslationJob
 from legato.pipelines.translation_plan import TranslationPlan, choose_keys
-from legato.pipelines.workfolder import WorkFolder
-from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.pipelines.translation_request import TranslationRequest
 from legato.video.frame import Frame
 from legato.video.probe import VideoFacts, probe
 
 FREEU = {"s1": 1.0, "s2": 1.0, "b1": 1.2, "b2": 1.5}
 """Factors of skip and own features at the two coarsest levels, as FRESCO's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranslationRequest:
-    """What was asked for, after the first look at the source."""
-
-    facts: VideoFacts
-    target: Path
-    options: TranslateOptions
-    run: RunOptions
-    codec: CodecOptions
-    notices: list[str] = field(default_factory=list)
-
-    @property
-    def folder(self) -> WorkFolder:
-        """Where the job keeps what survives it."""
-        return WorkFolder(self.target, suffix=segment_suffix(self.codec, self.facts))
-
-
-def examine(
-    source: Path, target: Path, options: TranslateOptions, run: RunOptions
-) -> TranslationRequest:
-    """Look at source and target, and refuse what cannot work.
-
-    Raises:
-        DecodeError: the source holds no video or image.
-        InputError: an option does not fit the source, or the target cannot be used.
-    """
-    if options.model is None:
-        raise InputError(
-            "no model is named",
-            why="this version comes with none that translates",
-            fix="name the folder of an image model with --model",
-        )
-    facts = probe(source)
-    notices = [*facts.notices, *options.read.notices(facts)]
-    if facts.kind != "video" and (options.start is not None or options.end is not None):
-        notices.append("start and end are ignored: images have no time")
-        options = replace(options, start=None, end=None)
-    codec = choose_codec(target, options.output, facts)
-    require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
-    require_report(run.report or report_path(target))
-    notices += losses(codec, facts, size=(facts.width, facts.height))
-    return TranslationRequest(
-        facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
-    )
 
 
 def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
@@ -160,7 +109,9 @@ def make_sampler(
             model does not know; more steps than it can make.
         ModelError: the ControlNet is missing or does not fit, or frames cannot be held together.
     """
-    options, controlnet = resolve(options, model.defaults), None
+    if options.guidance_scale is None:
+        options = replace(options, guidance_scale=model.defaults.translation_guidance)
+    controlnet = None
     if options.controlnet is not None:
         controlnet = load_controlnet(
             options.controlnet, model, scale=options.control_scale, device=device, dtype=dtype
