@@ -14,6 +14,7 @@ from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
+from legato.models.text_encoder import ClipText
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
 from legato.pipelines.hints import GivenHints, open_hints
@@ -50,7 +51,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     hints = None
     if request.options.controlnet is not None:
         hints = open_hints(request.options.hint, request.options.hint_model, device)
-    model, notices = load_model(request.options, device, dtype)
+    model = load_model(request.options, device, dtype)
     sampler = make_sampler(model, request.options, device, dtype)
     options = sampler.options
     request = replace(request, options=options)
@@ -65,7 +66,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     plan.require_same(fingerprint, folder.path)
     if isinstance(hints, GivenHints):
         hints.require_fitting(facts, plan.survey.num_frames)
-    sentences = [*request.notices, *notices, *plan.survey.notices]
+    sentences = [*request.notices, *plan.survey.notices]
     return TranslationJob(
         facts=facts,
         options=options,
@@ -82,21 +83,20 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     )
 
 
-def load_model(
-    options: TranslateOptions, device: torch.device, dtype: torch.dtype
-) -> tuple[ImageModel, list[str]]:
-    """Return the image model as the options change it, and sentences for the user.
+def load_model(options: TranslateOptions, device: torch.device, dtype: torch.dtype) -> ImageModel:
+    """Return the image model as the options change it.
 
     Raises:
         ModelError: the model or its LoRA is missing, damaged or does not fit.
     """
     assert options.model is not None
-    model, notices = load_image_model(options.model, device, dtype), []
+    model = load_image_model(options.model, device, dtype)
     if options.lora is not None:
-        notices = add_lora_(model.unet.spatial, options.lora, scale=options.lora_scale)
+        text = model.text if isinstance(model.text, ClipText) else None
+        add_lora_(model.unet.spatial, text, options.lora, scale=options.lora_scale)
     if options.freeu:
         model.unet.spatial.enable_freeu(**FREEU)  # type: ignore[operator]
-    return model, notices
+    return model
 
 
 def make_sampler(

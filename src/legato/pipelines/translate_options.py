@@ -97,7 +97,8 @@ class TranslateOptions(TimeRange):
     with a frame for each one that is translated. They are used as they are."""
 
     lora: Path | None = None
-    """LoRA weights for the model's U-Net, a safetensors file."""
+    """LoRA weights for the model's U-Net, and its text encoder where they hold some: a safetensors
+    file."""
 
     lora_scale: float = 1.0
     """How strongly."""
