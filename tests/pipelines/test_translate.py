@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import pixels_of, times_of
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_depth import tiny_depth
 from tiny_image_model import (
     tiny_controlnet,
@@ -304,6 +304,24 @@ def test_other_options_are_refused_and_named(make, clip):
         make(source, stop=StopAfter(1))
     with pytest.raises(InputError, match=r"seed was 0, now 5.*--restart"):
         make(source, seed=5)
+
+
+@pytest.mark.parametrize("what", ["controlnet", "hint model", "model"])
+def test_other_weights_in_the_same_folder_are_refused(make, clip, tmp_path, what):
+    folders = {
+        "model": tiny_diffusers_image_model(tmp_path / "model"),
+        "controlnet": tiny_controlnet(tmp_path / "controlnet"),
+        "hint model": tiny_depth(tmp_path / "hint model"),
+    }
+    chosen = {name.replace(" ", "_"): str(folder) for name, folder in folders.items()}
+    chosen["controlnet"] = folders["controlnet"]
+    source = clip(frames=4)
+    with pytest.raises(Interrupted):
+        make(source, stop=StopAfter(1), **chosen)
+    weights = next(path for path in sorted(folders[what].rglob("*.safetensors")))
+    save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(InputError, match=f"{what} changed was"):
+        make(source, **chosen)
 
 
 def test_batches_hold_on_to_the_frames_before(make, clip, monkeypatch):

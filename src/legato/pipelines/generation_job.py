@@ -21,7 +21,7 @@ from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
 from legato.pipelines.report import GenerationReport, versions
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import require_same, source_fingerprint
+from legato.pipelines.saved_plan import folder_fingerprint, require_same, source_fingerprint
 from legato.pipelines.segments import Segment, cut_segments
 from legato.pipelines.stage_work import Progress, StageWork
 from legato.pipelines.workfolder import WorkFolder, write_json
@@ -69,6 +69,8 @@ class GenerationJob:
         for given in (self.options.first_frame, self.options.boxes):
             if given is not None:
                 fingerprint |= source_fingerprint(given)
+        if self.options.spatial is not None:
+            fingerprint |= folder_fingerprint("spatial", self.options.spatial)
         try:
             saved = json.loads(self.folder.plan.read_text(encoding="utf-8"))["generate"]
         except FileNotFoundError:

@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from legato.device import choose_device, choose_dtype
+from legato.models.spec import find_folder
 from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.job import Job
 from legato.pipelines.output import bytes_on_disk, require_space
 from legato.pipelines.request import Request
 from legato.pipelines.restorers import Restorers, fit_into_memory
-from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
+from legato.pipelines.saved_plan import Execution, SavedPlan, folder_fingerprint, source_fingerprint
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey, survey
+from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import WorkFolder, working
 from legato.video.codecs import segment_suffix
 
@@ -59,7 +61,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     fingerprint = (
         source_fingerprint(facts.path, facts.images)
         | {"device": device.type, "dtype": dtype, "codec used": request.codec.codec}
-        | {f"model {name}": value for name, value in restorers.identity(dtype).items()}
+        | _models(options, restorers.identity(dtype))
         | options.to_json()
     )
     if saved is not None:
@@ -101,6 +103,16 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         model_window=restorer.settings.window,
     )
     return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
+
+
+def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, str]:
+    """Return what tells the models of this job from others."""
+    found = {f"model {name}": value for name, value in identity.items()}
+    if not identity["sha256"]:  # no legato.json lists its files
+        found |= folder_fingerprint("model", find_folder(options.model))
+    return (
+        found if options.caption is None else found | folder_fingerprint("caption", options.caption)
+    )
 
 
 def _look_through(

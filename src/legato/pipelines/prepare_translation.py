@@ -23,7 +23,7 @@ from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.keyframes import measure_changes
 from legato.pipelines.output import bytes_on_disk, require_space
-from legato.pipelines.saved_plan import source_fingerprint
+from legato.pipelines.saved_plan import folder_fingerprint, source_fingerprint
 from legato.pipelines.survey import Survey, survey
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_job import TranslationJob
@@ -196,6 +196,12 @@ def _fingerprint(
         hint = probe(options.hint.expanduser())
         found = source_fingerprint(hint.path, hint.images)
         values |= {f"hint {name}": value for name, value in found.items()}
+    for what, folder in (
+        ("model", None if model.sha256 else model.root),  # which no legato.json lists
+        ("controlnet", options.controlnet),
+        ("hint model", options.hint_model),
+    ):
+        values |= {} if folder is None else folder_fingerprint(what, folder)
     if options.lora is not None:
         values["lora sha256"] = hash_file(options.lora.expanduser())
     return values
