@@ -62,7 +62,7 @@ def main() -> int:
     rows: dict[str, dict[str, float]] = {}
     for way in WAYS:
         options = TranslateOptions(model=arguments.model, num_inference_steps=8, consistency=way)
-        model, _ = load_model(options, device, dtype)
+        model = load_model(options, device, dtype)
         sampler = make_sampler(model, options, device, dtype)
         errors, greys = [], []
         for clip, pairs in zip(clips, motion, strict=True):

@@ -6,17 +6,18 @@ here needs (neither diffusers' models nor RAFT).
 """
 
 from importlib.util import find_spec
-
-import torch
+from typing import Any
 
 UNUSED_OPERATORS = ("nms", "qnms")
-_DECLARED: list[torch.library.Library] = []  # a library is withdrawn when it is collected
+_DECLARED: list[Any] = []  # a library is withdrawn when it is collected
 
 
 def declare_missing() -> None:
     """Declare the operators where torchvision is installed and fails without them."""
     if _DECLARED or find_spec("torchvision") is None:
         return
+    import torch  # here, so that without torchvision nobody waits for it
+
     try:
         import torchvision  # noqa: F401  (to see whether it can be)
     except RuntimeError:

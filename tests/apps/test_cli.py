@@ -236,9 +236,18 @@ def test_models_are_listed(capsys):
     assert cli.main(["models", "convert", "/nowhere", "/tmp/x"]) in (2, 3)
 
 
-def test_help_and_errors_do_not_wait_for_torch():
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["upscale", "x", "--scale", "y"],
+        ["upscale", "/nowhere.mp4", "out.mp4"],
+        ["generate", "--frames", "y"],
+        ["translate", "/nowhere.mp4", "out.mp4", "--model", "m"],
+    ],
+)
+def test_errors_do_not_wait_for_torch(arguments):
     code = (
-        "import sys; from legato.apps.cli import main; main(['upscale', 'x', '--scale', 'y']);"
+        f"import sys; from legato.apps.cli import main; main({arguments});"
         "print('torch' in sys.modules or 'diffusers' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

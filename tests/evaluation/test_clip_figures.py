@@ -64,6 +64,19 @@ def test_tem_con_is_the_cosine_of_neighbours(similarity):
     assert expected < 0.999
 
 
+def test_spat_con_is_the_distance_of_self_similarities(similarity):
+    result, truth = 255 - truth_clip(seed=1)[0], truth_clip()[0]
+    figures = ContentFigures(similarity=similarity)
+    figures.add(truth, truth)
+    figures.add(result, truth)
+    own, other = (similarity.self_similarity(each) for each in (result, truth))
+    assert own.shape == (5, 5)  # 2 x 2 patches and the class token
+    torch.testing.assert_close(own.diagonal(), torch.ones(5))
+    expected = float((own - other).abs().sum() / 25)
+    assert figures.series["spat_con"] == [0, pytest.approx(expected)]
+    assert expected > 1e-3
+
+
 def test_fram_acc_counts_frames_nearer_to_the_target(similarity):
     frames = [truth_clip()[0], np.zeros((64, 96, 3), np.uint8), 255 - truth_clip()[0]]
     there, back = (
@@ -81,7 +94,7 @@ def test_fram_acc_counts_frames_nearer_to_the_target(similarity):
 def test_the_tables_have_them(folder, tmp_path):
     options = EvaluateOptions(clip=folder, prompt="night", source_prompt="a day")
     found = evaluate(*write_roots(tmp_path, num_clips=1), tmp_path / "out", options)
-    assert {"tem_con", "fram_acc", "psnr"} <= set(found.figures)
+    assert {"tem_con", "fram_acc", "spat_con", "psnr"} <= set(found.figures)
     alone = evaluate(tmp_path / "results", None, tmp_path / "alone", options)
     assert {"tem_con", "fram_acc"} <= set(alone.figures)
     data = json.loads((tmp_path / "alone" / "evaluation.json").read_text())

@@ -1,17 +1,21 @@
 """LoRA weights are merged as the equation says, whichever trainer named them."""
 
+import shutil
+
 import pytest
 import torch
-from safetensors.torch import save_file
-from tiny import tiny_unet
+from safetensors.torch import load_file, save_file
+from tiny import TEXT_WIDTH, tiny_clip_text, tiny_unet
 
 from legato.errors import InputError, ModelError
 from legato.models.lora import add_lora_
+from legato.models.text_encoder import ClipText
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_out.0"
 CONV = "down_blocks.0.resnets.0.conv1"
 RANK = 2
+CPU = torch.device("cpu")
 
 
 def draw(*shape):
@@ -46,7 +50,7 @@ def saved(tmp_path, tensors):
 def test_each_naming_adds_the_product_to_the_same_layer(naming, tmp_path):
     unet, plain = tiny_unet(), tiny_unet()
     down, up = NAMINGS[naming]
-    assert add_lora_(unet, saved(tmp_path, {down: DOWN, up: UP}), scale=0.5) == []
+    add_lora_(unet, None, saved(tmp_path, {down: DOWN, up: UP}), scale=0.5)
     before, after = dict(plain.named_parameters()), dict(unet.named_parameters())
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert changed == [f"{LAYER}.weight"]
@@ -58,7 +62,8 @@ def test_alpha_over_rank_scales(tmp_path):
     unet, plain = tiny_unet(), tiny_unet()
     down, up = NAMINGS["kohya"]
     alpha = down.replace(".lora_down.weight", ".alpha")
-    add_lora_(unet, saved(tmp_path, {down: DOWN, up: UP, alpha: torch.tensor(1.0)}), scale=1.0)
+    path = saved(tmp_path, {down: DOWN, up: UP, alpha: torch.tensor(1.0)})
+    add_lora_(unet, None, path, scale=1.0)
     change = (unet.get_submodule(LAYER).weight - plain.get_submodule(LAYER).weight).detach()
     assert torch.allclose(change, UP @ DOWN / RANK, atol=1e-5)
 
@@ -67,7 +72,7 @@ def test_convolutions_are_merged(tmp_path):
     unet, plain = tiny_unet(), tiny_unet()
     down, up = draw(RANK, 32, 3, 3), draw(32, RANK, 1, 1)
     names = (f"unet.{CONV}.lora_A.weight", f"unet.{CONV}.lora_B.weight")
-    add_lora_(unet, saved(tmp_path, dict(zip(names, (down, up), strict=True))), scale=1.0)
+    add_lora_(unet, None, saved(tmp_path, dict(zip(names, (down, up), strict=True))), scale=1.0)
     x = draw(1, 32, 5, 5)
     two = torch.nn.functional.conv2d(torch.nn.functional.conv2d(x, down, padding=1), up)
     expected = plain.get_submodule(CONV)(x) + two
@@ -78,15 +83,62 @@ def test_the_output_projection_is_found_under_its_old_name(tmp_path):
     unet, plain = tiny_unet(), tiny_unet()
     old = f"unet.{OUT.removesuffix('.to_out.0')}.processor.to_out_lora"
     tensors = {f"{old}.down.weight": DOWN, f"{old}.up.weight": UP}
-    add_lora_(unet, saved(tmp_path, tensors), scale=1.0)
+    add_lora_(unet, None, saved(tmp_path, tensors), scale=1.0)
     assert not torch.equal(unet.get_submodule(OUT).weight, plain.get_submodule(OUT).weight)
 
 
-def test_weights_of_a_text_encoder_are_left_out_with_a_notice(tmp_path):
-    down, up = NAMINGS["peft"]
-    text = {"text_encoder.layer.lora_A.weight": DOWN.clone()}
-    said = add_lora_(tiny_unet(), saved(tmp_path, {down: DOWN, up: UP, **text}), scale=1.0)
-    assert said == ["lora.safetensors: its weights for the text encoder are left out"]
+TEXT_LAYER = "text_model.encoder.layers.1.self_attn.q_proj"
+TEXT_DOWN, TEXT_UP = draw(RANK, TEXT_WIDTH), draw(TEXT_WIDTH, RANK)
+TEXT_NAMINGS = {
+    "peft": f"text_encoder.{TEXT_LAYER}.lora_%s.weight",
+    "saved by peft": f"base_model.model.{TEXT_LAYER}.lora_%s.weight",
+    "diffusers": f"text_encoder.{TEXT_LAYER}.lora_linear_layer.%s.weight",
+    "old diffusers": f"text_encoder.{TEXT_LAYER.replace('q_proj', 'to_q_lora')}.%s.weight",
+    "kohya": f"lora_te_{TEXT_LAYER.replace('.', '_')}.lora_%s.weight",
+}
+
+
+def text_lora(tmp_path, naming="kohya", down=TEXT_DOWN):
+    sides = ("A", "B") if "peft" in naming else ("down", "up")
+    names = [TEXT_NAMINGS[naming] % side for side in sides]
+    return saved(tmp_path, dict(zip(names, (down, TEXT_UP), strict=True)))
+
+
+def with_the_sum(root, change):
+    """The text encoder of a copy of a folder whose file holds the sum."""
+    copy = root.with_name("changed")
+    shutil.copytree(root, copy)
+    weights = copy / "text_encoder" / "model.safetensors"
+    state = load_file(weights)
+    (name,) = [key for key in state if key.endswith("layers.1.self_attn.q_proj.weight")]
+    save_file(state | {name: state[name] + change}, weights, metadata={"format": "pt"})
+    return ClipText(copy, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("naming", TEXT_NAMINGS)
+def test_each_naming_adds_to_the_text_encoder_too(naming, tmp_path):
+    root = tiny_clip_text(tmp_path / "model")
+    unet, text = tiny_unet(), ClipText(root, CPU, torch.float32)
+    add_lora_(unet, text, text_lora(tmp_path, naming), scale=0.5)
+    expected = with_the_sum(root, 0.5 * TEXT_UP @ TEXT_DOWN)
+    for prompt in ("one", "another"):  # for the second one the encoder is read again
+        assert torch.allclose(text.encode(prompt), expected.encode(prompt), atol=1e-5)
+    same = zip(unet.parameters(), tiny_unet().parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in same)
+
+
+def test_prompts_embedded_before_are_embedded_anew(tmp_path):
+    text = ClipText(tiny_clip_text(tmp_path / "model"), CPU, torch.float32)
+    before = text.encode("one")
+    add_lora_(tiny_unet(), text, text_lora(tmp_path), scale=1.0)
+    assert not torch.equal(text.encode("one"), before)
+
+
+def test_a_text_encoder_of_another_width_is_refused(tmp_path):
+    text = ClipText(tiny_clip_text(tmp_path / "model"), CPU, torch.float32)
+    path = text_lora(tmp_path, down=draw(RANK, 2 * TEXT_WIDTH))
+    with pytest.raises(ModelError, match="text encoder has another width"):
+        add_lora_(tiny_unet(), text, path, scale=1.0)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +151,20 @@ def test_weights_of_a_text_encoder_are_left_out_with_a_notice(tmp_path):
         ),
         ({NAMINGS["peft"][0]: DOWN}, "not understood"),
         ({"something.else": DOWN}, "not understood"),
-        ({"text_encoder.layer.lora_A.weight": DOWN}, "no weights of a U-Net"),
+        ({"text_encoder.layer.lora_A.weight": DOWN}, "not understood"),
+        (
+            {TEXT_NAMINGS["peft"] % "A": TEXT_DOWN, TEXT_NAMINGS["peft"] % "B": TEXT_UP},
+            "the model has none",
+        ),
+        ({"lora_te2_layer.lora_down.weight": DOWN}, "two text encoders"),
+        ({}, "no weights"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, tensors, said):
     with pytest.raises(ModelError, match=said):
-        add_lora_(tiny_unet(), saved(tmp_path, tensors), scale=1.0)
+        add_lora_(tiny_unet(), None, saved(tmp_path, tensors), scale=1.0)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        add_lora_(tiny_unet(), tmp_path / "nowhere.safetensors", scale=1.0)
+        add_lora_(tiny_unet(), None, tmp_path / "nowhere.safetensors", scale=1.0)

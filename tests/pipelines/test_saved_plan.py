@@ -6,7 +6,13 @@ from fractions import Fraction
 import pytest
 
 from legato.errors import InputError
-from legato.pipelines.saved_plan import Execution, Fallback, SavedPlan, source_fingerprint
+from legato.pipelines.saved_plan import (
+    Execution,
+    Fallback,
+    SavedPlan,
+    folder_fingerprint,
+    source_fingerprint,
+)
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey
 
@@ -70,6 +76,22 @@ def test_a_changed_source_has_another_fingerprint(tmp_path):
     assert source_fingerprint(path) == before
     path.write_bytes(b"y" * 10)
     assert source_fingerprint(path) != before
+
+
+@pytest.mark.parametrize("part", ["config.json", "unet/weights.safetensors"])
+def test_a_model_folder_with_other_files_has_another_fingerprint(part, tmp_path):
+    (tmp_path / "unet").mkdir()
+    for name in ("config.json", "unet/weights.safetensors"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    before = folder_fingerprint("model", tmp_path)
+    assert set(before) == {"model size", "model changed", "model head"}
+    assert folder_fingerprint("model", str(tmp_path)) == before
+    (tmp_path / part).write_bytes(b"y" * 10)
+    assert folder_fingerprint("model", tmp_path) != before
+
+
+def test_a_model_at_the_hub_is_known_by_its_name():
+    assert folder_fingerprint("caption", "someone/some-model") == {}
 
 
 def test_a_fingerprint_survives_json(tmp_path):

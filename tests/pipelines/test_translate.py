@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from clips import pixels_of, times_of
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_depth import tiny_depth
 from tiny_image_model import (
     tiny_controlnet,
@@ -88,7 +88,7 @@ def sample(model):
         with pytest.MonkeyPatch.context() as patch:
             if fresh:
                 patch.setattr(prepare_translation, "load_image_model", load_image_model)
-            loaded, _ = load_model(options, CPU, FLOAT)
+            loaded = load_model(options, CPU, FLOAT)
         sampler = make_sampler(loaded, options, CPU, FLOAT)
         maps = outlines(frames) if options.controlnet else None
         quiet = {"anchors": None, "on_pass": lambda _: None}
@@ -159,7 +159,7 @@ def test_an_inversion_stays_nearer_to_the_input_than_noise(sample):
 
 def test_a_frame_of_a_batch_without_consistency_is_the_frame_alone(model):
     options = TranslateOptions(model=model, num_inference_steps=3, consistency="none")
-    sampler = make_sampler(load_model(options, CPU, FLOAT)[0], options, CPU, FLOAT)
+    sampler = make_sampler(load_model(options, CPU, FLOAT), options, CPU, FLOAT)
     frames = torch.rand(2, 3, 32, 32) * 2 - 1
     quiet = {"anchors": None, "on_pass": lambda _: None}
     both, _ = sampler(frames, [3, 8], "night", **quiet)
@@ -172,7 +172,7 @@ def test_guidance_is_the_models_own_unless_chosen(model, tmp_path):
     plain = tiny_diffusers_image_model(tmp_path / "sd")
     for name, chosen, expected in ((own, None, 2.5), (own, 4.0, 4.0), (plain, None, 7.5)):
         options = TranslateOptions(model=str(name), guidance_scale=chosen)
-        loaded, _ = load_model(options, CPU, FLOAT)
+        loaded = load_model(options, CPU, FLOAT)
         assert make_sampler(loaded, options, CPU, FLOAT).options.guidance_scale == expected
 
 
@@ -180,7 +180,7 @@ def test_a_model_without_guidance_takes_no_negative_prompt(tmp_path):
     root = tiny_words_image_model(tmp_path / "m", translation_guidance=1.0)
     options = TranslateOptions(model=str(root), negative_prompt="crowded")
     with pytest.raises(InputError, match="guidance scale above 1"):
-        make_sampler(load_model(options, CPU, FLOAT)[0], options, CPU, FLOAT)
+        make_sampler(load_model(options, CPU, FLOAT), options, CPU, FLOAT)
 
 
 @pytest.fixture
@@ -304,6 +304,24 @@ def test_other_options_are_refused_and_named(make, clip):
         make(source, stop=StopAfter(1))
     with pytest.raises(InputError, match=r"seed was 0, now 5.*--restart"):
         make(source, seed=5)
+
+
+@pytest.mark.parametrize("what", ["controlnet", "hint model", "model"])
+def test_other_weights_in_the_same_folder_are_refused(make, clip, tmp_path, what):
+    folders = {
+        "model": tiny_diffusers_image_model(tmp_path / "model"),
+        "controlnet": tiny_controlnet(tmp_path / "controlnet"),
+        "hint model": tiny_depth(tmp_path / "hint model"),
+    }
+    chosen = {name.replace(" ", "_"): str(folder) for name, folder in folders.items()}
+    chosen["controlnet"] = folders["controlnet"]
+    source = clip(frames=4)
+    with pytest.raises(Interrupted):
+        make(source, stop=StopAfter(1), **chosen)
+    weights = next(path for path in sorted(folders[what].rglob("*.safetensors")))
+    save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(InputError, match=f"{what} changed was"):
+        make(source, **chosen)
 
 
 def test_batches_hold_on_to_the_frames_before(make, clip, monkeypatch):

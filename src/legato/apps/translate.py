@@ -16,6 +16,7 @@ from legato.pipelines.report import TranslationReport
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.pipelines.translate_options import TranslateOptions
+from legato.pipelines.translation_request import examine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class TranslateCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(TranslateCommand, arguments, name="translate", aliases=SAMPLING_ALIASES)
+    # Refuse before torch and diffusers are imported, which takes seconds.
+    examine(command.source, command.target, command.options, command.run)
     prepare_torch()
     from legato.pipelines.translate import translate
 

@@ -15,6 +15,7 @@ from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
 from legato.pipelines.report import Report
+from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -49,11 +50,14 @@ class UpscaleCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(UpscaleCommand, arguments, name="upscale", aliases=SAMPLING_ALIASES)
+    is_folder = is_folder_of_videos(command.source) and not command.preview
+    if not is_folder:  # refuse before torch and diffusers are imported, which takes seconds
+        examine(command.source, command.target, command.options, command.run)
     prepare_torch()
     from legato.pipelines.preview import picture_path, preview
     from legato.pipelines.upscale import upscale
 
-    if is_folder_of_videos(command.source) and not command.preview:
+    if is_folder:
         return _run_folder(command)
     work = preview if command.preview else upscale
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:

@@ -2,7 +2,12 @@
 
 Tem-Con: mean cosine of neighbouring frames' embeddings (Esser et al. 2023, Gen-1, arXiv:2302.03011,
 section 4.3). Fram-Acc: share of frames that are nearer to the target's prompt than to the source's
-(Qi et al. 2023, FateZero, arXiv:2303.09535, section 4.2).
+(Qi et al. 2023, FateZero, arXiv:2303.09535, section 4.2). Spat-Con (CLIP): mean |S - S'| over all
+pairs of places, S the cosines between tokens of the last vision layer, of a frame and of its
+reference, 0 to 2: whether what is alike in the source still is (Yang et al. 2024, FRESCO,
+arXiv:2403.12962, the loss L_spat).
+Differs: FRESCO's Spat-Con takes features of VGG, of a layer that it does not state; its numbers and
+these do not compare. Both see what CLIP's preprocessing leaves of a frame, by rule its middle.
 """
 
 from dataclasses import dataclass, field
@@ -30,8 +35,8 @@ class ContentFigures:
         if self.similarity is not None:
             self._words = [self.similarity.words(prompt) for prompt in self.prompts or ()]
 
-    def add(self, picture: Picture) -> None:
-        """Take in the next frame."""
+    def add(self, picture: Picture, truth: Picture | None = None) -> None:
+        """Take in the next frame, with its reference where there is one."""
         if self.similarity is None:
             return
         embedded = self.similarity.picture(picture)
@@ -41,3 +46,9 @@ class ContentFigures:
             source, target = (float(embedded @ words) for words in self._words)
             self.series.setdefault("fram_acc", []).append(float(target > source))
         self._last = embedded
+        if truth is None:
+            return
+        places = [self.similarity.self_similarity(each) for each in (picture, truth)]
+        if places[0] is not None and places[1] is not None:
+            distance = (places[0] - places[1]).abs().mean()
+            self.series.setdefault("spat_con", []).append(float(distance))

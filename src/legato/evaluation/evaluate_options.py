@@ -17,7 +17,8 @@ class EvaluateOptions:
 
     clip: str | None = None
     """CLIP model of transformers, a folder or a name at the Hugging Face hub: how alike it finds
-    neighbouring frames (Tem-Con) and, with both prompts, which of them they fit (Fram-Acc)."""
+    neighbouring frames (Tem-Con), places within a frame against its reference (Spat-Con) and, with
+    both prompts, which of them frames fit (Fram-Acc)."""
 
     prompt: str = ""
     """What translated clips were to show."""

@@ -60,6 +60,7 @@ WITH_REFERENCE = {
     "flicker": Figure("flicker", "lower", 3),
     "tem_con": Figure("Tem-Con", "higher", 4),
     "fram_acc": Figure("Fram-Acc", "higher", 3),
+    "spat_con": Figure("Spat-Con (CLIP)", "lower", 4),
 }
 WITHOUT_REFERENCE = {
     "lattice": Figure("lattice energy", "lower", 2),
@@ -81,7 +82,7 @@ class Instruments:
     natural: NaturalModel | None = None
     """For NIQE."""
     similarity: ClipSimilarity | None = None
-    """For Tem-Con and Fram-Acc."""
+    """For Tem-Con, Fram-Acc and Spat-Con."""
     prompts: tuple[str, str] | None = None
     """For Fram-Acc: of the source and of the target."""
 
@@ -176,7 +177,7 @@ class _PairMeter:
         if self._num_frames < _NUM_FIRST or self._num_frames % _EVERY == 0:
             self._shifts.append(global_shift(picture, truth))
         self._add_frame(picture[None], truth[None])
-        self._content.add(picture)
+        self._content.add(picture, truth)
         for meter, each in zip(self._lattices, (picture, truth), strict=True):
             meter.add(each)
         self.spectrum.add(block_luma(picture) - block_luma(truth))

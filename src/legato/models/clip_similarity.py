@@ -62,6 +62,28 @@ class ClipSimilarity:
             raise self._failed("cannot read a picture", error) from error
 
     @torch.no_grad()
+    def self_similarity(self, picture: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "N N"] | None:
+        """Return how alike a picture's places are: cosines of its tokens at the last vision layer.
+
+        The class token counts as a place: it is one row of many. None: the model has no tokens.
+
+        Raises:
+            ModelError: the model cannot read it.
+        """
+        vision = getattr(self._model, "vision_model", None)
+        if vision is None:
+            return None
+        try:
+            inputs = self._images(images=picture, return_tensors="pt").to(self._device)
+            tokens: Tensor = vision(**inputs).last_hidden_state[0].float()
+        except LOADING_ERRORS as error:
+            raise self._failed("cannot read a picture", error) from error
+        if tokens.ndim != 2:  # a convolutional network's map
+            return None
+        unit = F.normalize(tokens, dim=1)
+        return (unit @ unit.T).cpu()
+
+    @torch.no_grad()
     def words(self, text: str) -> Float[Tensor, " D"]:
         """Return the embedding of a text, cut to what the model reads.
 

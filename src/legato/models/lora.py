@@ -1,25 +1,29 @@
-"""LoRA weights added to a U-Net: W + s (alpha / rank) B A.
+"""LoRA weights added to a U-Net and its text encoder: W + s (alpha / rank) B A.
 
 Hu et al. 2021, arXiv:2106.09685, section 4.1. Names of diffusers, of peft and of kohya's trainer
-are read; the weights are merged, so that the U-Net runs as before.
+are read; the weights are merged, so that both run as before.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from legato.errors import InputError, ModelError
 from legato.models.folder import read_weights
+from legato.models.text_encoder import ClipText
 
 SIDES = {
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
     ".lora_down.weight": "down",
     ".lora_up.weight": "up",
     "_lora.down.weight": "down",
@@ -27,8 +31,16 @@ SIDES = {
     ".alpha": "alpha",
 }
 """Ends of names, and what they are: A maps down to the rank, B up from it."""
-U_NET, TEXT = ("base_model.model.", "unet.", "lora_unet_"), ("text_encoder", "lora_te")
+STARTS = ("base_model.model.", "unet.", "lora_unet_", "text_encoder.", "lora_te_")
 """Beginnings of names."""
+TEXT_STARTS = ("text_encoder.", "lora_te_", "base_model.model.text_model.")
+TWO_ENCODERS = ("text_encoder_2", "lora_te1_", "lora_te2_")
+"""Of models with two text encoders, as Stable Diffusion XL."""
+OLD_TEXT_NAMES = {f"_to_{part}": f"_{part}_proj" for part in ("q", "k", "v", "out")}
+"""Of a text encoder's attention: old diffusers name -> its own."""
+FOR_ANOTHER = "use weights that were trained for this kind of model"
+
+Part = Literal["U-Net", "text encoder"]
 
 
 @dataclass(kw_only=True)
@@ -45,16 +57,18 @@ class Pair:
         return (alpha / rank) * (up @ down)
 
 
-def add_lora_(unet: nn.Module, path: Path, *, scale: float) -> list[str]:
-    """Add the weights of a file to a U-Net, in place.
+Pairs = Mapping[str, Pair]
+"""What is added to each layer, by its name with underscores."""
+
+
+def add_lora_(unet: nn.Module, text: ClipText | None, path: Path, *, scale: float) -> None:
+    """Add the weights of a file to a U-Net and to a text encoder, in place.
 
     Args:
         unet: of diffusers.
+        text: what embeds its prompts; None: no text encoder of CLIP.
         path: a safetensors file.
         scale: how strongly; 1 is as trained.
-
-    Returns:
-        Sentences about what of the file is not used.
 
     Raises:
         InputError: there is no such file.
@@ -63,57 +77,75 @@ def add_lora_(unet: nn.Module, path: Path, *, scale: float) -> list[str]:
     path = path.expanduser()
     if not path.is_file():
         raise InputError(f"lora {path}", why="there is no such file", fix="name a safetensors file")
-    pairs, notices = lora_pairs(path, read_weights(path))
+    pairs = lora_pairs(path, read_weights(path))
+    _merge_(unet, pairs["U-Net"], "U-Net", path, scale)
+    if not pairs["text encoder"]:
+        return
+    if text is None:
+        raise ModelError(
+            f"lora {path} changes a text encoder", why="the model has none", fix=FOR_ANOTHER
+        )
+    part: Part = "text encoder"
+    text.change_(lambda encoder: _merge_(encoder, pairs[part], part, path, scale))
+
+
+def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> Mapping[Part, Pairs]:
+    """Return what is added to the layers of each part.
+
+    Raises:
+        ModelError: a name is not understood, half of a pair is missing, or there is none.
+    """
+    found: dict[Part, dict[str, Pair]] = {"U-Net": {}, "text encoder": {}}
+    for key, tensor in state.items():
+        if key.startswith(TWO_ENCODERS):
+            raise ModelError(
+                f"lora {path}: {key}",
+                why="that is of a model with two text encoders, as Stable Diffusion XL has them",
+                fix=FOR_ANOTHER,
+            )
+        part: Part = "text encoder" if key.startswith(TEXT_STARTS) else "U-Net"
+        end = next((end for end in SIDES if key.endswith(end)), None)
+        if end is None:
+            raise _not_understood(path, key)
+        layer = _layer_of(key.removesuffix(end), part)
+        found[part].setdefault(layer, Pair()).tensors[SIDES[end]] = tensor
+    for pairs in found.values():
+        for name, pair in pairs.items():
+            if not {"up", "down"} <= set(pair.tensors):
+                raise _not_understood(path, name)
+    if not any(found.values()):
+        raise _not_understood(path, "no weights")
+    return found
+
+
+def _layer_of(name: str, part: Part) -> str:
+    for start in STARTS:
+        name = name.removeprefix(start)
+    name = name.replace(".processor.", ".").replace(".", "_")
+    if part == "U-Net":
+        return re.sub(r"(attn[12])_to_out$", r"\1_to_out_0", name)
+    for old, new in OLD_TEXT_NAMES.items():
+        name = re.sub(f"{old}$", new, name)
+    return name.removeprefix("text_model_")
+
+
+def _merge_(module: nn.Module, pairs: Pairs, part: Part, path: Path, scale: float) -> None:
     layers = {
-        name.replace(".", "_"): module
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
+        name.replace(".", "_").removeprefix("text_model_"): layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
     }
     for name, pair in pairs.items():
         layer = layers.get(name)
         if layer is None or not _fits(layer, pair):
             found = "has no such layer" if layer is None else "has another width there"
             raise ModelError(
-                f"lora {path}: {name}",
-                why=f"the model's U-Net {found}",
-                fix="use weights that were trained for this kind of model",
+                f"lora {path}: {name}", why=f"the model's {part} {found}", fix=FOR_ANOTHER
             )
-        weight = layer.weight
+    for name, pair in pairs.items():
+        weight = layers[name].weight
         change = scale * pair.change().reshape(weight.shape).to(weight.device)
         weight.data = (weight.data.float() + change).to(weight.dtype)
-    return notices
-
-
-def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> tuple[dict[str, Pair], list[str]]:
-    """Return what is added to each layer, by its name with underscores, and what is left out.
-
-    Raises:
-        ModelError: a name is not understood, half of a pair is missing, or there is none.
-    """
-    pairs: dict[str, Pair] = {}
-    num_text = 0
-    for key, tensor in state.items():
-        if key.startswith(TEXT):
-            num_text += 1
-            continue
-        end = next((end for end in SIDES if key.endswith(end)), None)
-        if end is None:
-            raise _not_understood(path, key)
-        pairs.setdefault(_layer_of(key.removesuffix(end)), Pair()).tensors[SIDES[end]] = tensor
-    for name, pair in pairs.items():
-        if not {"up", "down"} <= set(pair.tensors):
-            raise _not_understood(path, name)
-    if not pairs:
-        raise _not_understood(path, "no weights of a U-Net")
-    notices = [f"{path.name}: its weights for the text encoder are left out"] if num_text else []
-    return pairs, notices
-
-
-def _layer_of(name: str) -> str:
-    for start in U_NET:
-        name = name.removeprefix(start)
-    name = name.replace(".processor.", ".").replace(".", "_")
-    return re.sub(r"(attn[12])_to_out$", r"\1_to_out_0", name)
 
 
 def _fits(layer: nn.Linear | nn.Conv2d, pair: Pair) -> bool:
@@ -126,5 +158,5 @@ def _not_understood(path: Path, name: str) -> ModelError:
     return ModelError(
         f"lora {path}: {name}",
         why="that is not understood",
-        fix="use LoRA weights of diffusers, peft or kohya for the U-Net",
+        fix="use LoRA weights of diffusers, peft or kohya for U-Net and text encoder",
     )

@@ -1,6 +1,6 @@
 """Prompts to embeddings with the CLIP text encoder of a diffusers folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class ClipText:
     def __init__(self, root: Path, device: torch.device, dtype: torch.dtype) -> None:
         self._source = root, device, dtype
         self._embedded: dict[str, Tensor] = {}
+        self._changes: list[Callable[[CLIPTextModel], None]] = []
         self.tokenizer, encoder = self._read()
         self._encoder: CLIPTextModel | None = encoder
 
@@ -62,7 +63,22 @@ class ClipText:
                 why=f"it lacks {', '.join(missing)}",
                 fix=REFILL,
             )
-        return tokenizer, encoder.to(device).eval().requires_grad_(False)
+        encoder = encoder.to(device).eval().requires_grad_(False)
+        for change in self._changes:
+            change(encoder)
+        return tokenizer, encoder
+
+    def change_(self, change: Callable[[CLIPTextModel], None]) -> None:
+        """Change the weights in place, now and whenever they are read again.
+
+        Raises:
+            ModelError: the weights cannot be read again; what `change` raises.
+        """
+        encoder = self._read()[1] if self._encoder is None else self._encoder
+        change(encoder)
+        self._changes.append(change)
+        self._embedded.clear()
+        self._encoder = encoder
 
     def as_prompt(self, text: str) -> str:
         """Return a free text as a prompt: it is one."""

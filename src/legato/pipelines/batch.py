@@ -50,6 +50,20 @@ def is_folder_of_videos(source: Path) -> bool:
     return bool(videos)
 
 
+def refuse_folder_of_videos(source: Path) -> None:
+    """Refuse several videos where one is meant.
+
+    Raises:
+        InputError: the source is one.
+    """
+    if is_folder_of_videos(source):
+        raise InputError(
+            f"{source} is a folder of videos",
+            why="this makes one output from one video",
+            fix="name one of them; upscale_folder takes all",
+        )
+
+
 def list_videos(folder: Path) -> list[Path]:
     """Return the files of a folder that are named like videos, in natural order; no hidden ones."""
     known = READ_ONLY_SUFFIXES | set(FORMATS)

@@ -12,7 +12,7 @@ from legato.device import available_memory_bytes, choose_device, choose_dtype
 from legato.pipelines.events import Event, OnEvent, ignore
 from legato.pipelines.output import COPIES
 from legato.pipelines.pictures import to_model, to_size, write_picture
-from legato.pipelines.prepare import Request, examine
+from legato.pipelines.request import Request, examine
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restorers import Restorers, fit_into_memory
 from legato.pipelines.run_options import RunOptions

@@ -1,16 +1,10 @@
-"""What changes a generated video, and what a model makes of it."""
+"""What changes a generated video; nothing heavy is imported, so that `--help` answers at once."""
 
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from legato.diffusion.context import BETWEEN
-from legato.diffusion.guidance import needs_unconditional
-from legato.diffusion.solver import SolverName
 from legato.errors import InputError
-from legato.models.generator import GeneratorModel
-from legato.pipelines.timeline import Timeline
 from legato.video.codecs import CodecOptions
 
 MAX_FRAMES = 1_000_000
@@ -52,7 +46,7 @@ class GenerateOptions:
     interpolation_steps: int | None = None
     """Those of frames between key frames. Default: the model's own, or as many as key frames."""
 
-    solver: SolverName = "ddim"
+    solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
     """How steps follow each other: ddim, or dpm++ and unipc, which need fewer steps."""
 
     guidance_scale: float | None = None
@@ -108,17 +102,17 @@ class GenerateOptions:
                 why="each of them alone fixes the length",
                 fix="give one of them",
             )
-        _within("frames", self.frames, 1, MAX_FRAMES)
-        _within("seconds", self.seconds, 1e-3, MAX_FRAMES)
-        _within("fps", self.fps, 0.01, MAX_RATE)
-        _within("num_inference_steps", self.num_inference_steps, 1, 1000)
-        _within("interpolation_steps", self.interpolation_steps, 1, 1000)
-        _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
-        _within("context_guidance", self.context_guidance, 0.0, 100.0)
-        _within("context_noise", self.context_noise, 0, 999)
-        _within("window", self.window, 3, 1024)
-        _within("segment", self.segment, 1, 4096)
-        _within("seed", self.seed, 0, 2**63 - 1)
+        within("frames", self.frames, 1, MAX_FRAMES)
+        within("seconds", self.seconds, 1e-3, MAX_FRAMES)
+        within("fps", self.fps, 0.01, MAX_RATE)
+        within("num_inference_steps", self.num_inference_steps, 1, 1000)
+        within("interpolation_steps", self.interpolation_steps, 1, 1000)
+        within("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        within("context_guidance", self.context_guidance, 0.0, 100.0)
+        within("context_noise", self.context_noise, 0, 999)
+        within("window", self.window, 3, 1024)
+        within("segment", self.segment, 1, 4096)
+        within("seed", self.seed, 0, 2**63 - 1)
         if self.first_frame is not None and self.start == "clip":
             raise InputError(
                 "start='clip' with a first frame",
@@ -140,131 +134,12 @@ class GenerateOptions:
         return values | {name: None if path is None else str(path) for name, path in files.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The options after the model's defaults."""
-
-    timeline: Timeline
-    frame_rate: Fraction
-    start: Literal["image", "clip"]
-    num_inference_steps: int
-    interpolation_steps: int
-    guidance_scale: float
-    context_guidance: float
-    context_frames: int
-    context_noise: int
-    window: int
-    attention_window: int | None
-    """Key frames further apart do not attend to each other; None: all do."""
-    width: int
-    height: int
-    upsample: bool
-
-
-def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
-    """Return the options with the model's defaults where nothing was chosen.
+def within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
+    """Refuse a number out of range; None is in every range.
 
     Raises:
-        ModelError: a stage model is missing, named in the message.
-        InputError: a length or size that this model cannot make.
+        InputError: it is out of range.
     """
-    defaults = model.defaults
-    window = defaults.window if options.window is None else options.window
-    usual = 0 if model.interpolation is None else defaults.interpolations
-    interpolations: int = usual if options.interpolations is None else options.interpolations
-    if interpolations and model.interpolation is None:
-        raise model.require("interpolation", why=f"interpolations={interpolations} need it")
-    if options.boxes is not None and model.layout is None:
-        raise model.require("layout", why="--boxes needs it")
-    if options.upsample == "yes" and model.upsampler is None:
-        raise model.require("upsampler", why="upsample='yes' needs it")
-    stride = BETWEEN**interpolations
-    rate = Fraction(str(defaults.key_frame_rate)) * stride
-    if options.fps is not None:
-        rate = Fraction(str(options.fps))
-    num_frames = options.frames
-    if options.seconds is not None:
-        num_frames = max(round(Fraction(str(options.seconds)) * rate), 1)
-    if num_frames is None:
-        num_frames = (window - 1) * stride + 1
-    _within("frames", num_frames, 1, MAX_FRAMES)
-    timeline = Timeline(num_frames=num_frames, interpolations=interpolations)
-    _require_continuing(options, model, timeline, window)
-    guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
-    if options.negative_prompt and not needs_unconditional(guidance_scale):
-        raise InputError(
-            f"negative_prompt={options.negative_prompt!r}",
-            why=f"it does not count at guidance_scale={guidance_scale:g}",
-            fix="use a guidance scale above 1",
-        )
-    width, height = options.width or defaults.width, options.height or defaults.height
-    for name, side in (("width", width), ("height", height)):
-        _require_multiple(name, side, model)
-    steps = options.num_inference_steps or defaults.steps
-    return Settings(
-        timeline=timeline,
-        frame_rate=rate.limit_denominator(10_000),
-        start=_start(options, model),
-        num_inference_steps=steps,
-        interpolation_steps=options.interpolation_steps or defaults.interpolation_steps or steps,
-        guidance_scale=guidance_scale,
-        context_guidance=_or(options.context_guidance, defaults.context_guidance),
-        context_frames=options.context_frames,
-        context_noise=options.context_noise,
-        window=window,
-        attention_window=defaults.window - 1 if window > defaults.window else None,
-        width=width,
-        height=height,
-        upsample=options.upsample != "no" and model.upsampler is not None,
-    )
-
-
-def _start(options: GenerateOptions, model: GeneratorModel) -> Literal["image", "clip"]:
-    if options.start == "auto":
-        return "image" if model.predicts else "clip"
-    return options.start
-
-
-def _require_continuing(
-    options: GenerateOptions, model: GeneratorModel, timeline: Timeline, window: int
-) -> None:
-    """Refuse what needs key frames that follow given ones, where the model cannot make them."""
-    if model.predicts:
-        return
-    longest = (window - 1) * timeline.stride + 1
-    reasons = {
-        "--first-frame": options.first_frame is not None,
-        "start='image'": options.start == "image",
-        "--boxes": options.boxes is not None,
-        "--context-guidance": options.context_guidance is not None,
-        "--context-noise": options.context_noise > 0,
-        f"more than {longest} frames": timeline.num_key_frames > window,
-    }
-    for name, is_asked in reasons.items():
-        if is_asked:
-            raise InputError(
-                f"{name} with model {model.name!r}",
-                why="its temporal layers take no given frames, so it makes one clip at a time",
-                fix=f"ask for at most {longest} frames, or use a model that predicts",
-            )
-
-
-def _require_multiple(name: str, side: int, model: GeneratorModel) -> None:
-    shape: Any = model.unet.spatial.config
-    multiple = model.scale * 2 ** (len(shape.block_out_channels) - 1)
-    if side < multiple or side % multiple:
-        raise InputError(
-            f"{name}={side}",
-            why=f"this model makes multiples of {multiple} pixels",
-            fix=f"use {max(round(side / multiple), 1) * multiple}",
-        )
-
-
-def _or(chosen: float | None, default: float) -> float:
-    return default if chosen is None else chosen
-
-
-def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
     if value is not None and not low <= value <= high:
         raise InputError(
             f"{name}={value:g}", why="out of range", fix=f"use a number from {low} to {high}"

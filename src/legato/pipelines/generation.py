@@ -21,7 +21,7 @@ from legato.errors import ResourceError
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
-from legato.pipelines.generate_options import Settings
+from legato.pipelines.generation_settings import Settings
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.stage_work import Progress
 from legato.pipelines.timeline import Call, plan_calls

@@ -14,13 +14,14 @@ import legato
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
-from legato.pipelines.generate_options import GenerateOptions, Settings
+from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation, missing_parts
+from legato.pipelines.generation_settings import Settings
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
 from legato.pipelines.report import GenerationReport, versions
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import require_same, source_fingerprint
+from legato.pipelines.saved_plan import folder_fingerprint, require_same, source_fingerprint
 from legato.pipelines.segments import Segment, cut_segments
 from legato.pipelines.stage_work import Progress, StageWork
 from legato.pipelines.workfolder import WorkFolder, write_json
@@ -68,6 +69,8 @@ class GenerationJob:
         for given in (self.options.first_frame, self.options.boxes):
             if given is not None:
                 fingerprint |= source_fingerprint(given)
+        if self.options.spatial is not None:
+            fingerprint |= folder_fingerprint("spatial", self.options.spatial)
         try:
             saved = json.loads(self.folder.plan.read_text(encoding="utf-8"))["generate"]
         except FileNotFoundError:

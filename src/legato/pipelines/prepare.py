@@ -2,47 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from legato.device import choose_device, choose_dtype
+from legato.models.spec import find_folder
 from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.job import Job
-from legato.pipelines.output import bytes_on_disk, require_report, require_space, require_target
-from legato.pipelines.report import report_path
+from legato.pipelines.output import bytes_on_disk, require_space
+from legato.pipelines.request import Request
 from legato.pipelines.restorers import Restorers, fit_into_memory
-from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import Execution, SavedPlan, source_fingerprint
+from legato.pipelines.saved_plan import Execution, SavedPlan, folder_fingerprint, source_fingerprint
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey, survey
-from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
+from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import WorkFolder, working
-from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
-from legato.video.probe import VideoFacts, probe
-
-
-@dataclass(kw_only=True)
-class Request:
-    """What was asked for, after the first look at the source."""
-
-    facts: VideoFacts
-    target: Path
-    options: UpscaleOptions
-    run: RunOptions
-    codec: CodecOptions
-    size: tuple[int, int]
-    notices: list[str] = field(default_factory=list)
-
-    def execution(self, dtype: str) -> Execution:
-        """Return how the job would be computed if memory did not matter."""
-        return Execution(
-            tile=self.options.restore.tile,
-            window=self.options.restore.window,
-            segment=self.options.segment,
-            dtype=dtype,
-            offload=self.run.offload,
-        )
+from legato.video.codecs import segment_suffix
 
 
 @dataclass(kw_only=True)
@@ -54,39 +29,6 @@ class Prepared:
     restorers: Restorers
     dtype: str
     notices: list[str]
-
-
-def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions) -> Request:
-    """Look at source and target, and refuse what cannot work.
-
-    Raises:
-        DecodeError: the source holds no video or image.
-        InputError: an option does not fit the source, or the target cannot be used.
-    """
-    source, target = Path(source), Path(target)
-    facts = probe(source)
-    notices = [*facts.notices, *options.read.notices(facts)]
-    if facts.kind != "video" and (options.start is not None or options.end is not None):
-        notices.append("start and end are ignored: images have no time")
-        options = without_range(options)
-    codec = choose_codec(target, options.output, facts)
-    require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
-    require_report(run.report or report_path(target))
-    size = output_size(facts, options)
-    notices += losses(codec, facts, size=size)
-    if facts.has_alpha:
-        notices.append("opacity is enlarged by itself, with a bicubic kernel")
-    if facts.colour.transfer in (16, 18):
-        notices.append("high dynamic range: restored as coded (PQ or HLG), its tags are kept")
-    return Request(
-        facts=facts,
-        target=target,
-        options=options,
-        run=run,
-        codec=codec,
-        size=size,
-        notices=notices,
-    )
 
 
 @contextmanager
@@ -119,7 +61,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     fingerprint = (
         source_fingerprint(facts.path, facts.images)
         | {"device": device.type, "dtype": dtype, "codec used": request.codec.codec}
-        | {f"model {name}": value for name, value in restorers.identity(dtype).items()}
+        | _models(options, restorers.identity(dtype))
         | options.to_json()
     )
     if saved is not None:
@@ -161,6 +103,16 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         model_window=restorer.settings.window,
     )
     return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
+
+
+def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, str]:
+    """Return what tells the models of this job from others."""
+    found = {f"model {name}": value for name, value in identity.items()}
+    if not identity["sha256"]:  # no legato.json lists its files
+        found |= folder_fingerprint("model", find_folder(options.model))
+    return (
+        found if options.caption is None else found | folder_fingerprint("caption", options.caption)
+    )
 
 
 def _look_through(

@@ -15,9 +15,10 @@ from legato.pipelines.box_file import read_boxes
 from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.first_frame import read_first_frame
-from legato.pipelines.generate_options import GenerateOptions, Settings, resolve
+from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_job import GenerationJob
+from legato.pipelines.generation_settings import Settings, resolve
 from legato.pipelines.output import require_replaceable, require_report
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions

@@ -1,21 +1,20 @@
 """From a source and options to a translation that can run; what must be refused is refused here."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.schedule import Schedule
-from legato.errors import InputError
 from legato.flow.estimate import choose_estimator
 from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
+from legato.models.text_encoder import ClipText
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
 from legato.pipelines.hints import GivenHints, open_hints
@@ -23,67 +22,18 @@ from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.keyframes import measure_changes
-from legato.pipelines.output import bytes_on_disk, require_report, require_space, require_target
-from legato.pipelines.report import report_path
-from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import source_fingerprint
+from legato.pipelines.output import bytes_on_disk, require_space
+from legato.pipelines.saved_plan import folder_fingerprint, source_fingerprint
 from legato.pipelines.survey import Survey, survey
-from legato.pipelines.translate_options import TranslateOptions, resolve
+from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_job import TranslationJob
 from legato.pipelines.translation_plan import TranslationPlan, choose_keys
-from legato.pipelines.workfolder import WorkFolder
-from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.pipelines.translation_request import TranslationRequest
 from legato.video.frame import Frame
 from legato.video.probe import VideoFacts, probe
 
 FREEU = {"s1": 1.0, "s2": 1.0, "b1": 1.2, "b2": 1.5}
 """Factors of skip and own features at the two coarsest levels, as FRESCO's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TranslationRequest:
-    """What was asked for, after the first look at the source."""
-
-    facts: VideoFacts
-    target: Path
-    options: TranslateOptions
-    run: RunOptions
-    codec: CodecOptions
-    notices: list[str] = field(default_factory=list)
-
-    @property
-    def folder(self) -> WorkFolder:
-        """Where the job keeps what survives it."""
-        return WorkFolder(self.target, suffix=segment_suffix(self.codec, self.facts))
-
-
-def examine(
-    source: Path, target: Path, options: TranslateOptions, run: RunOptions
-) -> TranslationRequest:
-    """Look at source and target, and refuse what cannot work.
-
-    Raises:
-        DecodeError: the source holds no video or image.
-        InputError: an option does not fit the source, or the target cannot be used.
-    """
-    if options.model is None:
-        raise InputError(
-            "no model is named",
-            why="this version comes with none that translates",
-            fix="name the folder of an image model with --model",
-        )
-    facts = probe(source)
-    notices = [*facts.notices, *options.read.notices(facts)]
-    if facts.kind != "video" and (options.start is not None or options.end is not None):
-        notices.append("start and end are ignored: images have no time")
-        options = replace(options, start=None, end=None)
-    codec = choose_codec(target, options.output, facts)
-    require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
-    require_report(run.report or report_path(target))
-    notices += losses(codec, facts, size=(facts.width, facts.height))
-    return TranslationRequest(
-        facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
-    )
 
 
 def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
@@ -101,7 +51,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     hints = None
     if request.options.controlnet is not None:
         hints = open_hints(request.options.hint, request.options.hint_model, device)
-    model, notices = load_model(request.options, device, dtype)
+    model = load_model(request.options, device, dtype)
     sampler = make_sampler(model, request.options, device, dtype)
     options = sampler.options
     request = replace(request, options=options)
@@ -116,7 +66,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     plan.require_same(fingerprint, folder.path)
     if isinstance(hints, GivenHints):
         hints.require_fitting(facts, plan.survey.num_frames)
-    sentences = [*request.notices, *notices, *plan.survey.notices]
+    sentences = [*request.notices, *plan.survey.notices]
     return TranslationJob(
         facts=facts,
         options=options,
@@ -133,21 +83,20 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     )
 
 
-def load_model(
-    options: TranslateOptions, device: torch.device, dtype: torch.dtype
-) -> tuple[ImageModel, list[str]]:
-    """Return the image model as the options change it, and sentences for the user.
+def load_model(options: TranslateOptions, device: torch.device, dtype: torch.dtype) -> ImageModel:
+    """Return the image model as the options change it.
 
     Raises:
         ModelError: the model or its LoRA is missing, damaged or does not fit.
     """
     assert options.model is not None
-    model, notices = load_image_model(options.model, device, dtype), []
+    model = load_image_model(options.model, device, dtype)
     if options.lora is not None:
-        notices = add_lora_(model.unet.spatial, options.lora, scale=options.lora_scale)
+        text = model.text if isinstance(model.text, ClipText) else None
+        add_lora_(model.unet.spatial, text, options.lora, scale=options.lora_scale)
     if options.freeu:
         model.unet.spatial.enable_freeu(**FREEU)  # type: ignore[operator]
-    return model, notices
+    return model
 
 
 def make_sampler(
@@ -160,7 +109,9 @@ def make_sampler(
             model does not know; more steps than it can make.
         ModelError: the ControlNet is missing or does not fit, or frames cannot be held together.
     """
-    options, controlnet = resolve(options, model.defaults), None
+    if options.guidance_scale is None:
+        options = replace(options, guidance_scale=model.defaults.translation_guidance)
+    controlnet = None
     if options.controlnet is not None:
         controlnet = load_controlnet(
             options.controlnet, model, scale=options.control_scale, device=device, dtype=dtype
@@ -245,6 +196,12 @@ def _fingerprint(
         hint = probe(options.hint.expanduser())
         found = source_fingerprint(hint.path, hint.images)
         values |= {f"hint {name}": value for name, value in found.items()}
+    for what, folder in (
+        ("model", None if model.sha256 else model.root),  # which no legato.json lists
+        ("controlnet", options.controlnet),
+        ("hint model", options.hint_model),
+    ):
+        values |= {} if folder is None else folder_fingerprint(what, folder)
     if options.lora is not None:
         values["lora sha256"] = hash_file(options.lora.expanduser())
     return values

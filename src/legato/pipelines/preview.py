@@ -12,12 +12,13 @@ from legato.pipelines import job as jobs
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.job import Job
 from legato.pipelines.pictures import to_model, to_pixels, to_size
-from legato.pipelines.prepare import examine, prepared
+from legato.pipelines.prepare import prepared
 from legato.pipelines.report import Report
+from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
 from legato.pipelines.survey import Survey
-from legato.pipelines.upscale import disk_errors, finish, never, refuse_folder_of_videos
+from legato.pipelines.upscale import disk_errors, finish, never
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import sync_folder
 from legato.video.frame import Pixels
@@ -59,7 +60,6 @@ def preview(
     """
     began = time.perf_counter()
     target = Path(target)
-    refuse_folder_of_videos(Path(source))
     request = examine(Path(source), target, options or UpscaleOptions(), run or RunOptions())
     with disk_errors(target), prepared(request, on_event) as ready:
         job = ready.job

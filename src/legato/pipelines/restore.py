@@ -6,7 +6,7 @@ lies more than `context_after` frames ahead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -17,10 +17,8 @@ from torch.nn import functional as F
 from legato.diffusion.anchors import Recorder
 from legato.diffusion.augmentation import augment
 from legato.diffusion.denoiser import Conditions, Denoiser, Edit, denoise
-from legato.diffusion.fresco import reference_latents
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.latent_propagation import LatentPropagation
-from legato.diffusion.noise import frame_noise
 from legato.diffusion.schedule import Schedule, started_part_way
 from legato.diffusion.spans import Span, Tile
 from legato.errors import InputError
@@ -34,7 +32,8 @@ from legato.pipelines.decode import (
     finished_chunks,
     is_broken,
 )
-from legato.pipelines.guided_windows import GuidedWindows, guide_of
+from legato.pipelines.first_latents import FirstLatents
+from legato.pipelines.guided_windows import guide_of
 from legato.pipelines.restore_options import (
     RestoreOptions,
     Settings,
@@ -49,6 +48,7 @@ from legato.pipelines.segment import (
     num_anchors_after,
     seeds_of,
 )
+from legato.pipelines.segment_guidance import SegmentGuidance
 from legato.pipelines.tiles import plan_tiles
 from legato.pipelines.upscaler import DecoderStream, Upscaler
 from legato.pipelines.windows import Grid, plan_segment_windows, reference_windows
@@ -60,7 +60,6 @@ LOOK_AHEAD = 12
 """Frames beyond the segment where the backward propagation starts; 0.5^12 of them is left."""
 REFERENCE_CHUNK = 3
 """Frames that the released Upscale-A-Video decodes at a time, without context."""
-LATENT_CHANNELS = 4
 MULTIPLE = 8
 """Rows and columns of latents are padded to multiples of it; the U-Nets halve three times."""
 
@@ -129,7 +128,8 @@ class Restorer:
             else None
         )
         self._finish = Finishing(color=options.color, fidelity=options.fidelity)
-        self._guide = guide_of(model.unet.spatial, self.settings.chosen)
+        self._first = self._first_latents()
+        self._guidance = self._guidance_of(model)
         window, context = self.settings.window, self.settings.decoder_context
         self._grid = Grid(size=window, overlap=self.settings.overlap)
         self.scale: int = model.scale
@@ -221,7 +221,7 @@ class Restorer:
             seed_steps=self._propagation,
         )
         anchors = anchors_of(state, layout, num_steps=len(self._timesteps))
-        start = self._start(clip, ticks[:used])
+        start = self._first(clip, ticks[:used])
         with self._guided(denoiser, clip, start, ticks[:used]) as guided:
             latents = denoise(
                 guided,
@@ -271,7 +271,7 @@ class Restorer:
         progress: "_Progress",
     ) -> Denoiser:
         level = self.settings.noise_level
-        noise = self._noise("low_res", 3, clip, ticks)
+        noise = self._first.noise("low_res", 3, clip, ticks)
         return Denoiser(
             network=self._network,
             conditions=Conditions(
@@ -288,54 +288,43 @@ class Restorer:
             on_window=progress.advance,
         )
 
-    @contextmanager
+    def _first_latents(self) -> FirstLatents:
+        return FirstLatents(
+            encode=self._model.encode,
+            scale=self._model.scale,
+            schedule=self._schedule,
+            timesteps=self._timesteps,
+            strength=self._options.strength,
+            seed=self._options.seed,
+            shares_noise="shared-noise" in self.settings.chosen,
+            device=self._device,
+            dtype=self._dtype,
+        )
+
+    def _guidance_of(self, model: Upscaler) -> SegmentGuidance | None:
+        fresco = guide_of(model.unet.spatial, self.settings.chosen)
+        if fresco is None:
+            return None
+        return SegmentGuidance(
+            network=self._network,
+            fresco=fresco,
+            estimator=self._estimator,
+            first=self._first,
+            carries_background="background" in self.settings.chosen,
+            num_steps=self.settings.num_inference_steps,
+        )
+
     def _guided(
         self,
         denoiser: Denoiser,
         clip: Float[Tensor, "1 T 3 h w"],
         start: Float[Tensor, "1 T 4 h w"],
         ticks: Sequence[int],
-    ) -> Iterator[Denoiser]:
+    ) -> AbstractContextManager[Denoiser]:
         """Let the frames of each window see each other, where the options say so."""
-        if self._guide is None:
-            yield denoiser
-            return
-        low_res = denoiser.conditions.low_res
-        assert low_res is not None
-        known = reference_latents(
-            self._first_look(denoiser, clip, start),
-            self._noise("reference", LATENT_CHANNELS, clip, ticks),
-            schedule=self._schedule,
-            timestep=self._timesteps[-1],
-        )
-        windows = GuidedWindows(
-            network=self._network,
-            fresco=self._guide,
-            frames=clip[0],
-            reference=torch.cat((known, low_res), dim=2),
-            estimator=self._estimator,
-            carries_background="background" in self.settings.chosen,
-            timesteps=self._timesteps,
-            num_steps=self.settings.num_inference_steps,
-        )
-        with self._guide.attached():
-            yield replace(denoiser, network=windows)
-
-    def _first_look(
-        self,
-        denoiser: Denoiser,
-        clip: Float[Tensor, "1 T 3 h w"],
-        start: Float[Tensor, "1 T 4 h w"],
-    ) -> Float[Tensor, "1 T 4 h w"]:
-        """Return latents of the input: encoded, or what one step makes of it without an encoder."""
-        if self._model.encode is not None:
-            return self._encoded(clip)
-        return denoise(
-            replace(denoiser, kept={}, on_window=None),
-            start,
-            schedule=self._schedule,
-            timesteps=self._timesteps[:1],
-        )
+        if self._guidance is None:
+            return nullcontext(denoiser)
+        return self._guidance.guiding(denoiser, clip, start, ticks)
 
     def _network(
         self,
@@ -380,41 +369,6 @@ class Restorer:
     def _tiles(self, clip: Float[Tensor, "1 T 3 h w"]) -> list[Tile]:
         rows, cols = clip.shape[-2:]
         return plan_tiles(rows, cols, tile=self.settings.tile, multiple=MULTIPLE)
-
-    def _noise(
-        self, purpose: str, channels: int, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
-    ) -> Float[Tensor, "1 T C h w"]:
-        """Return each frame's noise; of shared noise, whatever the times, that of one."""
-        shape, shares = (channels, *clip.shape[-2:]), "shared-noise" in self.settings.chosen
-        drawn = [0] if shares else ticks
-        noise = frame_noise(shape, seed=self._options.seed, purpose=purpose, ticks=drawn)
-        return noise.to(self._device).expand(len(ticks), -1, -1, -1)[None]
-
-    @torch.no_grad()
-    def _start(
-        self, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
-    ) -> Float[Tensor, "1 T 4 h w"]:
-        """Noise, or with strength below 1 the encoded input with that step's share of noise.
-
-        Noise that no step looks at is not drawn: zeros stand for it, which take no memory.
-        """
-        if len(self._timesteps) == 1 and self._schedule.is_blind(self._timesteps[0]):
-            return clip.new_zeros(()).expand(1, len(ticks), LATENT_CHANNELS, *clip.shape[-2:])
-        noise = self._noise("latents", LATENT_CHANNELS, clip, ticks)
-        if self._options.strength == 1:
-            return noise
-        alpha, sigma = self._schedule.scales(self._timesteps[0])
-        return alpha * self._encoded(clip) + sigma * noise
-
-    @torch.no_grad()
-    def _encoded(self, clip: Float[Tensor, "1 T 3 h w"]) -> Float[Tensor, "1 T 4 h w"]:
-        """Return the latents of the input at full size."""
-        encode, found = self._model.encode, []
-        assert encode is not None
-        for frame in clip[0]:  # one at a time: full-size pixels
-            large = F.interpolate(frame[None], scale_factor=self.scale, mode="bicubic")
-            found.append(encode(large[None].to(self._dtype)).float())
-        return torch.cat(found, dim=1)
 
     def _edits(
         self,

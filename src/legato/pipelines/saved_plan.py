@@ -175,3 +175,21 @@ def source_fingerprint(path: Path, images: tuple[Path, ...] = ()) -> dict[str, A
         "source head": digest.hexdigest()[:32],
         "legato": legato.__version__,
     }
+
+
+def folder_fingerprint(what: str, name: str | Path) -> dict[str, Any]:
+    """Return what tells the files of a model folder from others that take its place.
+
+    Nothing for what is no folder: a model at the hub is known by its name.
+
+    Args:
+        what: the model is for; begins every name.
+        name: of the folder.
+    """
+    root = Path(name).expanduser()
+    files = sorted(path for depth in ("*", "*/*") for path in root.glob(depth) if path.is_file())
+    if not files:
+        return {}
+    found = source_fingerprint(root, tuple(files))
+    names = {f"source {name}": f"{what} {name}" for name in ("size", "changed", "head")}
+    return {names[key]: value for key, value in found.items() if key in names}

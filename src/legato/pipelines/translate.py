@@ -14,13 +14,14 @@ from legato.pipelines.deliver import deliver
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.job import Stop
 from legato.pipelines.memory import is_out_of_memory
-from legato.pipelines.prepare_translation import examine, prepare
+from legato.pipelines.prepare_translation import prepare
 from legato.pipelines.report import TranslationReport, report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.stage_work import StageWork
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_job import TranslationJob
-from legato.pipelines.upscale import disk_errors, never, refuse_folder_of_videos
+from legato.pipelines.translation_request import examine
+from legato.pipelines.upscale import disk_errors, never
 from legato.pipelines.workfolder import working
 
 __all__ = ["TranslateOptions", "translate"]
@@ -59,7 +60,6 @@ def translate(
     """
     began = time.perf_counter()
     source, target = Path(source), Path(target)
-    refuse_folder_of_videos(source)
     request = examine(source, target, options or TranslateOptions(), run or RunOptions())
     folder = request.folder
     with disk_errors(target), working(folder, restart=request.run.restart):

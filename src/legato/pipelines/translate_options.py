@@ -1,14 +1,11 @@
 """What changes a translated video."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from legato.diffusion.guidance import needs_unconditional
-from legato.diffusion.solver import SolverName
 from legato.errors import InputError
-from legato.models.manifest import ImageDefaults
 from legato.pipelines.consistency import TRANSLATING, holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
 from legato.pipelines.time_range import TimeRange
@@ -49,7 +46,7 @@ class TranslateOptions(TimeRange):
     """Begin with the input under fresh noise, or under the noise that leads back to it (DDIM
     inversion), which keeps more of it."""
 
-    solver: Literal["ddpm"] | SolverName = "ddpm"
+    solver: Literal["ddpm", "ddim", "dpm++", "unipc"] = "ddpm"
     """How steps follow each other: ddpm draws noise at every step; ddim does not; dpm++ and unipc
     need fewer steps."""
 
@@ -100,7 +97,8 @@ class TranslateOptions(TimeRange):
     with a frame for each one that is translated. They are used as they are."""
 
     lora: Path | None = None
-    """LoRA weights for the model's U-Net, a safetensors file."""
+    """LoRA weights for the model's U-Net, and its text encoder where they hold some: a safetensors
+    file."""
 
     lora_scale: float = 1.0
     """How strongly."""
@@ -127,7 +125,7 @@ class TranslateOptions(TimeRange):
         _within("segment", self.segment, 1, MAX_SEGMENT)
         _within("seed", self.seed, 0, 2**63 - 1)
         scale = self.guidance_scale
-        if self.negative_prompt and scale is not None and not needs_unconditional(scale):
+        if self.negative_prompt and scale is not None and scale <= 1:
             raise InputError(
                 f"negative_prompt={self.negative_prompt!r}",
                 why=f"it does not count at guidance_scale={scale:g}",
@@ -202,17 +200,6 @@ class TranslateOptions(TimeRange):
         for name in ("controlnet", "hint", "lora"):
             values[name] = None if values[name] is None else str(values[name])
         return values | {"prompt_at": list(self.prompt_at)}
-
-
-def resolve(options: TranslateOptions, defaults: ImageDefaults) -> TranslateOptions:
-    """Return the options with the model's defaults where nothing was chosen.
-
-    Raises:
-        InputError: they contradict what was chosen.
-    """
-    if options.guidance_scale is not None:
-        return options
-    return replace(options, guidance_scale=defaults.translation_guidance)
 
 
 def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:

@@ -12,8 +12,9 @@ from legato.errors import InputError, ResourceError
 from legato.pipelines import job as jobs
 from legato.pipelines.deliver import Delivery, deliver, range_of
 from legato.pipelines.events import OnEvent, ignore
-from legato.pipelines.prepare import Prepared, examine, prepared
+from legato.pipelines.prepare import Prepared, prepared
 from legato.pipelines.report import Report, report_path, versions
+from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -60,7 +61,6 @@ def upscale(
     began = time.perf_counter()
     options, run = options or UpscaleOptions(), run or RunOptions()
     source, target = Path(source), Path(target)
-    refuse_folder_of_videos(source)
     request = examine(source, target, options, run)
     with disk_errors(target), prepared(request, on_event) as ready:
         job = ready.job
@@ -159,22 +159,6 @@ def _report(
         versions=versions(),
         prompts=plan.prompts,
     )
-
-
-def refuse_folder_of_videos(source: Path) -> None:
-    """Refuse several videos where one is meant.
-
-    Raises:
-        InputError: the source is one.
-    """
-    from legato.pipelines.batch import is_folder_of_videos
-
-    if is_folder_of_videos(source):
-        raise InputError(
-            f"{source} is a folder of videos",
-            why="this makes one output from one video",
-            fix="name one of them; upscale_folder takes all",
-        )
 
 
 @contextmanager

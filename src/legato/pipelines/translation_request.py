@@ -1,0 +1,64 @@
+"""The first look at what shall be translated: what cannot work is refused before a model is loaded.
+
+Nothing here needs torch, so that a misspelt name is told of at once.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from legato.errors import InputError
+from legato.pipelines.batch import refuse_folder_of_videos
+from legato.pipelines.output import require_report, require_target
+from legato.pipelines.report import report_path
+from legato.pipelines.run_options import RunOptions
+from legato.pipelines.translate_options import TranslateOptions
+from legato.pipelines.workfolder import WorkFolder
+from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.video.probe import VideoFacts, probe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationRequest:
+    """What was asked for, after the first look at the source."""
+
+    facts: VideoFacts
+    target: Path
+    options: TranslateOptions
+    run: RunOptions
+    codec: CodecOptions
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> WorkFolder:
+        """Where the job keeps what survives it."""
+        return WorkFolder(self.target, suffix=segment_suffix(self.codec, self.facts))
+
+
+def examine(
+    source: Path, target: Path, options: TranslateOptions, run: RunOptions
+) -> TranslationRequest:
+    """Look at source and target, and refuse what cannot work.
+
+    Raises:
+        DecodeError: the source holds no video or image.
+        InputError: an option does not fit the source, or the target cannot be used.
+    """
+    if options.model is None:
+        raise InputError(
+            "no model is named",
+            why="this version comes with none that translates",
+            fix="name the folder of an image model with --model",
+        )
+    refuse_folder_of_videos(source)
+    facts = probe(source)
+    notices = [*facts.notices, *options.read.notices(facts)]
+    if facts.kind != "video" and (options.start is not None or options.end is not None):
+        notices.append("start and end are ignored: images have no time")
+        options = replace(options, start=None, end=None)
+    codec = choose_codec(target, options.output, facts)
+    require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
+    require_report(run.report or report_path(target))
+    notices += losses(codec, facts, size=(facts.width, facts.height))
+    return TranslationRequest(
+        facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
+    )
