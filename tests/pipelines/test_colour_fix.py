@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from legato.pipelines.colour_fix import adain, fix_colours, wavelet
+from legato.pipelines.colour_fix import adain, bound_chroma, fix_colours, wavelet
 from legato.pipelines.fidelity import back_project
 
 
@@ -44,6 +44,24 @@ def test_a_colour_cast_is_removed(method):
     wrong = (fixed.mean(dim=(2, 3)) - small.mean(dim=(2, 3))).abs().max()
     assert wrong < 0.01
     assert (cast.mean(dim=(2, 3)) - small.mean(dim=(2, 3))).abs().max() > 0.25
+
+
+def luma_of(frames):
+    return (frames * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(dim=1)
+
+
+def test_black_and_white_stays_without_colour():
+    small, large = (frames.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1) for frames in clip())
+    tinted = large + 0.2 * torch.randn_like(large)
+    bounded = bound_chroma(tinted.clone(), small)
+    assert (bounded.amax(dim=1) - bounded.amin(dim=1)).max() < 4 / 127.5
+    torch.testing.assert_close(luma_of(bounded), luma_of(tinted), atol=1e-4, rtol=0)
+
+
+def test_colours_that_the_input_has_around_are_left_alone():
+    small, _ = clip()
+    large = F.interpolate(small, scale_factor=4, mode="nearest")
+    torch.testing.assert_close(bound_chroma(large.clone(), small), large, atol=1e-5, rtol=0)
 
 
 def test_detail_is_kept():

@@ -1,6 +1,6 @@
 """Give the output the input's colours: a diffusion model is free to shift them.
 
-Both corrections are per frame, so they work on a stream.
+All corrections are per frame, so they work on a stream.
 """
 
 from typing import Literal
@@ -14,6 +14,13 @@ ColourFix = Literal["wavelet", "adain", "none"]
 LEVELS = 5
 REDUCTION = 4
 EPSILON = 1e-5
+
+REACH = 5
+"""Rows and columns of input pixels around one whose colours a place may have."""
+MARGIN = 1 / 127.5
+"""Of chroma beyond those, one grey level."""
+OVERSHOOT = 0.5
+"""The same as a share of their range: the input is blurred, what is restored is not."""
 
 
 def fix_colours(
@@ -36,6 +43,35 @@ def fix_colours(
     return torch.cat(
         [fix(frame, F.interpolate(small, size=size, mode="bicubic")) for frame, small in pairs]
     )
+
+
+def bound_chroma(
+    frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
+) -> Float[Tensor, "T 3 sH sW"]:
+    """Keep Cb and Cr (BT.601) near those of the input around; luma stays.
+
+    What is drawn anew comes with colours of its own: a film in black and white would get tinted
+    edges.
+
+    Args:
+        frames: output in [-1, 1]; used up.
+        low_res: input in [-1, 1].
+    """
+    to_chroma = frames.new_tensor([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    to_rgb = frames.new_tensor([[0.0, 1.402], [-0.344136, -0.714136], [1.772, 0.0]])
+
+    def mix(matrix: Tensor, x: Tensor) -> Tensor:
+        return F.conv2d(x, matrix[:, :, None, None])
+
+    small = mix(to_chroma, low_res)
+    highest = F.max_pool2d(small, REACH, stride=1, padding=REACH // 2)
+    lowest = -F.max_pool2d(-small, REACH, stride=1, padding=REACH // 2)
+    room = MARGIN + OVERSHOOT * (highest - lowest)
+    bounds = torch.cat((lowest - room, highest + room), dim=1)
+    low, high = F.interpolate(bounds, size=frames.shape[-2:], mode="bilinear").chunk(2, dim=1)
+    chroma = mix(to_chroma, frames)
+    change = torch.minimum(torch.maximum(chroma, low), high).sub_(chroma)
+    return frames.add_(mix(to_rgb, change))
 
 
 def wavelet(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from legato.diffusion.spans import Tile, merge_tiles
 from legato.errors import ResourceError
-from legato.pipelines.colour_fix import ColourFix, fix_colours
+from legato.pipelines.colour_fix import ColourFix, bound_chroma, fix_colours
 from legato.pipelines.fidelity import back_project
 from legato.pipelines.upscaler import DecoderStream
 
@@ -63,12 +63,16 @@ class Finishing:
 
     color: ColourFix
     fidelity: float
+    bounds_chroma: bool
+    """Whether colours stay near those of the input; not as the reference does."""
 
     def __call__(
         self, frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
     ) -> Float[Tensor, "T 3 sH sW"]:
         """Correct colours, agree with the input, clip to [-1, 1]; the frames are used up."""
         fixed = fix_colours(frames, low_res, method=self.color)
+        if self.bounds_chroma:
+            fixed = bound_chroma(fixed, low_res)
         return back_project(fixed, low_res, fidelity=self.fidelity).clamp_(-1, 1)
 
 

@@ -127,7 +127,11 @@ class Restorer:
             if needs_unconditional(self.settings.guidance_scale)
             else None
         )
-        self._finish = Finishing(color=options.color, fidelity=options.fidelity)
+        self._finish = Finishing(
+            color=options.color,
+            fidelity=options.fidelity,
+            bounds_chroma=options.color != "none" and not self._as_reference,
+        )
         self._first = self._first_latents()
         self._guidance = self._guidance_of(model)
         window, context = self.settings.window, self.settings.decoder_context
