@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from legato.device import choose_device, choose_dtype
 from legato.models.spec import find_folder
@@ -105,9 +106,9 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     return Prepared(request=request, job=job, restorers=restorers, dtype=dtype, notices=notices)
 
 
-def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, str]:
+def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, Any]:
     """Return what tells the models of this job from others."""
-    found = {f"model {name}": value for name, value in identity.items()}
+    found: dict[str, Any] = {f"model {name}": value for name, value in identity.items()}
     if not identity["sha256"]:  # no legato.json lists its files
         found |= folder_fingerprint("model", find_folder(options.model))
     return (

@@ -46,8 +46,8 @@ def examine(
     if options.model is None:
         raise InputError(
             "no model is named",
-            why="this version comes with none that translates",
-            fix="name the folder of an image model with --model",
+            why="which image model shall translate must be said",
+            fix="name its folder with --model; bundled is driving, for driving videos",
         )
     refuse_folder_of_videos(source)
     facts = probe(source)
