@@ -3,15 +3,13 @@
 from fractions import Fraction
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from legato.errors import DecodeError
-from legato.pipelines.pictures import to_model
+from legato.pipelines.pictures import cover, to_model
 from legato.video.frame import Frame
 from legato.video.images import read_image
-from legato.video.resize import resize
 
 
 def read_first_frame(
@@ -31,9 +29,5 @@ def read_first_frame(
     (width, height), (rows, cols) = size, frames.shape[-2:]
     if (rows, cols) == (height, width):
         return frames[0], None
-    factor = max(height / rows, width / cols)
-    covering = (max(round(rows * factor), height), max(round(cols * factor), width))
-    scaled = resize(frames, covering)[0]
-    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    fitted = scaled[:, top : top + height, left : left + width]
-    return torch.clamp(fitted, -1, 1), f"{path.name}: fitted from {cols}x{rows} to {width}x{height}"
+    notice = f"{path.name}: fitted from {cols}x{rows} to {width}x{height}"
+    return cover(frames, size)[0], notice

@@ -21,7 +21,7 @@ from legato.diffusion.context import (
     sample_counts,
 )
 from legato.diffusion.noise import INDEPENDENT, NoisePrior
-from legato.diffusion.prediction import x0_from
+from legato.diffusion.prediction import prediction_of, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.models.decoder import TemporalDecoder
 from legato.models.inflate import VideoModel
@@ -167,11 +167,9 @@ class DenoisingTask:
         noise = self.options.prior.join(own, shared).to(device)
         alpha, sigma = scales_at(schedule, timesteps, device)
         noisy = alpha * latents + sigma * noise
-        target = {
-            "epsilon": noise,
-            "v_prediction": alpha * noise - sigma * latents,
-            "sample": latents,
-        }[schedule.prediction_type]
+        target = prediction_of(
+            latents, noise, scales=(alpha, sigma), prediction_type=schedule.prediction_type
+        )
         predicted: Tensor = self.system.unet(
             noisy,
             timesteps.to(device),
