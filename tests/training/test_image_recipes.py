@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 from tiny_generator import LABELS, tiny_generator_folder
-from tiny_image_model import tiny_diffusers_image_model, tiny_words_image_model
+from tiny_image_model import U_NET, tiny_diffusers_image_model, tiny_words_image_model
 
 from legato.errors import InputError
+from legato.models.folder import ModelFolder
 from legato.models.image_model import load_image_model
 from legato.models.text import WordEncoder
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
+from legato.training import picture_stage
 from legato.training.image_recipes import (
     PRIOR,
     DreamBoothOptions,
@@ -35,7 +37,14 @@ from legato.training.shards import ShardedClip, ShardWriter
 from legato.video.images import encode_image
 
 CPU = torch.device("cpu")
+SMALL = {"block_out_channels": (16, 32), "norm_num_groups": 8}
 FAST = {"num_workers": 0, "width": 32, "height": 32, "ema_decay": 0.9, "validate_every": 10**6}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Of sampling: the prior and the grids."""
+    monkeypatch.setattr(picture_stage, "SAMPLED_STEPS", 2)
 
 
 def stripes(seed, size=32):
@@ -66,12 +75,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words_model(tmp_path_factory):
-    return tiny_words_image_model(tmp_path_factory.mktemp("models") / "words")
+    return tiny_words_image_model(tmp_path_factory.mktemp("models") / "words", u_net=U_NET | SMALL)
 
 
 @pytest.fixture(scope="module")
 def clip_model(tmp_path_factory):
-    return tiny_diffusers_image_model(tmp_path_factory.mktemp("models") / "clip")
+    return tiny_diffusers_image_model(tmp_path_factory.mktemp("models") / "clip", **SMALL)
 
 
 def last_row(folder):
@@ -206,8 +215,8 @@ def test_tuned_frames_beat_an_untrained_copy_on_held_back_pictures(
         held_back=data / "held_back",
         model=str(source),
         out=tmp_path,
-        steps=40,
-        learning_rate=3e-3,
+        steps=25,
+        learning_rate=6e-3,
         **FAST,
     )
     folder = train_frames(options)
@@ -217,8 +226,10 @@ def test_tuned_frames_beat_an_untrained_copy_on_held_back_pictures(
     torch.testing.assert_close(
         before.encode_prompt("night"), after.encode_prompt("night"), atol=5e-3, rtol=5e-3
     )
-    again = train_frames(options)  # finished: nothing is learned once more
-    assert held_back_error(again, data) == pytest.approx(held_back_error(folder, data), rel=1e-3)
+    if kind == "words":  # finished: nothing is learned once more
+        learned = ModelFolder(folder).weights("unet")["conv_in.weight"]
+        again = ModelFolder(train_frames(options)).weights("unet")["conv_in.weight"]
+        assert torch.equal(again, learned)
 
 
 @pytest.mark.slow
@@ -235,12 +246,12 @@ def test_a_new_word_is_learned_and_the_prior_keeps_the_rest(
             model=str(source),
             prompt="sepia",
             out=tmp_path / name,
-            steps=40,
+            steps=25,
             batch_size=4,
             pictures_at_once=4,
             prior_pictures=8,
             prior_weight=weight,
-            learning_rate=3e-3,
+            learning_rate=6e-3,
             **FAST,
         )
         folder = train_dreambooth(options)

@@ -15,6 +15,9 @@ from legato.video.codecs import CodecOptions
 
 MAX_FRAMES = 1_000_000
 MAX_RATE = 240
+DEFAULT_AIMING = 4.0
+FILES = ("first_frame", "last_frame", "boxes")
+"""Options that name one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,14 @@ class GenerateOptions:
 
     first_frame: Path | None = None
     """Image that the video begins with, fitted to its size. Default: the image model makes one."""
+
+    last_frame: Path | None = None
+    """Image that the video ends with, fitted to its size: with a first frame a transition between
+    the two. The video is then no longer than one clip of key frames reaches."""
+
+    reconstruction_guidance: float = DEFAULT_AIMING
+    """How strongly key frames are led to the last frame, which no layer has learned to see; twice
+    as slow. Not used where the frames between two key frames are the whole video."""
 
     boxes: Path | None = None
     """Where cars are in the first frame, for a model that can be told: a text file with a line
@@ -111,6 +122,7 @@ class GenerateOptions:
         _within("num_inference_steps", self.num_inference_steps, 1, 1000)
         _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
         _within("context_guidance", self.context_guidance, 0.0, 100.0)
+        _within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
         _within("context_noise", self.context_noise, 0, 999)
         _within("window", self.window, 3, 1024)
         _within("segment", self.segment, 1, 4096)
@@ -132,7 +144,7 @@ class GenerateOptions:
         """Return a flat dictionary, one entry per flag."""
         values: dict[str, Any] = asdict(self)
         values |= values.pop("output")
-        files = {name: values[name] for name in ("first_frame", "boxes")}
+        files = {name: values[name] for name in FILES}
         return values | {name: None if path is None else str(path) for name, path in files.items()}
 
 
@@ -185,6 +197,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     _within("frames", num_frames, 1, MAX_FRAMES)
     timeline = Timeline(num_frames=num_frames, interpolations=interpolations)
     _require_continuing(options, model, timeline, window)
+    _require_reachable(options, timeline, window)
     guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
     if options.negative_prompt and not needs_unconditional(guidance_scale):
         raise InputError(
@@ -240,6 +253,20 @@ def _require_continuing(
                 why="its temporal layers take no given frames, so it makes one clip at a time",
                 fix=f"ask for at most {longest} frames, or use a model that predicts",
             )
+
+
+def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:
+    """Refuse a last frame that is no key frame of the first clip, or the first one."""
+    if options.last_frame is None:
+        return
+    stride, last = timeline.stride, timeline.num_key_frames - 1
+    if timeline.num_frames != timeline.num_latents or not 1 <= last < window:
+        nearest = stride * min(max(last, 1), window - 1) + 1
+        raise InputError(
+            f"--last-frame with {timeline.num_frames} frames",
+            why=f"it must be a key frame, one of {stride} frames, of the first {window}",
+            fix=f"ask for {nearest} frames",
+        )
 
 
 def _require_multiple(name: str, side: int, model: GeneratorModel) -> None:

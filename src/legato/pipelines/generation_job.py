@@ -14,7 +14,7 @@ import legato
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
-from legato.pipelines.generate_options import GenerateOptions, Settings
+from legato.pipelines.generate_options import FILES, GenerateOptions, Settings
 from legato.pipelines.generation import Generation, missing_parts
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
@@ -65,7 +65,7 @@ class GenerationJob:
             "model sha256": self.model.sha256,
             **self.options.to_json(),
         }
-        for given in (self.options.first_frame, self.options.boxes):
+        for given in (getattr(self.options, name) for name in FILES):
             if given is not None:
                 fingerprint |= source_fingerprint(given)
         try:

@@ -1,4 +1,4 @@
-"""The first frame of a generated video, given as an image of any size."""
+"""The first or last frame of a generated video, given as an image of any size."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from legato.video.frame import Frame
 from legato.video.images import read_image
 
 
-def read_first_frame(
+def read_given_frame(
     path: Path, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "3 H W"], str | None]:
     """Return an image in [-1, 1] at a size (width, height), and what was done to it.
@@ -23,7 +23,7 @@ def read_first_frame(
         DecodeError: there is no such file, or it holds no picture.
     """
     if not path.is_file():
-        raise DecodeError(f"{path}", why="no such file", fix="name an image with --first-frame")
+        raise DecodeError(f"{path}", why="no such file", fix="name an image that is there")
     pixels, _ = read_image(path)
     frames = to_model([Frame(pixels=pixels, pts=0, time_base=Fraction(1))])
     (width, height), (rows, cols) = size, frames.shape[-2:]
