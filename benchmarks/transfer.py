@@ -91,6 +91,7 @@ def options_of(number: int, spatial: Path | None) -> GenerateOptions:
 
 def moving(folder: Path, count: int, spatial: Path | None) -> Clips:
     """Return clips of the bundled model, on its own image model or on another."""
+    folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number in range(count):
         target = folder / f"{number}.mkv"
@@ -105,6 +106,7 @@ def unmoving(folder: Path, count: int, spatial: Path) -> Clips:
     kept = folder / "alone.npy"
     if kept.exists():
         return np.asarray(np.load(kept))
+    folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number in range(count):
         job = prepare(
@@ -125,7 +127,6 @@ def unmoving(folder: Path, count: int, spatial: Path) -> Clips:
         )
         frames = ((job.model.decode(latents)[0].clamp(-1, 1) + 1) * 127.5).round().byte()
         made.append(frames.permute(0, 2, 3, 1).cpu().numpy())
-    folder.mkdir(parents=True, exist_ok=True)
     np.save(kept, np.stack(made))
     return np.stack(made)
 

@@ -50,6 +50,12 @@ RECIPES = {
         "DreamBoothOptions",
         "train_dreambooth",
     ),
+    "motion": Recipe(
+        "teach a generating model the motion of a few clips, or of one",
+        "legato.training.motion_recipe",
+        "MotionOptions",
+        "train_motion",
+    ),
     "driving": Recipe(
         "an image model of rendered driving scenes",
         "legato.training.driving.recipe",

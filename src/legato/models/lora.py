@@ -75,7 +75,7 @@ def add_lora_(unet: nn.Module, path: Path, *, scale: float) -> list[str]:
             found = "has no such layer" if layer is None else "has another width there"
             raise ModelError(
                 f"lora {path}: {name}",
-                why=f"the model's U-Net {found}",
+                why=f"the model {found}",
                 fix="use weights that were trained for this kind of model",
             )
         weight = layer.weight

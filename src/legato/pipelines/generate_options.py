@@ -16,7 +16,7 @@ from legato.video.codecs import CodecOptions
 MAX_FRAMES = 1_000_000
 MAX_RATE = 240
 DEFAULT_AIMING = 4.0
-FILES = ("first_frame", "last_frame", "boxes")
+FILES = ("first_frame", "last_frame", "boxes", "motion_lora")
 """Options that name one."""
 
 
@@ -104,6 +104,13 @@ class GenerateOptions:
     model: str = "driving"
     """Name of an installed model that generates, or the path of a model folder."""
 
+    motion_lora: Path | None = None
+    """Low-rank weights for the attentions over time of key frames: a file of `legato train
+    motion`."""
+
+    motion_lora_scale: float = 1.0
+    """How strongly they act; 1 is as trained."""
+
     spatial: str | None = None
     """Folder of another image model of the same topology, such as a fine-tuned one: the model's
     temporal layers act on it, and prompts are embedded as it was trained. Default: the model's
@@ -123,6 +130,7 @@ class GenerateOptions:
         _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
         _within("context_guidance", self.context_guidance, 0.0, 100.0)
         _within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
+        _within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
         _within("context_noise", self.context_noise, 0, 999)
         _within("window", self.window, 3, 1024)
         _within("segment", self.segment, 1, 4096)

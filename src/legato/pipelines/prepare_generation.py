@@ -12,6 +12,7 @@ from legato.diffusion.schedule import Schedule
 from legato.models.box_layout import box_maps
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
+from legato.models.lora import add_lora_
 from legato.pipelines.box_file import read_boxes
 from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.events import Event, OnEvent, notice
@@ -45,6 +46,8 @@ def prepare(
     on_event(Event(stage="load", message=f"model {options.model}"))
     model = load_generator(options.model, device, dtype, spatial=options.spatial)
     settings = resolve(options, model)
+    if options.motion_lora is not None:
+        add_lora_(model.unet.temporal, options.motion_lora, scale=options.motion_lora_scale)
     facts = generated_facts(target, settings)
     final = choose_codec(target, options.output, facts)
     require_replaceable(target, is_folder=final.codec == "png")

@@ -27,7 +27,6 @@ from legato.errors import InputError
 from legato.models.decoder import TemporalDecoder
 from legato.models.inflate import VideoModel
 from legato.models.micro_conditioning import ClipConditions
-from legato.models.text import WordEncoder
 from legato.training.batches import unit_range
 from legato.training.discriminator import (
     PatchDiscriminator,
@@ -50,12 +49,12 @@ class VideoLdm(nn.Module):
     Args:
         unet: the stage's image model with its temporal layers.
         autoencoder: frames to latents, and back with the temporal decoder.
-        words: embeds the words of a batch.
+        words: embeds the words of a batch: token numbers, or prompts by `TrainableText`.
         schedule: of the noise.
     """
 
     def __init__(
-        self, unet: VideoModel, autoencoder: TemporalDecoder, words: WordEncoder, schedule: Schedule
+        self, unet: VideoModel, autoencoder: TemporalDecoder, words: nn.Module, schedule: Schedule
     ) -> None:
         super().__init__()
         self.unet, self.autoencoder, self.words, self.schedule = unet, autoencoder, words, schedule
@@ -108,14 +107,28 @@ class DenoisingTask:
     Every clip has one timestep, and noise by the prior on its frames; the loss counts all frames.
     A batch holds `frames` (uint8) or `latents`, `words`, and where the layers are told of them
     `frame_rate` and `stage`. The system and held-back batches lie where it is to be computed.
+
+    Args:
+        system: what it computes with.
+        held_back: batches of the same kind.
+        options: what is given and what learns.
+        learning: a part of the temporal layers, or beside them, that learns instead of all.
     """
 
-    def __init__(self, system: VideoLdm, held_back: list[Batch], options: DenoisingOptions) -> None:
+    def __init__(
+        self,
+        system: VideoLdm,
+        held_back: list[Batch],
+        options: DenoisingOptions,
+        *,
+        learning: nn.Module | None = None,
+    ) -> None:
         self.system, self.held_back, self.options = system, held_back, options
         system.requires_grad_(requires_grad=False)
-        system.unet.temporal.requires_grad_(requires_grad=True)
+        learning = learning or system.unet.temporal
+        learning.requires_grad_(requires_grad=True)
         system.unet.spatial.requires_grad_(requires_grad=options.trains_spatial)
-        self.module = nn.ModuleDict({"temporal": system.unet.temporal})
+        self.module = nn.ModuleDict({"temporal": learning})
         if options.trains_spatial:
             self.module["spatial"] = system.unet.spatial
 
