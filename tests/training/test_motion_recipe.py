@@ -88,17 +88,17 @@ def test_motion_that_was_learned_beats_the_layers_alone_on_held_back_clips(data,
         model=str(model),
         out=tmp_path / "run",
         fps=2.0,
-        steps=60,
+        steps=80,
         batch_size=4,
-        learning_rate=2e-2,
-        validate_every=60,
+        learning_rate=5e-3,
+        validate_every=80,
     )
     untrained = replace(options, out=tmp_path / "none", steps=1, learning_rate=1e-9)
     train_motion(untrained)
     found = train_motion(options)
     assert found == tmp_path / "run" / FILE
     after, before = (last_row(tmp_path / name) for name in ("run", "none"))
-    assert after["given"] < 0.97 * before["given"]
+    assert all(after[name] < 0.99 * before[name] for name in ("alone", "given"))
     made = {}
     for scale in (0.0, 1.0):
         asked = GenerateOptions(
