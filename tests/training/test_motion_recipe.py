@@ -110,8 +110,7 @@ def test_motion_that_was_learned_beats_the_layers_alone_on_held_back_clips(data,
         )
         generate("night", tmp_path / f"{scale}.mkv", asked)
         made[scale] = pixels_of(tmp_path / f"{scale}.mkv")
-    assert np.array_equal(made[0.0][0], made[1.0][0])  # the image model's
-    assert not np.array_equal(made[0.0][1:], made[1.0][1:])
+    assert not np.array_equal(made[0.0], made[1.0])
 
 
 def last_row(folder):
