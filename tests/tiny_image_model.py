@@ -33,7 +33,9 @@ def tiny_diffusers_image_model(target: Path, **changes) -> Path:
     return target
 
 
-def tiny_words_image_model(target: Path, *, job: str = "image", **defaults) -> Path:
+def tiny_words_image_model(
+    target: Path, *, job: str = "image", u_net: dict = U_NET, **defaults
+) -> Path:
     """A folder as the driving image model's: `legato.json`, a vocabulary, v-prediction."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -46,7 +48,7 @@ def tiny_words_image_model(target: Path, *, job: str = "image", **defaults) -> P
         defaults=DEFAULTS_OF.get(job, UpscalerDefaults)(**defaults),
     )
     with FolderWriter(target) as writer:
-        for part, network in (("unet", tiny_unet(**U_NET)), ("vae", tiny_autoencoder_kl())):
+        for part, network in (("unet", tiny_unet(**u_net)), ("vae", tiny_autoencoder_kl())):
             writer.write_part(part, json.loads(network.to_json_string()), network.state_dict())
         writer.write_part("words", words.to_config(), words.state_dict())
         writer.write_json("scheduler/scheduler_config.json", SCHEDULER)

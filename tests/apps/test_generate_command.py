@@ -9,6 +9,7 @@ from legato.apps import cli
 from legato.apps import generate as generate_app
 from legato.apps.arguments import SAMPLING_ALIASES, parse
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation_forecast import plan_generation
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,36 @@ def test_a_generating_model_can_be_inspected(model, capsys):
     said = capsys.readouterr().out
     assert "tiny-generator: generate x4" in said
     assert "whole" in said
+
+
+def test_a_plan_says_what_is_needed_and_makes_nothing(model, tmp_path, capsys):
+    target = tmp_path / "out.mp4"
+    asked = ["generate", "night", "-o", str(target), "--model", model, "--frames", "7", "--plan"]
+    assert cli.main([*asked, "--json", "--quiet"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["frames"], found["key_frames"], found["calls"]) == (7, 7, 5)
+    assert found["parts"]["keyframes"] == 6  # and the first frame
+    assert found["seconds"] == pytest.approx(sum(found["seconds_of_stages"].values()), abs=0.01)
+    assert min(found["disk_bytes"], found["memory_bytes"], found["seconds"]) > 0
+    assert not list(tmp_path.iterdir())
+    assert cli.main([*asked, "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "7 from 7 key frames in 5 calls" in said
+    assert "6 of keyframes" in said
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_the_shortest_videos_are_planned_too(model, tmp_path, frames):
+    options = GenerateOptions(model=model, frames=frames)
+    found = plan_generation("night", tmp_path / "stills", options)
+    assert found.frames == found.key_frames == frames
+    assert found.calls == frames - 1
+
+
+def test_longer_videos_need_more_time_and_disk_but_the_same_parts_at_once(model, tmp_path):
+    short, long = (
+        plan_generation("", tmp_path / "out.mkv", GenerateOptions(model=model, frames=n))
+        for n in (5, 500)
+    )
+    assert long.disk_bytes > 50 * short.disk_bytes
+    assert long.calls > 50 * short.calls

@@ -142,6 +142,44 @@ def test_a_first_frame_is_fitted_with_a_notice_and_changes_the_future(make, plai
     assert not np.array_equal(made, plain)
 
 
+def test_a_video_ends_with_the_last_frame_and_is_led_to_it(make, first_frame):
+    led = {"first_frame": first_frame, "frames": 3, "num_inference_steps": 3}
+    free, ends = make(name="free.mkv", **led), make(name="ends.mkv", last_frame=first_frame, **led)
+    assert (
+        np.abs(ends[-1].astype(int) - ends[0]).mean()
+        < np.abs(free[-1].astype(int) - free[0]).mean()
+    )
+    stronger = make(name="b.mkv", last_frame=first_frame, reconstruction_guidance=80.0, **led)
+    assert not np.array_equal(stronger[1], ends[1])
+
+
+def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_frame, tmp_path):
+    """A transition of one interval: no key frame is made."""
+    options = GenerateOptions(
+        model=model,
+        frames=5,
+        interpolations=1,
+        first_frame=first_frame,
+        last_frame=first_frame,
+        output=LOSSLESS,
+    )
+    parts = []
+    report = generate("", tmp_path / "out.mkv", options, run=RUN, on_event=parts.append)
+    assert report.key_frames == 2
+    made = pixels_of(tmp_path / "out.mkv")
+    assert len(made) == 5
+    other = replace(options, first_frame=None)  # made by the image model, joined just so
+    generate("", tmp_path / "b.mkv", other, run=RUN)
+    assert not np.array_equal(pixels_of(tmp_path / "b.mkv")[0], made[0])
+
+
+@pytest.mark.parametrize(("frames", "fix"), [(4, "ask for 3 frames"), (1, "ask for 2 frames")])
+def test_a_last_frame_that_is_out_of_reach_is_refused(make, first_frame, frames, fix):
+    with pytest.raises(InputError, match=fix) as error:
+        make(last_frame=first_frame, frames=frames)
+    assert "\n" not in str(error.value)
+
+
 def test_key_frames_stand_untouched_at_every_sixteenth_place(model, tmp_path):
     options = GenerateOptions(model=model, frames=33, output=LOSSLESS)
     asked = []

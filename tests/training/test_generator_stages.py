@@ -8,6 +8,7 @@ from tiny import NARROW, TEXT_WIDTH, randomise_, tiny_autoencoder_kl, tiny_unet
 from tiny_generator import LABELS
 
 from legato.diffusion.schedule import Schedule
+from legato.errors import InputError
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.inflate import inflate
 from legato.models.text import WordEncoder
@@ -156,3 +157,27 @@ def test_validation_of_the_decoder_tells_flicker_and_error():
     said, grid = task.validate()
     assert said["flicker"] == said["flicker_frame_by_frame"] > 0  # fresh layers add nothing
     assert grid.shape == (3, 16, 32)
+
+
+def test_clips_that_are_images_teach_the_image_model_alone():
+    ldm = system()
+    randomise_(ldm.unet.temporal)
+    options = DenoisingOptions(trains_spatial=True, image_share=0.999)
+    task = DenoisingTask(ldm, [], options)
+    loss, said = task.loss(batch(1), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert said["given"] == 0
+    moved = [p.grad.abs().max() for p in ldm.unet.temporal.parameters() if p.grad is not None]
+    assert not any(moved)
+    assert all(p.grad is not None for p in ldm.unet.spatial.parameters())
+    with ldm.unet.disabled(), torch.no_grad():
+        alone, _ = task.loss(batch(1), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(alone, loss.detach())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [({"image_share": 1.0}, "some must"), ({"image_share": 0.3}, "frozen")]
+)
+def test_single_images_are_for_an_image_model_that_learns(values, said):
+    with pytest.raises(InputError, match=said):
+        DenoisingOptions(**values)

@@ -18,7 +18,7 @@ from legato.training.shard_batches import (
     ShardBatchOptions,
     ShardSamples,
     Share,
-    shard_batches,
+    numbered_batches,
 )
 from legato.training.shard_sources import ShardOptions, make_shards
 from legato.training.shards import ShardedClip, Shards, ShardWriter
@@ -140,7 +140,9 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 def test_a_sample_follows_from_its_number_whoever_makes_it(shards):
     samples = ShardSamples(Shards((shards,)), SMALL)
     share = Share(clips_at_once=2, num_workers=0)
-    later = next(iter(shard_batches(Shards((shards,)), SMALL, share, 3)))
+    later = next(
+        iter(numbered_batches(ShardSamples(Shards((shards,)), SMALL), SMALL.batch_size, share, 3))
+    )
     assert later["number"].tolist() == [12, 13]
     for k in range(2):
         again = samples[12 + k]
@@ -153,7 +155,17 @@ def test_a_sample_follows_from_its_number_whoever_makes_it(shards):
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 def test_worker_processes_give_the_same_batches(shards):
     alone, helped = (
-        list(islice(shard_batches(Shards((shards,)), SMALL, Share(num_workers=n), 1), 5))
+        list(
+            islice(
+                numbered_batches(
+                    ShardSamples(Shards((shards,)), SMALL),
+                    SMALL.batch_size,
+                    Share(num_workers=n),
+                    1,
+                ),
+                5,
+            )
+        )
         for n in (0, 2)
     )
     for mine, theirs in zip(alone, helped, strict=True):

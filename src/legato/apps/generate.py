@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -17,6 +17,9 @@ from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
+
+if TYPE_CHECKING:
+    from legato.pipelines.generation_forecast import GenerationForecast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,11 @@ class GenerateCommand:
 
     run: RunOptions = field(default_factory=RunOptions)
 
+    plan: bool = False
+    """Say what the video would need, measured on one denoising step of each kind; make nothing."""
+
     json: bool = False
-    """Print the report on standard output."""
+    """Print the report, or the plan's numbers, on standard output."""
 
     quiet: bool = False
     """Show no progress."""
@@ -46,6 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(GenerateCommand, arguments, name="generate", aliases=SAMPLING_ALIASES)
     prepare_torch()
+    if command.plan:
+        return _plan(command)
     from legato.pipelines.generate import generate
 
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
@@ -60,6 +68,41 @@ def run(arguments: Sequence[str]) -> int:
     text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+def _plan(command: GenerateCommand) -> int:
+    from legato.pipelines.generation_forecast import plan_generation
+
+    with Reporter(quiet=command.quiet) as reporter:
+        found = plan_generation(
+            command.prompt, command.target, command.options, run=command.run, on_event=reporter
+        )
+    text = json.dumps(found.to_json(), indent=1) if command.json else describe(found)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def describe(found: "GenerationForecast") -> str:
+    """Return the plan as lines for people."""
+    parts = ", ".join(f"{count} of {name}" for name, count in found.parts.items())
+    stages = ", ".join(f"{format_time(s)} {name}" for name, s in found.seconds_of_stages.items())
+    held = "not told by this system" if found.memory_bytes is None else _gb(found.memory_bytes)
+    rows = {
+        "frames": f"{found.frames} from {found.key_frames} key frames in {found.calls} calls, "
+        f"{found.duration:.2f} s at {found.frame_rate} frames/s",
+        "parts": parts,
+        "size": f"{found.size[0]}x{found.size[1]}",
+        "device": f"{found.device}, {found.dtype}",
+        "memory": f"{held} of {_gb(found.memory_available_bytes)} available",
+        "disk": f"{found.disk_bytes / 1e6:.1f} MB of {found.disk_free_bytes / 1e6:.0f} MB free",
+        "time": f"{format_time(found.seconds)}: {stages}",
+    }
+    lines = [f"{name:<8} {text}" for name, text in rows.items()]
+    return "\n".join([*lines, *(f"note     {sentence}" for sentence in found.notices)])
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
 
 
 def summary(report: GenerationReport) -> str:

@@ -38,6 +38,24 @@ RECIPES = {
         "ShardOptions",
         "make_shards",
     ),
+    "frames": Recipe(
+        "tune an image model on single frames of videos",
+        "legato.training.image_recipes",
+        "TuneOptions",
+        "train_frames",
+    ),
+    "dreambooth": Recipe(
+        "teach an image model a new word for what a few pictures show",
+        "legato.training.image_recipes",
+        "DreamBoothOptions",
+        "train_dreambooth",
+    ),
+    "motion": Recipe(
+        "teach a generating model the motion of a few clips, or of one",
+        "legato.training.motion_recipe",
+        "MotionOptions",
+        "train_motion",
+    ),
     "driving": Recipe(
         "an image model of rendered driving scenes",
         "legato.training.driving.recipe",

@@ -50,7 +50,7 @@ class GeneratorModel(ImageModel):
     def encode_temporal_prompt(self, prompt: str) -> Float[Tensor, "1 N E"] | None:
         """Return the prompt as the temporal layers read it; None: they read the image model's.
 
-        Raises:
-            InputError: as `encode_prompt`.
+        Words that another image model has learned and a closed vocabulary lacks are left out.
         """
-        return None if self.temporal_text is None else self.temporal_text.encode(prompt)
+        text = self.temporal_text
+        return None if text is None else text.encode(text.as_prompt(prompt))

@@ -58,7 +58,7 @@ class ClipContext:
         """Return a layer's difference `BT ...` with zeros at the frames that are images only."""
         if self.image_only is None:
             return delta
-        return delta.masked_fill(self.image_only.view(-1, *[1] * (delta.ndim - 1)), 0)
+        return delta.masked_fill(self.image_only.reshape(-1, *[1] * (delta.ndim - 1)), 0)
 
 
 @runtime_checkable

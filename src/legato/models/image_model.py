@@ -56,11 +56,17 @@ class ImageModel:
     defaults: ImageDefaults
 
     @property
-    def short_side(self) -> int:
-        """Rows or columns, whichever are fewer, of the pictures that it was trained on."""
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the pictures that it was trained on."""
         config: Any = self.unet.spatial.config
         size = config.sample_size or 64  # diffusers': of Stable Diffusion
-        return self.scale * (size if isinstance(size, int) else min(size))
+        rows, cols = (size, size) if isinstance(size, int) else size
+        return self.scale * cols, self.scale * rows
+
+    @property
+    def short_side(self) -> int:
+        """Rows or columns, whichever are fewer, of the pictures that it was trained on."""
+        return min(self.size)
 
     @property
     def multiple(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import TEXT_WEIGHTS, TOPOLOGY, FolderWriter, ModelFolder
@@ -14,6 +15,8 @@ from legato.models.inflate import VideoModel
 from legato.models.manifest import Manifest
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
+
+CLIP_PREFIX = "text_model."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +100,27 @@ def write_layers(
 
 
 def write_text(
-    writer: FolderWriter, text: WordEncoder | ModelFolder, dtype: torch.dtype | None
+    writer: FolderWriter,
+    text: WordEncoder | ModelFolder,
+    dtype: torch.dtype | None,
+    *,
+    tuned: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write what embeds prompts into a folder being written."""
+    """Write what embeds prompts into a folder being written.
+
+    Args:
+        writer: of the folder.
+        text: a vocabulary, or a folder that holds `text_encoder/` and `tokenizer/`.
+        dtype: precision of the stored weights.
+        tuned: weights of CLIP's text transformer instead of the folder's.
+    """
     if isinstance(text, WordEncoder):
         writer.write_part("words", text.to_config(), text.state_dict(), dtype=dtype)
         return
     config, state = text.config("text_encoder"), text.weights("text_encoder")
+    if tuned is not None:  # the names that the folder uses: those of transformers changed once
+        plain = {name.removeprefix(CLIP_PREFIX): value for name, value in tuned.items()}
+        state = {key: plain.get(key.removeprefix(CLIP_PREFIX), state[key]) for key in state}
     writer.write_part("text_encoder", config, state, dtype=dtype, weights=TEXT_WEIGHTS)
     writer.copy(text.path("tokenizer"), "tokenizer")
 

@@ -83,7 +83,7 @@ MEANING = {word: entry for entry, others in SYNONYMS.items() for word in (entry,
 
 def words_in(text: str) -> list[str]:
     """Return the vocabulary's words that a free text mentions, each once, in its order."""
-    found = (MEANING.get(word) for word in re.findall(r"[a-z]+", text.lower()))
+    found = map(MEANING.get, _words(text))
     return list(dict.fromkeys(word for word in found if word))
 
 
@@ -121,25 +121,53 @@ class WordEncoder(nn.Module):
         embedded: Tensor = self.norm(self.embedding(tokens))
         return embedded
 
-    def encode(self, prompt: str) -> Float[Tensor, "1 N D"]:
-        """Return the embeddings of a prompt.
+    def prompt_tokens(self, prompt: str) -> Int[Tensor, "N"]:
+        """Return the token numbers of a prompt.
 
         Raises:
             InputError: a word is not in the vocabulary.
         """
-        asked = re.findall(r"[a-z]+", prompt.lower())
-        words = {w: w if w in self.vocabulary else MEANING.get(w, w) for w in asked}
-        unknown = [w for w, known in words.items() if known not in self.vocabulary]
+        words = {word: self._entry(word) for word in _words(prompt)}
+        unknown = [word for word, known in words.items() if known not in self.vocabulary]
         if unknown:
             raise InputError(
                 f"prompt word {unknown[0]!r}",
                 why="this model knows a closed vocabulary",
                 fix=f"use some of: {', '.join(self.vocabulary)}",
             )
-        known = list(dict.fromkeys(words.values()))
-        embedded: Tensor = self(self.tokens(known)[None].to(self.embedding.weight.device))
+        return self.tokens(list(dict.fromkeys(words.values())))
+
+    def encode(self, prompt: str) -> Float[Tensor, "1 N D"]:
+        """Return the embeddings of a prompt.
+
+        Raises:
+            InputError: a word is not in the vocabulary.
+        """
+        tokens = self.prompt_tokens(prompt)[None].to(self.embedding.weight.device)
+        embedded: Tensor = self(tokens)
         return embedded
 
     def as_prompt(self, text: str) -> str:
         """Return the words of a free text that the vocabulary holds, as a prompt."""
-        return ", ".join(word for word in words_in(text) if word in self.vocabulary)
+        found = dict.fromkeys(self._entry(word) for word in _words(text))
+        return ", ".join(word for word in found if word in self.vocabulary)
+
+    def with_words_of(self, prompt: str) -> "WordEncoder":
+        """Return an encoder that also knows the prompt's other words, as the mean of all it knows.
+
+        Those that it knows keep their embeddings.
+        """
+        missing = dict.fromkeys(w for w in _words(prompt) if self._entry(w) not in self.vocabulary)
+        weight = self.embedding.weight.detach()
+        grown = WordEncoder(weight.shape[1], [*self.vocabulary, *missing]).to(weight)
+        fresh = weight[1:].mean(dim=0).expand(len(missing), -1)
+        grown.embedding.weight.data = torch.cat((weight, fresh))
+        grown.norm.load_state_dict(self.norm.state_dict())
+        return grown
+
+    def _entry(self, word: str) -> str:
+        return word if word in self.vocabulary else MEANING.get(word, word)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text.lower())

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -34,10 +34,15 @@ class ClipText:
         self._source = root, device, dtype
         self._embedded: dict[str, Tensor] = {}
         self._changes: list[Callable[[CLIPTextModel], None]] = []
-        self.tokenizer, encoder = self._read()
+        self.tokenizer, encoder = self.read()
         self._encoder: CLIPTextModel | None = encoder
 
-    def _read(self) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    def read(self) -> tuple[CLIPTokenizer, CLIPTextModel]:
+        """Return tokenizer and transformer from the folder, frozen.
+
+        Raises:
+            ModelError: a file is missing, damaged or does not fit.
+        """
         root, device, dtype = self._source
         whole = root / "text_encoder" / "model.safetensors"
         try:
@@ -74,7 +79,7 @@ class ClipText:
         Raises:
             ModelError: the weights cannot be read again; what `change` raises.
         """
-        encoder = self._read()[1] if self._encoder is None else self._encoder
+        encoder = self.read()[1] if self._encoder is None else self._encoder
         change(encoder)
         self._changes.append(change)
         self._embedded.clear()
@@ -93,18 +98,22 @@ class ClipText:
         """
         if prompt in self._embedded:
             return self._embedded[prompt]
-        encoder = self._read()[1] if self._encoder is None else self._encoder
+        encoder = self.read()[1] if self._encoder is None else self._encoder
         self._encoder = None
-        tokens = self.tokenizer(
+        embedded: Tensor = encoder(self.prompt_tokens(prompt)[None].to(self._source[1]))[0]
+        self._embedded[prompt] = embedded
+        return embedded
+
+    def prompt_tokens(self, prompt: str) -> Int[Tensor, "N"]:
+        """Return the token numbers of a prompt, cut and padded."""
+        tokens: Tensor = self.tokenizer(
             prompt,
             padding="max_length",
             max_length=self.tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
-        )
-        embedded: Tensor = encoder(tokens.input_ids.to(self._source[1]))[0]
-        self._embedded[prompt] = embedded
-        return embedded
+        ).input_ids[0]
+        return tokens
 
 
 @contextmanager

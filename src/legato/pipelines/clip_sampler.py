@@ -10,8 +10,9 @@ from torch import Tensor
 
 from legato.diffusion.augmentation import augment
 from legato.diffusion.context import context_condition
-from legato.diffusion.denoiser import Conditions, Denoiser, denoise
+from legato.diffusion.denoiser import Conditions, Denoiser, Network, denoise
 from legato.diffusion.noise import INDEPENDENT, NoisePrior, frame_noise
+from legato.diffusion.reconstruction_guidance import ReconstructionGuided
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import SolverName
 from legato.diffusion.spans import Span
@@ -33,6 +34,10 @@ class Given:
     """Stage that the noise is for."""
     guidance: float = 1.0
     """How strongly the given frames are followed."""
+    aims: Bool[Tensor, "T"] | None = None
+    """Frames that are known too, but not shown to the network: the others are led to them."""
+    aiming: float = 0.0
+    """How strongly; see `ReconstructionGuided`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +78,17 @@ class ClipSampler:
             on_pass: called after each pass with the share of the work that is done.
         """
         num_frames = given.latents.shape[1]
-        known = given.latents.float()
+        known, kept = given.latents.float(), given.mask
+        network: Network = unet
+        if given.aims is not None:
+            kept = kept | given.aims
+            network = ReconstructionGuided(
+                network=unet,
+                schedule=self.schedule,
+                known=known,
+                mask=given.aims,
+                weight=given.aiming,
+            )
         if given.mask.any():
             told = replace(told, given=self._context(known, given, told).to(self.device))
         conditions = Conditions(
@@ -89,7 +104,7 @@ class ClipSampler:
         passes = Passes(len(timesteps) * len(conditions.links), on_pass)
 
         denoiser = Denoiser(
-            network=unet,
+            network=network,
             conditions=conditions,
             windows=[Span(0, num_frames, (1.0,) * num_frames)],
             dtype=self.dtype,
@@ -103,7 +118,7 @@ class ClipSampler:
                 timesteps=timesteps,
                 solver=self.solver,
             ).cpu()
-        return torch.where(given.mask[None, :, None, None, None], known, sampled)
+        return torch.where(kept[None, :, None, None, None], known, sampled)
 
     def _context(
         self, known: Float[Tensor, "B T C h w"], given: Given, told: ClipConditions

@@ -57,21 +57,28 @@ def bound_chroma(
         frames: output in [-1, 1]; used up.
         low_res: input in [-1, 1].
     """
-    to_chroma = frames.new_tensor([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-    to_rgb = frames.new_tensor([[0.0, 1.402], [-0.344136, -0.714136], [1.772, 0.0]])
-
-    def mix(matrix: Tensor, x: Tensor) -> Tensor:
-        return F.conv2d(x, matrix[:, :, None, None])
-
-    small = mix(to_chroma, low_res)
+    small = torch.cat(_chroma(low_res), dim=1)
     highest = F.max_pool2d(small, REACH, stride=1, padding=REACH // 2)
     lowest = -F.max_pool2d(-small, REACH, stride=1, padding=REACH // 2)
     room = MARGIN + OVERSHOOT * (highest - lowest)
     bounds = torch.cat((lowest - room, highest + room), dim=1)
     low, high = F.interpolate(bounds, size=frames.shape[-2:], mode="bilinear").chunk(2, dim=1)
-    chroma = mix(to_chroma, frames)
-    change = torch.minimum(torch.maximum(chroma, low), high).sub_(chroma)
-    return frames.add_(mix(to_rgb, change))
+    changes = []
+    for k, chroma in enumerate(_chroma(frames)):
+        bounded = torch.clamp(chroma, low[:, k : k + 1], high[:, k : k + 1])
+        changes.append(bounded.sub_(chroma))
+    blue, red = changes
+    frames[:, 0:1].add_(red, alpha=1.402)
+    frames[:, 1:2].add_(blue, alpha=-0.344136).add_(red, alpha=-0.714136)
+    frames[:, 2:3].add_(blue, alpha=1.772)
+    return frames
+
+
+def _chroma(frames: Float[Tensor, "T 3 H W"]) -> tuple[Tensor, Tensor]:
+    """Return Cb and Cr of BT.601, each `T 1 H W`."""
+    red, green, blue = (frames[:, k : k + 1] for k in range(3))
+    luma = (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return (blue - luma).mul_(0.5643), luma.sub_(red).mul_(-0.7133)
 
 
 def wavelet(

@@ -9,6 +9,9 @@ from legato.video.codecs import CodecOptions
 
 MAX_FRAMES = 1_000_000
 MAX_RATE = 240
+DEFAULT_AIMING = 4.0
+FILES = ("first_frame", "last_frame", "boxes", "motion_lora")
+"""Options that name one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,14 @@ class GenerateOptions:
 
     first_frame: Path | None = None
     """Image that the video begins with, fitted to its size. Default: the image model makes one."""
+
+    last_frame: Path | None = None
+    """Image that the video ends with, fitted to its size: with a first frame a transition between
+    the two. The video is then no longer than one clip of key frames reaches."""
+
+    reconstruction_guidance: float = DEFAULT_AIMING
+    """How strongly key frames are led to the last frame, which no layer has learned to see; twice
+    as slow. Not used where the frames between two key frames are the whole video."""
 
     boxes: Path | None = None
     """Where cars are in the first frame, for a model that can be told: a text file with a line
@@ -95,6 +106,13 @@ class GenerateOptions:
     temporal layers act on it, and prompts are embedded as it was trained. Default: the model's
     own."""
 
+    motion_lora: Path | None = None
+    """Low-rank weights for the attentions over time of key frames: a file of `legato train
+    motion`."""
+
+    motion_lora_scale: float = 1.0
+    """How strongly they act; 1 is as trained."""
+
     def __post_init__(self) -> None:
         if self.frames is not None and self.seconds is not None:
             raise InputError(
@@ -109,6 +127,8 @@ class GenerateOptions:
         within("interpolation_steps", self.interpolation_steps, 1, 1000)
         within("guidance_scale", self.guidance_scale, 0.0, 100.0)
         within("context_guidance", self.context_guidance, 0.0, 100.0)
+        within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
+        within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
         within("context_noise", self.context_noise, 0, 999)
         within("window", self.window, 3, 1024)
         within("segment", self.segment, 1, 4096)
@@ -130,7 +150,7 @@ class GenerateOptions:
         """Return a flat dictionary, one entry per flag."""
         values: dict[str, Any] = asdict(self)
         values |= values.pop("output")
-        files = {name: values[name] for name in ("first_frame", "boxes")}
+        files = {name: values[name] for name in FILES}
         return values | {name: None if path is None else str(path) for name, path in files.items()}
 
 

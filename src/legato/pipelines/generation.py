@@ -41,6 +41,10 @@ class Generation:
     folder: WorkFolder
     first_frame: Float[Tensor, "3 H W"] | None
     """The user's; None: the image model makes one."""
+    last_frame: Float[Tensor, "3 H W"] | None = None
+    """The user's, the last of the key frames; None: it ends as it comes."""
+    aiming: float = 0.0
+    """How strongly key frames are led to it."""
     boxes: Float[Tensor, "1 3 h w"] | None = None
     """Maps of where it is to draw cars."""
 
@@ -52,13 +56,21 @@ class Generation:
             settings.timeline.num_key_frames,
             window=settings.window,
             context=settings.context_frames,
-            known=1 if settings.start == "image" else 0,
+            known=self._num_known,
         )
+
+    @property
+    def _num_known(self) -> int:
+        """Key frames that no call makes: an image to start from, and what it is to become."""
+        if self.settings.start != "image":
+            return 0
+        joins = self.last_frame is not None and self.settings.timeline.num_key_frames == 2
+        return 2 if joins else 1
 
     @cached_property
     def key_frames(self) -> LatentTrack:
-        """Key frames: with an image to start from, it is the first part, else a call is."""
-        starts = [0, 1] if self.settings.start == "image" else [0]
+        """Key frames: those that are known are the first part, if there are any."""
+        starts = [0, self._num_known] if self._num_known else [0]
         bounds = [*starts, *(call.stop for call in self.calls)]
         return LatentTrack(folder=self.folder, name="key", bounds=bounds)
 
@@ -78,7 +90,8 @@ class Generation:
         """Make a part of the key frames from the parts before it, and save it."""
         track, first = self.key_frames, self.key_frames.bounds[part]
         if part == 0 and self.settings.start == "image":
-            track.write(part, self._image(progress))
+            ends = [self._image(progress), *self._ending()]
+            track.write(part, torch.cat(ends[: self._num_known]))
             return
         settings = self.settings
         call = self.calls[part - (settings.start == "image")]
@@ -86,6 +99,10 @@ class Generation:
         latents = torch.zeros(num_frames, *self.shape)
         if call.num_given:
             latents[: call.num_given] = track.read(call.first, call.first + call.num_given)
+        aims = None
+        for ending in self._ending():
+            aims = torch.arange(num_frames) == settings.timeline.num_key_frames - 1 - call.first
+            latents[aims] = ending
         made = self.sampler(
             self.model.unet,
             Given(
@@ -94,6 +111,8 @@ class Generation:
                 ticks=[range(call.first, call.stop)],
                 purpose="key frames",
                 guidance=settings.context_guidance,
+                aims=aims,
+                aiming=self.aiming,
             ),
             told=ClipConditions(
                 frame_rate=self._rate(after=0),
@@ -142,7 +161,7 @@ class Generation:
     def _image(self, progress: Progress) -> Float[Tensor, "1 C h w"]:
         """Return the latents of the first frame: the user's, or one of the image model."""
         if self.first_frame is not None:
-            return self.model.encode(self.first_frame[None, None].to(self.sampler.device))[0].cpu()
+            return self._encoded(self.first_frame)
         with self._told_of_boxes():
             made = self.sampler(
                 self.model.unet,
@@ -157,6 +176,13 @@ class Generation:
                 on_pass=progress,
             )
         return finite(made[0])
+
+    def _ending(self) -> list[Float[Tensor, "1 C h w"]]:
+        """Return the latents of the last frame, if it is given."""
+        return [] if self.last_frame is None else [self._encoded(self.last_frame)]
+
+    def _encoded(self, picture: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 C h w"]:
+        return self.model.encode(picture[None, None].to(self.sampler.device))[0].cpu()
 
     def _told_of_boxes(self) -> AbstractContextManager[None]:
         layout = self.model.layout

@@ -14,7 +14,7 @@ import legato
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
-from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generate_options import FILES, GenerateOptions
 from legato.pipelines.generation import Generation, missing_parts
 from legato.pipelines.generation_settings import Settings
 from legato.pipelines.latent_track import LatentTrack
@@ -66,7 +66,7 @@ class GenerationJob:
             "model sha256": self.model.sha256,
             **self.options.to_json(),
         }
-        for given in (self.options.first_frame, self.options.boxes):
+        for given in (getattr(self.options, name) for name in FILES):
             if given is not None:
                 fingerprint |= source_fingerprint(given)
         if self.options.spatial is not None:

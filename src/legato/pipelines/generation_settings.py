@@ -62,6 +62,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     within("frames", num_frames, 1, MAX_FRAMES)
     timeline = Timeline(num_frames=num_frames, interpolations=interpolations)
     _require_continuing(options, model, timeline, window)
+    _require_reachable(options, timeline, window)
     guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
     if options.negative_prompt and not needs_unconditional(guidance_scale):
         raise InputError(
@@ -119,6 +120,20 @@ def _require_continuing(
                 why="its temporal layers take no given frames, so it makes one clip at a time",
                 fix=f"ask for at most {longest} frames, or use a model that predicts",
             )
+
+
+def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:
+    """Refuse a last frame that is no key frame of the first clip, or the first one."""
+    if options.last_frame is None:
+        return
+    stride, last = timeline.stride, timeline.num_key_frames - 1
+    if timeline.num_frames != timeline.num_latents or not 1 <= last < window:
+        nearest = stride * min(max(last, 1), window - 1) + 1
+        raise InputError(
+            f"--last-frame with {timeline.num_frames} frames",
+            why=f"it must be a key frame, one of {stride} frames, of the first {window}",
+            fix=f"ask for {nearest} frames",
+        )
 
 
 def _require_multiple(name: str, side: int, model: GeneratorModel) -> None:

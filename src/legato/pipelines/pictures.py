@@ -42,6 +42,16 @@ def to_size(frames: Float[Tensor, "T C H W"], size: tuple[int, int]) -> Float[Te
     return frames if frames.shape[2:] == (height, width) else resize(frames, (height, width))
 
 
+def cover(frames: Float[Tensor, "T C H W"], size: tuple[int, int]) -> Float[Tensor, "T C H2 W2"]:
+    """Return frames in [-1, 1] scaled to cover a size (width, height), the rest cut off evenly."""
+    (width, height), (rows, cols) = size, frames.shape[-2:]
+    factor = max(height / rows, width / cols)
+    covering = (max(round(rows * factor), height), max(round(cols * factor), width))
+    scaled = resize(frames, covering)
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    return scaled[..., top : top + height, left : left + width].clamp(-1, 1)
+
+
 def write_picture(writer: VideoWriter, frame: Frame, picture: Float[Tensor, "3 H W"]) -> None:
     """Encode one finished picture with the time and the enlarged opacity of its source."""
     dtype = frame.pixels.dtype

@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.noise import NoisePrior
@@ -11,14 +12,15 @@ from legato.diffusion.schedule import Schedule
 from legato.models.box_layout import box_maps
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
+from legato.models.lora import add_lora_
 from legato.pipelines.box_file import read_boxes
 from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.events import Event, OnEvent, notice
-from legato.pipelines.first_frame import read_first_frame
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.generation_settings import Settings, resolve
+from legato.pipelines.given_frame import read_given_frame
 from legato.pipelines.output import require_replaceable, require_report
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
@@ -45,17 +47,20 @@ def prepare(
     on_event(Event(stage="load", message=f"model {options.model}"))
     model = load_generator(options.model, device, dtype, spatial=options.spatial)
     settings = resolve(options, model)
+    if options.motion_lora is not None:
+        add_lora_(model.unet.temporal, None, options.motion_lora, scale=options.motion_lora_scale)
     facts = generated_facts(target, settings)
     final = choose_codec(target, options.output, facts)
     require_replaceable(target, is_folder=final.codec == "png")
     require_report(run.report or report_path(target))
     codec = LOSSLESS if settings.upsample else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
-    first_frame, notices = None, []
-    if options.first_frame is not None:
-        size = (settings.width, settings.height)
-        first_frame, fitted = read_first_frame(options.first_frame, size)
-        notices += [fitted] if fitted else []
+    ends: dict[str, Tensor] = {}
+    notices = []
+    for name, path in (("first", options.first_frame), ("last", options.last_frame)):
+        if path is not None:
+            ends[name], fitted = read_given_frame(path, (settings.width, settings.height))
+            notices += [fitted] if fitted else []
     boxes = None
     if options.boxes is not None:
         rows, columns = settings.height // model.scale, settings.width // model.scale
@@ -74,7 +79,9 @@ def prepare(
             settings=settings,
             sampler=_sampler(prompt, options, settings, model, (device, dtype)),
             folder=folder,
-            first_frame=first_frame,
+            first_frame=ends.get("first"),
+            last_frame=ends.get("last"),
+            aiming=options.reconstruction_guidance,
             boxes=boxes,
         ),
         folder=folder,

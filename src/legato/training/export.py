@@ -7,13 +7,21 @@ import torch
 
 from legato.diffusion.schedule import Schedule
 from legato.models.convert.upscale_a_video import MANIFEST as UPSCALE_A_VIDEO
-from legato.models.folder import ModelFolder
-from legato.models.load import load_upscaler
-from legato.models.manifest import Manifest, UpscalerDefaults
-from legato.models.save import UpscalerParts, save_upscaler
+from legato.models.folder import FolderWriter, ModelFolder
+from legato.models.image_model import ImageModel
+from legato.models.load import SCHEDULE, load_upscaler
+from legato.models.manifest import ImageDefaults, Manifest, UpscalerDefaults
+from legato.models.save import (
+    UpscalerParts,
+    save_upscaler,
+    write_decoder,
+    write_text,
+    write_unet,
+)
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
+from legato.models.trainable_text import TrainableText
 from legato.models.upscaler import UpscalerModel
 from legato.training.stages import EmbeddedUpscaler
 
@@ -73,6 +81,38 @@ def export_upscaler(model: UpscalerModel, target: Path, *, base: str, frames: in
         low_res_schedule=model.low_res_schedule,
     )
     save_upscaler(target, parts, manifest)
+    return target
+
+
+def export_image(model: ImageModel, text: TrainableText, target: Path) -> Path:
+    """Write an image model that was trained from another as a model folder; return the folder.
+
+    Diffusers reads it too where it has CLIP's text encoder.
+
+    Args:
+        model: with its trained U-Net; its folder gives what was not trained.
+        text: what embedded its prompts in training.
+        target: folder to write.
+    """
+    base = ModelFolder(model.root)
+    manifest = Manifest(
+        name=target.absolute().parent.name,
+        family="image",
+        licence=model.licence,
+        job="image",
+        scale=model.scale,
+        prediction_type=str(model.schedule.get("prediction_type", "epsilon")),
+        defaults=ImageDefaults(translation_guidance=model.defaults.translation_guidance),
+    )
+    with FolderWriter(target) as writer:
+        write_unet(writer, model.unet, torch.float16)
+        write_decoder(writer, model.autoencoder, torch.float16)
+        words = model.text if isinstance(model.text, WordEncoder) else base
+        write_text(writer, words, torch.float16, tuned=text.encoder.state_dict())
+        writer.write_json(f"scheduler/{SCHEDULE}", model.schedule)
+        if base.has("layout"):
+            writer.copy(base.path("layout"), "layout")
+        writer.finish(manifest)
     return target
 
 

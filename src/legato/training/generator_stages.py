@@ -21,12 +21,12 @@ from legato.diffusion.context import (
     sample_counts,
 )
 from legato.diffusion.noise import INDEPENDENT, NoisePrior
-from legato.diffusion.prediction import x0_from
+from legato.diffusion.prediction import prediction_of, x0_from
 from legato.diffusion.schedule import Schedule
+from legato.errors import InputError
 from legato.models.decoder import TemporalDecoder
 from legato.models.inflate import VideoModel
 from legato.models.micro_conditioning import ClipConditions
-from legato.models.text import WordEncoder
 from legato.training.batches import unit_range
 from legato.training.discriminator import (
     PatchDiscriminator,
@@ -37,6 +37,8 @@ from legato.training.discriminator import (
 from legato.training.losses import PixelLoss
 from legato.training.trainer import Batch
 
+TOLD = ("frame_rate", "stage", "image_only")
+"""Of a batch, what temporal layers are told."""
 VALIDATED_AT = (0.2, 0.5, 0.8)
 """Shares of the training timesteps at which held-back losses are measured."""
 
@@ -47,12 +49,12 @@ class VideoLdm(nn.Module):
     Args:
         unet: the stage's image model with its temporal layers.
         autoencoder: frames to latents, and back with the temporal decoder.
-        words: embeds the words of a batch.
+        words: embeds the words of a batch: token numbers, or prompts by `TrainableText`.
         schedule: of the noise.
     """
 
     def __init__(
-        self, unet: VideoModel, autoencoder: TemporalDecoder, words: WordEncoder, schedule: Schedule
+        self, unet: VideoModel, autoencoder: TemporalDecoder, words: nn.Module, schedule: Schedule
     ) -> None:
         super().__init__()
         self.unet, self.autoencoder, self.words, self.schedule = unet, autoencoder, words, schedule
@@ -78,8 +80,25 @@ class DenoisingOptions:
     """How the noise of neighbouring frames hangs together; sample with the same."""
     max_context_noise: int = 0
     """Largest noise on the given frames, as a training timestep; drawn evenly from 0."""
+    image_share: float = 0.0
+    """Share of clips that are learned as single images, to which temporal layers add nothing: for
+    an image model that learns too and is not to forget them."""
     trains_spatial: bool = False
     """Whether the image model learns too; the interpolation's does in the paper."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.image_share < 1:
+            raise InputError(
+                f"image_share={self.image_share:g}",
+                why="it is a share of clips, and some must teach motion",
+                fix="use 0 up to less than 1",
+            )
+        if self.image_share and not self.trains_spatial:
+            raise InputError(
+                f"image_share={self.image_share:g} with a frozen image model",
+                why="temporal layers learn nothing from single images",
+                fix="leave it at 0, or use trains_spatial=True",
+            )
 
 
 class DenoisingTask:
@@ -88,14 +107,28 @@ class DenoisingTask:
     Every clip has one timestep, and noise by the prior on its frames; the loss counts all frames.
     A batch holds `frames` (uint8) or `latents`, `words`, and where the layers are told of them
     `frame_rate` and `stage`. The system and held-back batches lie where it is to be computed.
+
+    Args:
+        system: what it computes with.
+        held_back: batches of the same kind.
+        options: what is given and what learns.
+        learning: a part of the temporal layers, or beside them, that learns instead of all.
     """
 
-    def __init__(self, system: VideoLdm, held_back: list[Batch], options: DenoisingOptions) -> None:
+    def __init__(
+        self,
+        system: VideoLdm,
+        held_back: list[Batch],
+        options: DenoisingOptions,
+        *,
+        learning: nn.Module | None = None,
+    ) -> None:
         self.system, self.held_back, self.options = system, held_back, options
         system.requires_grad_(requires_grad=False)
-        system.unet.temporal.requires_grad_(requires_grad=True)
+        learning = learning or system.unet.temporal
+        learning.requires_grad_(requires_grad=True)
         system.unet.spatial.requires_grad_(requires_grad=options.trains_spatial)
-        self.module = nn.ModuleDict({"temporal": system.unet.temporal})
+        self.module = nn.ModuleDict({"temporal": learning})
         if options.trains_spatial:
             self.module["spatial"] = system.unet.spatial
 
@@ -106,9 +139,24 @@ class DenoisingTask:
         total = self.system.schedule.num_train_timesteps
         timesteps = torch.randint(0, total, (clips,), generator=generator)
         is_given = self._given(clips, latents.shape[1], generator)
+        batch, is_given = self._with_images(batch, is_given, generator)
         predicted, target, _ = self._predict(batch, latents, timesteps, is_given, generator)
         loss = (predicted.float() - target).square().mean()
         return loss, {"t": float(timesteps[0]), "given": float(is_given.sum() / clips)}
+
+    def _with_images(
+        self, batch: Batch, is_given: Bool[Tensor, "B T"], generator: torch.Generator
+    ) -> tuple[Batch, Bool[Tensor, "B T"]]:
+        """Make some clips a batch of images: temporal layers add nothing, no frame is given.
+
+        Joint training of images and videos (Ho et al. 2022, arXiv:2204.03458, section 3.1), with
+        frames of the videos themselves (Molad et al. 2023, Dreamix, arXiv:2302.01329).
+        """
+        if not self.options.image_share:
+            return batch, is_given
+        is_image = torch.rand(len(is_given), generator=generator) < self.options.image_share
+        image_only = is_image[:, None].expand_as(is_given)
+        return batch | {"image_only": image_only}, is_given & ~image_only
 
     def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
         """Return losses without and with given frames, and estimates beside the truth."""
@@ -167,11 +215,9 @@ class DenoisingTask:
         noise = self.options.prior.join(own, shared).to(device)
         alpha, sigma = scales_at(schedule, timesteps, device)
         noisy = alpha * latents + sigma * noise
-        target = {
-            "epsilon": noise,
-            "v_prediction": alpha * noise - sigma * latents,
-            "sample": latents,
-        }[schedule.prediction_type]
+        target = prediction_of(
+            latents, noise, scales=(alpha, sigma), prediction_type=schedule.prediction_type
+        )
         predicted: Tensor = self.system.unet(
             noisy,
             timesteps.to(device),
@@ -191,7 +237,7 @@ class DenoisingTask:
         is_given: Bool[Tensor, "B T"],
         generator: torch.Generator,
     ) -> ClipConditions:
-        told = {name: batch[name] for name in ("frame_rate", "stage") if name in batch}
+        told = {name: batch[name].to(latents.device) for name in TOLD if name in batch}
         if not self.system.unet.context_channels:
             return ClipConditions(**told)
         levels = torch.zeros(len(latents), dtype=torch.long)

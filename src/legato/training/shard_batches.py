@@ -135,14 +135,14 @@ class Numbers(Sampler[list[int]]):
                 yield list(range(first, first + own))
 
 
-def shard_batches(
-    shards: Shards, options: ShardBatchOptions, share: Share, first_step: int
+def numbered_batches(
+    samples: Dataset[Batch], batch_size: int, share: Share, first_step: int
 ) -> Iterable[Batch]:
-    """Return one process's batches from a step on, without end."""
+    """Return one process's batches of samples without end, from a step on."""
     workers = share.num_workers
     return DataLoader(
-        ShardSamples(shards, options),
-        batch_sampler=Numbers(first_step, options.batch_size, share),
+        samples,
+        batch_sampler=Numbers(first_step, batch_size, share),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         worker_init_fn=one_thread,

@@ -18,7 +18,7 @@ from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
 from legato.training.batches import motion
 from legato.training.export import export_upscaler
-from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, shard_batches
+from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
 from legato.training.shards import Shards
 from legato.training.trainer import Batch, TrainerOptions, train
 from legato.training.upscaler_stages import (
@@ -185,7 +185,8 @@ def _run_stage(
     trainer = replace(recipe.trainer, accumulation=share.accumulation(recipe.batch.batch_size))
     shards = Shards(options.sets(name))
     held_back = _held_back(options.held_back, recipe.batch)
-    ShardSamples(shards, recipe.batch)[0]  # clips that are too small are refused here and now
+    samples = ShardSamples(shards, recipe.batch)
+    samples[0]  # clips that are too small are refused here and now
     task = (
         DecoderStage(
             model,
@@ -202,7 +203,7 @@ def _run_stage(
     folder.mkdir(parents=True, exist_ok=True)
     return train(
         task,
-        lambda step: shard_batches(shards, recipe.batch, share, step),
+        lambda step: numbered_batches(samples, recipe.batch.batch_size, share, step),
         trainer,
         folder=folder,
         max_minutes=options.max_minutes,

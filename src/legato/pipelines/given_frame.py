@@ -1,20 +1,18 @@
-"""The first frame of a generated video, given as an image of any size."""
+"""The first or last frame of a generated video, given as an image of any size."""
 
 from fractions import Fraction
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from legato.errors import DecodeError
-from legato.pipelines.pictures import to_model
+from legato.pipelines.pictures import cover, to_model
 from legato.video.frame import Frame
 from legato.video.images import read_image
-from legato.video.resize import resize
 
 
-def read_first_frame(
+def read_given_frame(
     path: Path, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "3 H W"], str | None]:
     """Return an image in [-1, 1] at a size (width, height), and what was done to it.
@@ -25,15 +23,11 @@ def read_first_frame(
         DecodeError: there is no such file, or it holds no picture.
     """
     if not path.is_file():
-        raise DecodeError(f"{path}", why="no such file", fix="name an image with --first-frame")
+        raise DecodeError(f"{path}", why="no such file", fix="name an image that is there")
     pixels, _ = read_image(path)
     frames = to_model([Frame(pixels=pixels, pts=0, time_base=Fraction(1))])
     (width, height), (rows, cols) = size, frames.shape[-2:]
     if (rows, cols) == (height, width):
         return frames[0], None
-    factor = max(height / rows, width / cols)
-    covering = (max(round(rows * factor), height), max(round(cols * factor), width))
-    scaled = resize(frames, covering)[0]
-    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    fitted = scaled[:, top : top + height, left : left + width]
-    return torch.clamp(fitted, -1, 1), f"{path.name}: fitted from {cols}x{rows} to {width}x{height}"
+    notice = f"{path.name}: fitted from {cols}x{rows} to {width}x{height}"
+    return cover(frames, size)[0], notice

@@ -1,0 +1,39 @@
+"""What embeds an image model's prompts, with gradients: to be trained, or to stay as it is."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from legato.models.text import WordEncoder
+from legato.models.text_encoder import ClipText
+
+
+class TrainableText(nn.Module):
+    """Embeds prompts as the encoder that it is made of does, in float32.
+
+    Args:
+        text: a closed vocabulary, or CLIP's text transformer, which is read again.
+
+    Raises:
+        ModelError: the transformer cannot be read.
+    """
+
+    def __init__(self, text: WordEncoder | ClipText) -> None:
+        super().__init__()
+        self.prompt_tokens = text.prompt_tokens
+        self.is_clip = isinstance(text, ClipText)
+        self.encoder: nn.Module = text.read()[1] if isinstance(text, ClipText) else text
+        self.encoder.float()
+
+    def forward(self, prompts: Sequence[str]) -> Float[Tensor, "B N D"]:
+        """Return the embedded prompts.
+
+        Raises:
+            InputError: a closed vocabulary lacks a word.
+        """
+        tokens = torch.stack([self.prompt_tokens(prompt) for prompt in prompts])
+        out = self.encoder(tokens.to(next(self.parameters()).device))
+        embedded: Tensor = out[0] if self.is_clip else out
+        return embedded
