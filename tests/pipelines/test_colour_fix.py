@@ -58,8 +58,9 @@ def test_black_and_white_stays_without_colour():
     torch.testing.assert_close(luma_of(bounded), luma_of(tinted), atol=1e-4, rtol=0)
 
 
-def test_colours_that_the_input_has_around_are_left_alone():
-    small, _ = clip()
+@pytest.mark.parametrize("strength", [0.02, 1.0])
+def test_colours_that_the_input_has_around_are_left_alone(strength):
+    small = strength * clip()[0]
     large = F.interpolate(small, scale_factor=4, mode="nearest")
     torch.testing.assert_close(bound_chroma(large.clone(), small), large, atol=1e-5, rtol=0)
 

@@ -21,6 +21,9 @@ MARGIN = 1 / 127.5
 """Of chroma beyond those, one grey level."""
 OVERSHOOT = 0.5
 """The same as a share of their range: the input is blurred, what is restored is not."""
+PALE, COLOURFUL = 4 / 127.5, 8 / 127.5
+"""Standard deviations of a frame's chroma, up to which it is bounded and from which it is not:
+there it would hardly change a thing, and takes time."""
 
 
 def fix_colours(
@@ -48,7 +51,7 @@ def fix_colours(
 def bound_chroma(
     frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
 ) -> Float[Tensor, "T 3 sH sW"]:
-    """Keep Cb and Cr (BT.601) near those of the input around; luma stays.
+    """Keep Cb and Cr (BT.601) of pale frames near those of the input around; luma stays.
 
     What is drawn anew comes with colours of its own: a film in black and white would get tinted
     edges.
@@ -58,6 +61,10 @@ def bound_chroma(
         low_res: input in [-1, 1].
     """
     small = torch.cat(_chroma(low_res), dim=1)
+    spread = small.std(dim=(2, 3)).amax(dim=1)
+    share = ((COLOURFUL - spread) / (COLOURFUL - PALE)).clamp(0, 1)
+    if not share.any():
+        return frames
     highest = F.max_pool2d(small, REACH, stride=1, padding=REACH // 2)
     lowest = -F.max_pool2d(-small, REACH, stride=1, padding=REACH // 2)
     room = MARGIN + OVERSHOOT * (highest - lowest)
@@ -66,7 +73,7 @@ def bound_chroma(
     changes = []
     for k, chroma in enumerate(_chroma(frames)):
         bounded = torch.clamp(chroma, low[:, k : k + 1], high[:, k : k + 1])
-        changes.append(bounded.sub_(chroma))
+        changes.append(bounded.sub_(chroma).mul_(share[:, None, None, None]))
     blue, red = changes
     frames[:, 0:1].add_(red, alpha=1.402)
     frames[:, 1:2].add_(blue, alpha=-0.344136).add_(red, alpha=-0.714136)
