@@ -86,7 +86,7 @@ def test_defaults_of_generating():
         "interpolations": None,
         "width": None,
         "height": None,
-        "upsample": "auto",
+        "upsampler": "auto",
         "seed": 0,
         "segment": 32,
         "model": "driving",

@@ -333,10 +333,27 @@ def test_a_model_that_takes_no_given_frames_makes_one_clip(tmp_path):
 def test_an_upsampler_enlarges_the_video(tmp_path):
     root = str(tiny_generator_folder(tmp_path / "m", upsampler=True))
     options = GenerateOptions(model=root, frames=3, interpolations=0, output=LOSSLESS)
-    small = generate("", tmp_path / "s.mkv", replace(options, upsample="no"), run=RUN)
+    small = generate("", tmp_path / "s.mkv", replace(options, upsampler="none"), run=RUN)
     large = generate("", tmp_path / "l.mkv", options, run=RUN)
     assert (small.size, large.size) == ((16, 16), (64, 64))
     assert pixels_of(tmp_path / "l.mkv").shape == (3, 64, 64, 3)
+
+
+@pytest.mark.slow
+def test_any_upscaling_model_may_enlarge_the_video(key_frame_model, tmp_path):
+    options = GenerateOptions(model=key_frame_model, frames=2, upsampler="embedded-x4")
+    assert generate("", tmp_path / "l.mkv", options, run=RUN).size == (64, 64)
+    assert pixels_of(tmp_path / "l.mkv").shape == (2, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("upsampler", "said"), [("driving", "made to generate"), ("nosuch", "nosuch")]
+)
+def test_a_wrong_upsampler_is_refused_before_all_work(key_frame_model, tmp_path, upsampler, said):
+    options = GenerateOptions(model=key_frame_model, frames=2, upsampler=upsampler)
+    with pytest.raises(ModelError, match=said):
+        generate("", tmp_path / "l.mkv", options, run=RUN)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -65,9 +65,9 @@ def generate(
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()
         made = job.join()
-        if job.settings.upsample:
+        if job.settings.upsampler is not None:
             started = time.perf_counter()
-            made = _upsample(job, made, stop=stop)
+            made = _upsample(job, made, job.settings.upsampler, stop=stop)
             stages["restore"] = round(time.perf_counter() - started, 3)
         put_in_place(made, job.target)
         report = replace(
@@ -78,15 +78,15 @@ def generate(
     return report
 
 
-def _upsample(job: GenerationJob, small: Path, *, stop: Stop) -> Path:
-    """Enlarge the video in overlapping windows by the model's upsampler; see `upscale`."""
+def _upsample(job: GenerationJob, small: Path, upsampler: str, *, stop: Stop) -> Path:
+    """Enlarge the video in overlapping windows by an upscaling model; see `upscale`."""
     upscaled = job.folder.path / f"generated_large{job.target.suffix}"
     if not upscaled.exists():
         report = upscale(
             small,
             upscaled,
             UpscaleOptions(
-                model=str(job.model.upsampler),
+                model=upsampler,
                 scale=None,
                 restore=RestoreOptions(seed=job.options.seed, color="none"),
                 output=job.options.output,

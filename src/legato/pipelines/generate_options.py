@@ -87,8 +87,9 @@ class GenerateOptions:
     height: int | None = None
     """Rows of a frame. Default: the model's own."""
 
-    upsample: Literal["auto", "yes", "no"] = "auto"
-    """Enlarge the video by the model's own upsampler. auto: where it has one."""
+    upsampler: str = "auto"
+    """Upscaling model that enlarges the video, its name or folder, such as embedded-x4; or none.
+    auto: the model's own, where it has one."""
 
     seed: int = 0
     """Seed of all noise. Each frame's noise depends on this and on its number only."""

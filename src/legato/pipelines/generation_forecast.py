@@ -92,7 +92,7 @@ def plan_generation(
     latent = 4 * torch.Size(job.generation.shape).numel()
     video = COPIES * written * timeline.num_frames // clock.frames
     notices = list(job.notices)
-    if settings.upsample:
+    if settings.upsampler:
         notices.append("upsampling comes on top of time and disk; legato plan says what it needs")
     return GenerationForecast(
         target=str(target),

@@ -71,6 +71,8 @@ class GenerationJob:
                 fingerprint |= source_fingerprint(given)
         if self.options.spatial is not None:
             fingerprint |= folder_fingerprint("spatial", self.options.spatial)
+        if self.settings.upsampler is not None:
+            fingerprint |= folder_fingerprint("upsampler", self.settings.upsampler)
         try:
             saved = json.loads(self.folder.plan.read_text(encoding="utf-8"))["generate"]
         except FileNotFoundError:
@@ -134,7 +136,7 @@ class GenerationJob:
 
     def join(self) -> Path:
         """Put the segments into one file in the work folder."""
-        suffix = ".mkv" if self.settings.upsample else self.target.suffix
+        suffix = ".mkv" if self.settings.upsampler else self.target.suffix
         joined = self.folder.path / f"generated{suffix}"
         if not joined.exists():
             segments = [self.folder.segment(segment.index) for segment in self.segments()]
@@ -143,9 +145,8 @@ class GenerationJob:
 
     def report(self, stages: dict[str, float], num_resumed: int) -> GenerationReport:
         """Return what was done."""
-        settings, timeline, scale = self.settings, self.settings.timeline, 1
-        if settings.upsample:
-            scale = 4
+        settings, timeline = self.settings, self.settings.timeline
+        scale = settings.upsampler_scale
         values: dict[str, Any] = asdict(settings) | {"frame_rate": str(settings.frame_rate)}
         return GenerationReport(
             prompt=self.prompt,

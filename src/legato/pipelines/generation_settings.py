@@ -7,9 +7,15 @@ from typing import Any, Literal
 from legato.diffusion.context import BETWEEN
 from legato.diffusion.guidance import needs_unconditional
 from legato.errors import InputError
+from legato.models.folder import ModelFolder
 from legato.models.generator import GeneratorModel
+from legato.models.load import require_job
+from legato.models.spec import find_folder
 from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions, within
 from legato.pipelines.timeline import Timeline
+
+USUAL_SCALE = 4
+"""Of an upscaling model without `legato.json`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,10 @@ class Settings:
     """Key frames further apart do not attend to each other; None: all do."""
     width: int
     height: int
-    upsample: bool
+    upsampler: str | None
+    """Name or folder of the upscaling model that enlarges the video."""
+    upsampler_scale: int
+    """How many times; 1 without."""
 
 
 def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
@@ -48,8 +57,6 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         raise model.require("interpolation", why=f"interpolations={interpolations} need it")
     if options.boxes is not None and model.layout is None:
         raise model.require("layout", why="--boxes needs it")
-    if options.upsample == "yes" and model.upsampler is None:
-        raise model.require("upsampler", why="upsample='yes' needs it")
     stride = BETWEEN**interpolations
     rate = Fraction(str(defaults.key_frame_rate)) * stride
     if options.fps is not None:
@@ -74,6 +81,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     for name, side in (("width", width), ("height", height)):
         _require_multiple(name, side, model)
     steps = options.num_inference_steps or defaults.steps
+    upsampler, upsampler_scale = _upsampler(options, model)
     return Settings(
         timeline=timeline,
         frame_rate=rate.limit_denominator(10_000),
@@ -88,8 +96,27 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         attention_window=defaults.window - 1 if window > defaults.window else None,
         width=width,
         height=height,
-        upsample=options.upsample != "no" and model.upsampler is not None,
+        upsampler=upsampler,
+        upsampler_scale=upsampler_scale,
     )
+
+
+def _upsampler(options: GenerateOptions, model: GeneratorModel) -> tuple[str | None, int]:
+    """Return what enlarges the video and how many times; a wrong name is refused before all work.
+
+    Raises:
+        ModelError: there is no such model, or it is made for something else.
+    """
+    chosen = options.upsampler
+    if chosen == "auto":
+        chosen = "none" if model.upsampler is None else str(model.upsampler)
+    if chosen == "none":
+        return None, 1
+    manifest = ModelFolder(find_folder(chosen), headers_only=True).manifest
+    if manifest is None:
+        return chosen, USUAL_SCALE
+    require_job(manifest, "upscale")
+    return chosen, manifest.scale
 
 
 def _start(options: GenerateOptions, model: GeneratorModel) -> Literal["image", "clip"]:

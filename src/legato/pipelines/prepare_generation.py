@@ -53,7 +53,7 @@ def prepare(
     final = choose_codec(target, options.output, facts)
     require_replaceable(target, is_folder=final.codec == "png")
     require_report(run.report or report_path(target))
-    codec = LOSSLESS if settings.upsample else final
+    codec = LOSSLESS if settings.upsampler else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
     ends: dict[str, Tensor] = {}
     notices = []
