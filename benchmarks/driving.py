@@ -18,18 +18,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
+from variants import Variant, restore
 
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.context import BETWEEN, every_fourth
 from legato.diffusion.noise import INDEPENDENT
 from legato.diffusion.schedule import Schedule
+from legato.evaluation.datasets import SEVERITIES, degrade
 from legato.evaluation.driving_state import own_speed
 from legato.evaluation.frechet import frechet_distance, random_features
 from legato.evaluation.report import Bar
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
+from legato.models.load import load_upscaler
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
+from legato.pipelines.restore_options import RestoreOptions
 from legato.training.batches import unit_range
 from legato.training.driving.clips import (
     HELD_BACK_FROM,
@@ -40,9 +44,12 @@ from legato.training.driving.clips import (
     pack_clips,
 )
 from legato.training.driving.labels import VOCABULARY
+from legato.training.driving.render import World
 
 MOVES = 2.0
 """m/s above which a direction of motion is told."""
+LARGE, FAST = (256, 512), 15
+"""Size and frame rate of what an upsampler is to reach."""
 
 
 @dataclass(kw_only=True)
@@ -217,11 +224,45 @@ def measure_between(bench: Bench) -> None:
         bench.figures[f"error of frames between, {name}, 8-bit"] = float(np.mean(values))
 
 
+def measure_upsampler(bench: Bench) -> None:
+    """Distances of enlarged renders from large ones, in windows and every frame by itself.
+
+    The embedded upscaler; the small frames are the large ones, damaged a little, so that there is
+    something to mend.
+    """
+    device = choose_device("auto")
+    model = load_upscaler("embedded-x4", device, choose_dtype("auto", device))
+    ways = {
+        "windows": Variant(),
+        "by itself": Variant(
+            options=RestoreOptions(consistency="none"), layers=False, decoder=False
+        ),
+    }
+    large, made = [], dict[str, list[np.ndarray]]({name: [] for name in ways})
+    for number in range(len(bench.clips.frames)):
+        world = World(HELD_BACK_FROM + number)
+        truth, _ = world.clip([10 + k / FAST for k in range(KEY_FRAMES)], LARGE)
+        large.append(truth)
+        small = degrade(truth, SEVERITIES["s1"], np.random.default_rng(number))
+        for name, way in ways.items():
+            with bench.timed(f"upsampler, {name}"):
+                made[name].append(restore(model, small, way))
+    for kind in ("video", "frame"):
+        truth = random_features(np.stack(large), kind)
+        half = len(truth) // 2
+        floor = frechet_distance(truth[:half], truth[half:], scale=truth)
+        bench.figures[f"{kind} distance of enlarged, floor"] = floor
+        for name, clips in made.items():
+            distance = frechet_distance(truth, random_features(np.stack(clips), kind), scale=truth)
+            bench.figures[f"{kind} distance of enlarged, {name}"] = distance
+
+
 PARTS: dict[str, Callable[[Bench], None]] = {
     "decoder": measure_decoder,
     "distances": measure_distances,
     "directions": measure_directions,
     "between": measure_between,
+    "upsampler": measure_upsampler,
 }
 
 
@@ -250,6 +291,12 @@ def bars(figures: dict[str, float]) -> list[Bar]:
         1.15,
         lambda: f["frame distance, layers on"] / f["frame distance, layers off"],
         at_least=False,
+    )
+    enlarged = "{} distance of enlarged, {}".format
+    bar(
+        "video distance, every frame by itself over windows",
+        2,
+        lambda: f[enlarged("video", "by itself")] / f[enlarged("video", "windows")],
     )
     for guess in ("linear", "hold"):
         bar(
