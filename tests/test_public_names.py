@@ -77,6 +77,7 @@ def test_defaults_of_generating():
         "start": "auto",
         "negative_prompt": "",
         "num_inference_steps": None,
+        "interpolation_steps": None,
         "solver": "ddim",
         "guidance_scale": None,
         "context_guidance": None,

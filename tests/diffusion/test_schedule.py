@@ -77,10 +77,24 @@ def test_one_trailing_step_begins_at_pure_noise():
     assert Schedule(timestep_spacing="trailing").timesteps(1) == [999]
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, [999]), (2, [999, 249]), (4, [999, 249, 166, 82])]
+)
+def test_refining_goes_on_from_a_quarter(steps, expected):
+    assert Schedule(timestep_spacing="refining").timesteps(steps) == expected
+
+
+def test_refining_has_no_more_steps_than_there_are():
+    schedule = Schedule(timestep_spacing="refining")
+    assert schedule.timesteps(251) == [999, *range(249, -1, -1)]
+    with pytest.raises(InputError, match="1 to 251"):
+        schedule.timesteps(252)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    steps=st.integers(1, 1000),
-    spacing=st.sampled_from(["leading", "trailing", "linspace"]),
+    steps=st.integers(1, 251),
+    spacing=st.sampled_from(["leading", "trailing", "linspace", "refining"]),
     offset=st.integers(0, 1),
 )
 def test_any_number_of_steps_falls_and_stays_in_the_table(steps, spacing, offset):

@@ -13,7 +13,7 @@ from legato.evaluation.measure import (
 from legato.evaluation.niqe import NaturalModel
 from legato.evaluation.steadiness import correspondences, flicker, warping_error
 
-CONTENT = ("tem_con", "fram_acc")  # need a CLIP model
+CONTENT = ("tem_con", "fram_acc", "spat_con")  # need a CLIP model
 
 
 def against(clip, truth, **instruments):

@@ -15,7 +15,10 @@ from torch import Tensor
 from legato.errors import InputError, ModelError
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
-Spacing = Literal["leading", "trailing", "linspace"]
+Spacing = Literal["leading", "trailing", "linspace", "refining"]
+
+REFINED = 4
+"""Refining begins again at this part of the training timesteps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +80,20 @@ class Schedule:
         """Return the timesteps to visit, falling.
 
         leading: k (T // N) + offset; trailing: round(T - k T / N) - 1, which begins at T - 1;
-        linspace: evenly from T - 1 to 0 (arXiv:2305.08891, table 2).
+        linspace: evenly from T - 1 to 0 (arXiv:2305.08891, table 2); refining: T - 1, then trailing
+        ones from T / 4 on: for models that do nearly all in the first step, and whose result more
+        noise would only blur (docs/decisions/0048).
 
         Raises:
-            InputError: not 1 to T steps.
+            InputError: not 1 to T steps; with refining, T / 4 + 1.
         """
         total, count = self.num_train_timesteps, num_inference_steps
-        if not 1 <= count <= total:
+        most = total // REFINED + 1 if self.timestep_spacing == "refining" else total
+        if not 1 <= count <= most:
             raise InputError(
                 f"num_inference_steps={count}",
-                why=f"the model was trained with {total} timesteps",
-                fix=f"use 1 to {total}",
+                why=f"the model's schedule has {most} timesteps",
+                fix=f"use 1 to {most}",
             )
         if self.timestep_spacing == "leading":
             ratio = total // count
@@ -97,6 +103,9 @@ class Schedule:
             ]
         if self.timestep_spacing == "trailing":
             return [round(total - k * total / count) - 1 for k in range(count)]
+        if self.timestep_spacing == "refining":
+            rest, start = count - 1, total // REFINED
+            return [total - 1, *(round(start - k * start / rest) - 1 for k in range(rest))]
         points = torch.linspace(0, total - 1, count, dtype=torch.float64) if count > 1 else None
         return [0] if points is None else points.round().long().flip(0).tolist()
 
@@ -145,7 +154,7 @@ _DIFFUSERS_DEFAULTS: dict[str, object] = {
 _CHOICES = {
     "beta_schedule": ("linear", "scaled_linear"),
     "prediction_type": ("epsilon", "v_prediction", "sample"),
-    "timestep_spacing": ("leading", "trailing", "linspace"),
+    "timestep_spacing": ("leading", "trailing", "linspace", "refining"),
 }
 
 

@@ -61,7 +61,7 @@ def bound_chroma(
         low_res: input in [-1, 1].
     """
     small = torch.cat(_chroma(low_res), dim=1)
-    spread = small.std(dim=(2, 3)).amax(dim=1)
+    spread = small.std(dim=(2, 3), correction=0).amax(dim=1)
     share = ((COLOURFUL - spread) / (COLOURFUL - PALE)).clamp(0, 1)
     if not share.any():
         return frames

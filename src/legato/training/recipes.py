@@ -50,7 +50,7 @@ TEMPORAL: dict[str, Any] = {
     "ff_multiple": 2,
     "initial_mix": 0.0,
 }
-SCHEDULE = Schedule(timestep_spacing="trailing", set_alpha_to_one=True, blind_start=True)
+SCHEDULE = Schedule(timestep_spacing="refining", set_alpha_to_one=True, blind_start=True)
 HELD_BACK_EVERY = 12
 """Every twelfth source is kept for validation."""
 
