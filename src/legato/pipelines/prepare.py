@@ -107,13 +107,11 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
 
 
 def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, Any]:
-    """Return what tells the models of this job from others."""
+    """Return what tells the models of this job from others; the plan keeps what captions said."""
     found: dict[str, Any] = {f"model {name}": value for name, value in identity.items()}
     if not identity["sha256"]:  # no legato.json lists its files
         found |= folder_fingerprint("model", find_folder(options.model))
-    return (
-        found if options.caption is None else found | folder_fingerprint("caption", options.caption)
-    )
+    return found
 
 
 def _look_through(
