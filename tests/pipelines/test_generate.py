@@ -19,6 +19,7 @@ from legato.pipelines import prepare_generation
 from legato.pipelines.box_file import read_boxes
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation_forecast import _Clock
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.workfolder import WorkFolder
@@ -178,6 +179,30 @@ def test_a_last_frame_that_is_out_of_reach_is_refused(make, first_frame, frames,
     with pytest.raises(InputError, match=fix) as error:
         make(last_frame=first_frame, frames=frames)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("changed", ["first.png", "last.png"])
+def test_a_run_is_not_continued_with_another_given_frame(model, first_frame, tmp_path, changed):
+    ends = {name: tmp_path / f"{name}.png" for name in ("first", "last")}
+    for path in ends.values():
+        path.write_bytes(first_frame.read_bytes())
+    frames = {f"{name}_frame": path for name, path in ends.items()}
+    options = GenerateOptions(model=model, frames=5, interpolations=1, output=LOSSLESS, **frames)
+    answers = iter([False, True])
+    with pytest.raises(Interrupted):
+        generate("", tmp_path / "out.mkv", options, run=RUN, stop=lambda: next(answers))
+    cv2.imwrite(str(tmp_path / changed), np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(InputError, match=f"{changed[:-4]}_frame source"):
+        generate("", tmp_path / "out.mkv", options, run=RUN)
+
+
+def test_a_plan_counts_each_stage_by_its_own_steps(model, tmp_path):
+    options = GenerateOptions(model=model, num_inference_steps=5, interpolation_steps=2)
+    job = prepare_generation.prepare("", tmp_path / "out.mkv", options, RUN, lambda event: None)
+    clock = _Clock(took={"image": 1.0, "call": 1.0, "between": 1.0, "decode": 0.0}, pairs=1)
+    seconds = clock.of(job)
+    assert seconds["keyframes"] == 5 * (1 + len(job.generation.calls))
+    assert seconds["interpolate"] == 2 * (job.settings.timeline.num_key_frames - 1)
 
 
 def test_key_frames_stand_untouched_at_every_sixteenth_place(model, tmp_path):

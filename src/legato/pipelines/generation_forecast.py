@@ -139,7 +139,8 @@ class _Clock:
         between = self.took["between"] * pairs / self.pairs
         return {
             "keyframes": image + steps * calls * self.took.get("call", 0.0),
-            "interpolate": between * (steps if timeline.interpolations else 1),
+            "interpolate": between
+            * (job.settings.interpolation_steps if timeline.interpolations else 1),
             "decode": self.took["decode"] * timeline.num_frames / self.frames,
         }
 
@@ -154,7 +155,7 @@ def _measure(job: GenerationJob, folder: Path) -> tuple[_Clock, int]:
     )
     if settings.timeline.num_frames < timeline.num_frames:
         timeline = settings.timeline
-    short = replace(settings, timeline=timeline, num_inference_steps=1)
+    short = replace(settings, timeline=timeline, num_inference_steps=1, interpolation_steps=1)
     kept = WorkFolder(folder / job.target.name, suffix=job.folder.suffix)
     kept.create()
     made = replace(

@@ -66,9 +66,10 @@ class GenerationJob:
             "model sha256": self.model.sha256,
             **self.options.to_json(),
         }
-        for given in (getattr(self.options, name) for name in FILES):
-            if given is not None:
-                fingerprint |= source_fingerprint(given)
+        for name in FILES:
+            given = getattr(self.options, name)
+            found = {} if given is None else source_fingerprint(given)
+            fingerprint |= {f"{name} {key}": value for key, value in found.items()}
         if self.options.spatial is not None:
             fingerprint |= folder_fingerprint("spatial", self.options.spatial)
         if self.settings.upsampler is not None:
