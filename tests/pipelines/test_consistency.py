@@ -55,7 +55,7 @@ def test_an_unknown_name_is_told_the_known_ones():
 
 
 def test_what_makes_an_image_model_look_at_other_frames():
-    assert not sees_other_frames(holds("temporal,propagation,shared-noise"))
+    assert not sees_other_frames(holds("temporal,propagation,fusion,shared-noise"))
     assert all(sees_other_frames(holds(name)) for name in ("features", *NEIGHBOURS, "cross-frame"))
 
 

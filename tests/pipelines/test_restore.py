@@ -70,6 +70,8 @@ def plain(clip):
         (1, {}),
         (5, {"num_inference_steps": 3, "propagate": "0,1,2"}),
         (6, {"num_inference_steps": 2, "consistency": "propagation"}),
+        (1, {"consistency": "fusion"}),
+        (4, {"consistency": "temporal,propagation,fusion"}),
         pytest.param(1, {"num_inference_steps": 3, "propagate": "late"}, marks=pytest.mark.slow),
         pytest.param(
             7,
@@ -142,6 +144,7 @@ def test_one_step_runs_every_window_once(clip):
         {"consistency": "none"},
         {"consistency": "temporal"},
         {"consistency": "propagation"},
+        {"consistency": "temporal,propagation,fusion"},
         {"propagate": "none"},
         {"color": "wavelet"},
         {"color": "adain"},
@@ -233,11 +236,11 @@ def test_tiles_agree_with_whole_frames_about_as_well_as_seeds_do_not():
 
 
 @pytest.mark.parametrize("streams", [True, False])
-@pytest.mark.parametrize("tile", [0, 16])
-def test_frames_are_decoded_in_pieces_in_order(clip, monkeypatch, streams, tile):
+@pytest.mark.parametrize(("tile", "held"), [(0, "temporal,fusion"), (16, "temporal")])
+def test_frames_are_decoded_in_pieces_in_order(clip, monkeypatch, streams, tile, held):
     monkeypatch.setattr("legato.pipelines.decode.CELLS_PER_CHUNK", 24 * 24 * 6)
     monkeypatch.setattr("legato.pipelines.decode.CELLS_PER_PIECE", 24 * 24 * 2)
-    core = restorer(replace(tiny_upscaler(), streams=streams), tile=tile)
+    core = restorer(replace(tiny_upscaler(), streams=streams), tile=tile, consistency=held)
     chunks, _ = core.stream(clip[:10], range(10), num_anchors=0, num_lookahead=0, state=None)
     pieces = [chunk.clone() for chunk in chunks]
     assert len(pieces) > 1
@@ -245,9 +248,10 @@ def test_frames_are_decoded_in_pieces_in_order(clip, monkeypatch, streams, tile)
     assert psnr(torch.cat(pieces), restore(core, clip[:10])).min() > 100
 
 
-def test_progress_ends_at_its_total(clip):
+@pytest.mark.parametrize("held", ["temporal", "fusion"])
+def test_progress_ends_at_its_total(clip, held):
     seen = []
-    core = restorer(num_inference_steps=2, guidance_scale=2.0, prompt="face")
+    core = restorer(num_inference_steps=2, guidance_scale=2.0, prompt="face", consistency=held)
     core(
         clip[:9],
         range(9),

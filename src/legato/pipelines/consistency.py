@@ -8,13 +8,14 @@ GUIDED_ATTENTION = ("spatial-guided", "cross-frame", "temporal-guided")
 """Parts of FRESCO's attention; they act together, in this order."""
 FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise")
 """What the one word `fresco` stands for."""
-UPSCALERS_FRESCO = (*FRESCO, "propagation")
-"""What it stands for in upscaling; propagation is its smoothing of the clean estimate."""
+UPSCALERS_FRESCO = (*FRESCO, "propagation", "fusion")
+"""What it stands for in upscaling; these two are its smoothing of the clean estimate, in latents
+and in pixels."""
 NEIGHBOURS = ("first-frame", "first-and-previous", "trajectories", "nearest-tokens", "all-frames")
 """Attentions between frames of other systems, each instead of all others."""
 EDITS = ("interleaved", "shape-aware", "pixel-aware", "color-aware")
 """Changes of the clean estimate by other systems; they go with any attention."""
-HOLDS = ("temporal", "propagation", "fresco", *FRESCO, *NEIGHBOURS)
+HOLDS = ("temporal", "propagation", "fusion", "fresco", *FRESCO, *NEIGHBOURS)
 """What upscaling takes."""
 TRANSLATING = ("fresco", *FRESCO, *NEIGHBOURS, *EDITS)
 """What translating takes."""
@@ -57,7 +58,7 @@ def holds(
 
 def sees_other_frames(chosen: frozenset[str]) -> bool:
     """Tell whether the image model itself is made to look at other frames of a window."""
-    return bool(chosen - {"temporal", "propagation", "shared-noise", *EDITS})
+    return bool(chosen - {"temporal", "propagation", "fusion", "shared-noise", *EDITS})
 
 
 def _require_one_attention(consistency: str, chosen: frozenset[str]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from legato.diffusion.spans import Tile, merge_tiles
 from legato.errors import ResourceError
+from legato.flow.neighbours import REACH, NeighbourFusion
 from legato.pipelines.colour_fix import ColourFix, bound_chroma, fix_colours
 from legato.pipelines.fidelity import back_project
 from legato.pipelines.upscaler import DecoderStream
@@ -65,6 +66,13 @@ class Finishing:
     fidelity: float
     bounds_chroma: bool
     """Whether colours stay near those of the input; not as the reference does."""
+    fuses: bool
+    """Whether frames are fused with their neighbours before that."""
+
+    def needed(self, emitted: tuple[int, int], num_frames: int) -> tuple[int, int]:
+        """Return the range of frames to decode for those to emit, of a clip of so many."""
+        reach = REACH if self.fuses else 0
+        return max(emitted[0] - reach, 0), min(emitted[1] + reach, num_frames)
 
     def __call__(
         self, frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
@@ -233,17 +241,24 @@ def finished_chunks(
     """
     latents, low_res = clip
     rows, cols = decoder.size
-    for first, frames in decoder.run(latents, low_res, emitted):
-        small = low_res[0, first : first + frames.shape[0], :, :rows, :cols]
-        if is_broken(frames, small):
+    small = low_res[0, :, :, :rows, :cols]
+    needed = finish.needed(emitted, latents.shape[1])
+    fusion, fused = NeighbourFusion(), needed[0]
+    for first, decoded in decoder.run(latents, low_res, needed):
+        stop = first + decoded.shape[0]
+        if is_broken(decoded, small[first:stop]):
             raise BrokenOutputError(
                 "the model's output is broken",
                 why="some frames are not numbers, or black where the input is not",
                 fix="use --dtype float32, or another model",
             )
+        frames = fusion(decoded, is_last=stop == needed[1]) if finish.fuses else decoded
+        own = slice(max(emitted[0] - fused, 0), max(emitted[1] - fused, 0))
+        wanted, seen = frames[own], small[fused : fused + frames.shape[0]][own]
         few = frames_finished(frames.shape[-2] * frames.shape[-1])
-        for k in range(0, frames.shape[0], few):
-            yield finish(frames[k : k + few], small[k : k + few]).cpu()
+        for k in range(0, wanted.shape[0], few):
+            yield finish(wanted[k : k + few], seen[k : k + few]).cpu()
+        fused += frames.shape[0]
         on_chunk()
 
 

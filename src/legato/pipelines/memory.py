@@ -21,6 +21,7 @@ SOLVER_BYTES = 48  # the same where the solver is of second order: last x_0, slo
 PROPAGATION_BYTES = 35  # the same where latents are propagated: flow, occlusion
 GUIDED_BYTES = 60  # the same where frames see each other: flow of each window, reference latents
 FEATURE_BYTES = 48  # of every number of the widest features while they are optimised, measured
+FUSED_COPIES = 10  # of a frame at full size while it is fused with its neighbours
 FINISHING_COPIES = 5  # of the frames that are corrected, resized and queued at a time
 ENCODED_BYTES = 1.5  # of every pixel of a frame that an encoder holds
 ENCODER_FRAMES = 10  # that it holds besides those it looks ahead
@@ -57,6 +58,8 @@ class Shape:
     """Of every pixel of every frame, as `bytes_per_pixel` returns it."""
     codec: CodecName = "x264"
     """Of the output: what the encoder holds."""
+    fuses: bool = False
+    """Whether decoded frames are fused with their neighbours."""
 
 
 def bytes_per_pixel(
@@ -98,10 +101,10 @@ def estimate_bytes(
     denoising = footprint.denoising * cells * denoised + shape.clip_bytes * clip
     decoded = min(frames_decoded(cells, pixels), shape.frames)
     merged = RGB_BYTES * decoded * (1 if cells == pixels else 2)
-    finishing = RGB_BYTES * min(num_finished, shape.frames) * FINISHING_COPIES
+    finished = min(num_finished, shape.frames) * FINISHING_COPIES + FUSED_COPIES * shape.fuses
     large = (shape.cols * shape.scale, shape.rows * shape.scale)
     encoding = ENCODED_BYTES * (frames_ahead(shape.codec, large) + ENCODER_FRAMES)
-    full_size = (merged + finishing + encoding) * large[0] * large[1]
+    full_size = (merged + RGB_BYTES * finished + encoding) * large[0] * large[1]
     decoding = footprint.decoding * cells * decoded + DECODED_CLIP_BYTES * clip + full_size
     weights = footprint.unet + footprint.decoder
     if footprint.offload:

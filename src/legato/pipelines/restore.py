@@ -131,10 +131,11 @@ class Restorer:
             color=options.color,
             fidelity=options.fidelity,
             bounds_chroma=options.color != "none" and not self._as_reference,
+            fuses=self.settings.fuses,
         )
         self._first = self._first_latents()
         self._guidance = self._guidance_of(model)
-        window, context = self.settings.window, self.settings.decoder_context
+        window, context = self.settings.window, self.settings.context
         self._grid = Grid(size=window, overlap=self.settings.overlap)
         self.scale: int = model.scale
         self.context_before = max(window - 1, context, 1)
@@ -211,7 +212,8 @@ class Restorer:
         emitted = (num_anchors, layout.emit_stop - layout.first)
         branches = 1 if self._negative_prompt is None else 2
         progress = _Progress(
-            len(windows) * len(self._timesteps) * branches + decoder.num_pieces(emitted, used),
+            len(windows) * len(self._timesteps) * branches
+            + decoder.num_pieces(self._finish.needed(emitted, used), used),
             on_step,
         )
         denoiser = replace(
@@ -235,7 +237,7 @@ class Restorer:
                 solver=self._options.solver,
                 hooks=(self._edits(frames[:used], clip, layout, state), (anchors, recorder)),
             )
-        context = min(self.settings.decoder_context, emitted[1])
+        context = min(self.settings.context, emitted[1])
         carried = carry(
             layout,
             latents=latents[:, emitted[1] - context : emitted[1]] if context else None,
@@ -257,7 +259,7 @@ class Restorer:
                 )
             grid = self._grid
             return reference_windows(layout.stop - layout.first, size=grid.size, stride=grid.stride)
-        beyond = self.settings.decoder_context + (LOOK_AHEAD if self._propagation else 0)
+        beyond = self.settings.context + (LOOK_AHEAD if self._propagation else 0)
         start = layout.position if has_state else layout.first
         return plan_segment_windows(
             layout.first,

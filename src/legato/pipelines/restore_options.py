@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
+from legato.flow.neighbours import REACH
 from legato.pipelines.consistency import UPSCALERS_FRESCO, holds, sees_other_frames
 
 PHASES = ("early", "middle", "late", "none")
@@ -39,10 +40,11 @@ class RestoreOptions:
 
     consistency: str | None = None
     """What holds the frames together, as a comma list: temporal (the model's temporal layers),
-    propagation (estimates carried along the optical flow), shared-noise (the same for all frames),
-    fresco (both, with spatial-guided, cross-frame and temporal-guided attention, features and
-    background; or any of these), one attention of another system (first-frame, trajectories,
-    first-and-previous, nearest-tokens, all-frames), or none. Default: the model's own."""
+    propagation (estimates carried along the optical flow), fusion (finished frames fused with their
+    neighbours), shared-noise (the same for all frames), fresco (the last three, with
+    spatial-guided, cross-frame and temporal-guided attention, features and background; or any of
+    these), one attention of another system (first-frame, trajectories, first-and-previous,
+    nearest-tokens, all-frames), or none. Default: the model's own."""
 
     propagate: str | None = None
     """At which steps estimates are carried along the flow: early, middle, late, none, or step
@@ -199,6 +201,16 @@ class Settings:
     propagate: str
     chosen: frozenset[str] = frozenset()
     """What holds the frames together, as `consistency.holds` returns it."""
+
+    @property
+    def fuses(self) -> bool:
+        """Whether decoded frames are fused with their neighbours."""
+        return "fusion" in self.chosen
+
+    @property
+    def context(self) -> int:
+        """Frames on either side whose latents reach a finished frame."""
+        return self.decoder_context + (REACH if self.fuses else 0)
 
     @property
     def is_joint(self) -> bool:

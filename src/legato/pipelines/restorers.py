@@ -171,6 +171,7 @@ def fit_into_memory(
             window=settings.window,
             clip_bytes=clip_bytes,
             codec=codec,
+            fuses=settings.fuses,
         )
         return estimate_bytes(
             footprint,

@@ -39,6 +39,7 @@ def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
         max_noise_level=MAX_NOISE_LEVEL,
         tile=LARGEST_TILE,
         decoder_context=context,
+        consistency="temporal,propagation,fusion",
     )
     manifest = Manifest(name=NAME, family="video_ldm", licence="Apache-2.0", defaults=defaults)
     schedule = scheduler_config(system.schedule)

@@ -1,0 +1,69 @@
+"""Fusing finished frames with their neighbours: what it steadies and what it leaves alone."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from legato.flow.neighbours import NeighbourFusion
+
+
+def fused(clip: torch.Tensor) -> torch.Tensor:
+    return NeighbourFusion()(clip, is_last=True)
+
+
+def textured(rows: int = 48, cols: int = 64) -> torch.Tensor:
+    """Return a smooth random picture `3 H W` in [-1, 1]."""
+    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.interpolate(coarse, size=(rows, cols), mode="bicubic")[0] * 1.6 - 0.8
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, 7), max_size=4))
+def test_pieces_of_any_length_give_what_the_whole_clip_gives(cuts):
+    clip = torch.stack([textured().roll(k, dims=-1) for k in range(7)])
+    edges = [0, *sorted(cuts), 7]
+    fusion, made = NeighbourFusion(), []
+    for start, stop in pairwise(edges):
+        made.append(fusion(clip[start:stop], is_last=False))
+    made.append(fusion(clip[:0], is_last=True))
+    torch.testing.assert_close(torch.cat(made), fused(clip), rtol=0, atol=0)
+
+
+def test_a_single_frame_and_a_still_clip_stay():
+    still = textured()[None]
+    torch.testing.assert_close(fused(still), still, rtol=0, atol=0)
+    torch.testing.assert_close(fused(still.repeat(4, 1, 1, 1)), still.repeat(4, 1, 1, 1))
+
+
+def test_noise_falls_as_the_weights_say():
+    noise = 0.02 * torch.randn(9, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    left = fused(textured()[None] + noise) - textured()
+    inner = left[1:-1].std() / noise.std()
+    assert inner == pytest.approx((1 + 2 * 0.25) ** 0.5 / 2, abs=0.03)
+
+
+def test_what_moves_is_followed():
+    moving = torch.stack([textured(64, 96)[:, :, k : k + 64] for k in range(0, 10, 2)])
+    inside = (fused(moving) - moving)[..., 8:-8, 12:-12].abs()
+    plain = (moving[:-2] + 2 * moving[1:-1] + moving[2:]) / 4
+    assert inside.mean() < 0.2 * (plain - moving[1:-1])[..., 8:-8, 12:-12].abs().mean()
+
+
+def test_a_flash_of_one_frame_survives_and_leaves_its_neighbours_alone():
+    clip = textured().mul(0.4).repeat(5, 1, 1, 1)
+    clip[2] += 0.5
+    assert (fused(clip) - clip).abs().max() < 0.01
+
+
+def test_another_scene_is_left_alone():
+    cut = torch.stack([textured(), textured(), -textured(), -textured()])
+    assert (fused(cut) - cut).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (33, 5)])
+def test_any_size_works(size):
+    clip = torch.rand(3, 3, *size)
+    assert fused(clip).shape == clip.shape
