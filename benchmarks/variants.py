@@ -81,7 +81,7 @@ def measure(
     *,
     pictures: Path | None = None,
 ) -> dict[str, Scores]:
-    """Return the mean scores of bicubic and of every variant; print their table.
+    """Return the mean scores of bicubic, of the truth itself and of every variant; print them.
 
     Args:
         arguments: of the command line.
@@ -93,13 +93,14 @@ def measure(
         print(reason)
     device = choose_device("auto")
     model = load_upscaler(arguments.model, device, choose_dtype("auto", device))
-    results: dict[str, list[Scores]] = {"bicubic": []} | {name: [] for name in variants}
+    results: dict[str, list[Scores]] = {name: [] for name in ("bicubic", "truth", *variants)}
     for path in sorted(path for path in arguments.clips.iterdir() if path.suffix != ".csv"):
         truth = cropped(read_clip(path, arguments.frames), arguments.crop)
         judge = Judge(truth, distance)
         rng = np.random.default_rng(seed_of(path.stem))
         small = degrade(truth, SEVERITIES[arguments.severity], rng)
         results["bicubic"].append(judge(bicubic(small)))
+        results["truth"].append(judge(truth))
         shown = {"truth": truth[len(truth) // 2]}
         for name, variant in variants.items():
             large = restore(model, small, variant)

@@ -26,7 +26,7 @@ from legato.pipelines.segments import Segment, cut_segments
 from legato.pipelines.stage_work import Progress, StageWork
 from legato.pipelines.workfolder import WorkFolder, write_json
 from legato.video.codecs import CodecOptions
-from legato.video.probe import VideoFacts
+from legato.video.probe import VideoFacts, probe
 from legato.video.streams import join
 from legato.video.write import VideoWriter
 
@@ -145,16 +145,16 @@ class GenerationJob:
         return joined
 
     def report(self, stages: dict[str, float], num_resumed: int) -> GenerationReport:
-        """Return what was done."""
+        """Return what was done; the video is in place."""
         settings, timeline = self.settings, self.settings.timeline
-        scale = settings.upsampler_scale
+        made = probe(self.target)
         values: dict[str, Any] = asdict(settings) | {"frame_rate": str(settings.frame_rate)}
         return GenerationReport(
             prompt=self.prompt,
             target=str(self.target),
             frames=timeline.num_frames,
             key_frames=timeline.num_key_frames,
-            size=(scale * settings.width, scale * settings.height),
+            size=(made.width, made.height),
             frame_rate=str(settings.frame_rate),
             duration=float(timeline.num_frames / settings.frame_rate),
             parts_resumed=num_resumed,

@@ -14,9 +14,6 @@ from legato.models.spec import find_folder
 from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions, within
 from legato.pipelines.timeline import Timeline
 
-USUAL_SCALE = 4
-"""Of an upscaling model without `legato.json`."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -38,8 +35,6 @@ class Settings:
     height: int
     upsampler: str | None
     """Name or folder of the upscaling model that enlarges the video."""
-    upsampler_scale: int
-    """How many times; 1 without."""
 
 
 def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
@@ -81,7 +76,6 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     for name, side in (("width", width), ("height", height)):
         _require_multiple(name, side, model)
     steps = options.num_inference_steps or defaults.steps
-    upsampler, upsampler_scale = _upsampler(options, model)
     return Settings(
         timeline=timeline,
         frame_rate=rate.limit_denominator(10_000),
@@ -96,13 +90,12 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         attention_window=defaults.window - 1 if window > defaults.window else None,
         width=width,
         height=height,
-        upsampler=upsampler,
-        upsampler_scale=upsampler_scale,
+        upsampler=_upsampler(options, model),
     )
 
 
-def _upsampler(options: GenerateOptions, model: GeneratorModel) -> tuple[str | None, int]:
-    """Return what enlarges the video and how many times; a wrong name is refused before all work.
+def _upsampler(options: GenerateOptions, model: GeneratorModel) -> str | None:
+    """Return what enlarges the video; a wrong name is refused before all work.
 
     Raises:
         ModelError: there is no such model, or it is made for something else.
@@ -111,12 +104,11 @@ def _upsampler(options: GenerateOptions, model: GeneratorModel) -> tuple[str | N
     if chosen == "auto":
         chosen = "none" if model.upsampler is None else str(model.upsampler)
     if chosen == "none":
-        return None, 1
+        return None
     manifest = ModelFolder(find_folder(chosen), headers_only=True).manifest
-    if manifest is None:
-        return chosen, USUAL_SCALE
-    require_job(manifest, "upscale")
-    return chosen, manifest.scale
+    if manifest is not None:
+        require_job(manifest, "upscale")
+    return chosen
 
 
 def _start(options: GenerateOptions, model: GeneratorModel) -> Literal["image", "clip"]:

@@ -4,7 +4,6 @@ The result is an image model of the same topology: temporal layers that were tra
 act on it (`legato generate --spatial`; Blattmann et al. 2023, arXiv:2304.08818, section 4.2.1).
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +28,10 @@ from legato.training.pictures import (
     joined,
 )
 from legato.training.shard_batches import Share, numbered_batches
-from legato.training.trainer import TrainerOptions, train
+from legato.training.trainer import Log, TrainerOptions, silent, train
 
 PRIOR = "prior.safetensors"
 PRIOR_SEED = 1
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,7 @@ class DreamBoothOptions(TuneOptions):
         return PictureOptions(trains_text=self.trains_text, prior_weight=self.prior_weight)
 
 
-def train_frames(options: TuneOptions, *, log: Log = lambda line: None) -> Path:
+def train_frames(options: TuneOptions, *, log: Log = silent) -> Path:
     """Tune the U-Net on single pictures and export an image model; return its folder.
 
     Raises:
@@ -129,7 +127,7 @@ def train_frames(options: TuneOptions, *, log: Log = lambda line: None) -> Path:
     return _train(options, None, log)
 
 
-def train_dreambooth(options: DreamBoothOptions, *, log: Log = lambda line: None) -> Path:
+def train_dreambooth(options: DreamBoothOptions, *, log: Log = silent) -> Path:
     """Tune U-Net and text encoder on a few pictures and a prior; return the exported folder.
 
     Raises:
@@ -142,7 +140,7 @@ def train_dreambooth(options: DreamBoothOptions, *, log: Log = lambda line: None
 def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> Path:
     keep_freed_memory()
     here = PartialState(cpu=not torch.cuda.is_available())
-    say = log if here.is_main_process else _silent
+    say = log if here.is_main_process else silent
     model = load_image_model(options.model, here.device, torch.float32)
     size = _size(options, model)
     pictures = Pictures(options.data)
@@ -248,7 +246,3 @@ def _size(options: TuneOptions, model: ImageModel) -> tuple[int, int]:
                 fix=f"use {max(round(side / model.multiple), 1) * model.multiple}",
             )
     return chosen
-
-
-def _silent(line: str) -> None:
-    """Say nothing: the first process speaks."""

@@ -5,7 +5,7 @@ Low-rank weights on the attentions over time learn, everything else stays (Motio
 arXiv:2212.11565), whose image model here stays as it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -26,11 +26,10 @@ from legato.models.low_rank import adapt_, save_low_rank
 from legato.models.trainable_text import TrainableText
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.pictures import as_clip, fitted, joined
-from legato.training.trainer import Batch, TrainerOptions, train
+from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
 from legato.video.probe import probe
 
 FILE = "motion.safetensors"
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +87,7 @@ class LatentClip:
     caption: str
 
 
-def train_motion(options: MotionOptions, *, log: Log = lambda line: None) -> Path:
+def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     """Train low-rank weights on clips; return their file.
 
     Raises:

@@ -26,6 +26,10 @@ Batch = dict[str, Any]
 Log = Callable[[str], None]
 
 
+def silent(line: str) -> None:
+    """Say nothing: of several processes the first one speaks."""
+
+
 @runtime_checkable
 class Task(Protocol):
     """What a stage of training computes."""
@@ -92,7 +96,7 @@ def train(
     *,
     folder: Path,
     max_minutes: float | None = None,
-    log: Log = lambda line: None,
+    log: Log = silent,
 ) -> bool:
     """Train until the last step or the time is up; return whether the stage is finished.
 

@@ -4,7 +4,6 @@ Stages, crops, frames, batch and rate of the U-Net are the paper's (Zhou et al. 
 arXiv:2312.06640, section 4.1); what it does not give for the decoder is ours.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,7 @@ from legato.training.batches import motion
 from legato.training.export import export_upscaler
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
 from legato.training.shards import Shards
-from legato.training.trainer import Batch, TrainerOptions, train
+from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
 from legato.training.upscaler_stages import (
     DecoderStage,
     DecoderStageOptions,
@@ -31,7 +30,6 @@ from legato.training.upscaler_stages import (
 UpscalerStageName = Literal["unet", "refine", "decoder"]
 HELD_BACK_SEED = 12345
 SMALLEST_FOR_LPIPS = 64
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +146,7 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
         ModelError: there is no such model, or its autoencoder is not one of diffusers.
     """
     here = PartialState(cpu=not torch.cuda.is_available())
-    say = log if here.is_main_process else _silent
+    say = log if here.is_main_process else silent
     base = load_upscaler(options.model, here.device, torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # every process begins with the same fresh layers
@@ -222,7 +220,3 @@ def _held_back(root: Path, options: ShardBatchOptions) -> list[Batch]:
         batch: Batch = {key: value[None] for key, value in tensors.items()}
         batches.append(batch | {"caption": [one["caption"]], "number": torch.tensor([number])})
     return batches
-
-
-def _silent(line: str) -> None:
-    """Say nothing: the first process speaks."""
