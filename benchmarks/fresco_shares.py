@@ -35,6 +35,7 @@ WAYS = {
     "attention": "shared-noise,cross-frame,temporal-guided,spatial-guided",
     "features": "shared-noise,features",
     "propagation": "propagation",
+    "fusion": "fusion",
     FRESCO: "fresco",
     ALL: "fresco",
 }
