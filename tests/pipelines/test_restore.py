@@ -161,7 +161,7 @@ def test_the_option_changes_the_output(clip, plain, options):
 
 def test_compat_cuts_time_as_the_reference_does(clip, plain):
     core = restorer(compat="reference")
-    decoder = core._decoder(clip[None, :9], (17, 22))
+    decoder = core._applied.decoder(plan_tiles(24, 24, tile=0), (17, 22))
     assert decoder.chunks(0, 8) == [(0, 3), (3, 6), (6, 8)]
     assert psnr(restore(core, clip[:9]), plain).min() < 55
 

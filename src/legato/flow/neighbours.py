@@ -19,12 +19,12 @@ from legato.flow.warp import warp
 
 REACH = 1
 """Frames either way that a fused frame depends on."""
-WEIGHT = 0.5
+WEIGHT = 0.3
 """Of a neighbour that agrees, where the frame itself counts 1."""
 SAME = 0.15
 """Difference of brightness, of a range from -1 to 1, at which a neighbour counts 1/e of that."""
 _NEARBY = 5  # side of the square, at half size, over which brightness is compared: noise evens out
-_RELATIVE, _ABSOLUTE_PX2 = 0.01, 0.25  # of the consistency of the flow, at half size
+_RELATIVE, _ABSOLUTE_PX2 = 0.01, 0.1  # of the consistency of the flow, at half size
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,10 @@ from legato.diffusion.schedule import Schedule, started_part_way
 from legato.diffusion.spans import Span, Tile
 from legato.errors import InputError
 from legato.flow.estimate import FlowEstimator
-from legato.models.micro_conditioning import ClipConditions
+from legato.pipelines.applied_model import AppliedModel
 from legato.pipelines.carried import Carried
 from legato.pipelines.decode import (
     BrokenOutputError,
-    Decoder,
     Finishing,
     finished_chunks,
     is_broken,
@@ -50,7 +49,7 @@ from legato.pipelines.segment import (
 )
 from legato.pipelines.segment_guidance import SegmentGuidance
 from legato.pipelines.tiles import plan_tiles
-from legato.pipelines.upscaler import DecoderStream, Upscaler
+from legato.pipelines.upscaler import Upscaler
 from legato.pipelines.windows import Grid, plan_segment_windows, reference_windows
 
 __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_broken"]
@@ -58,8 +57,6 @@ __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_bro
 OnStep = Callable[[int, int], None]
 LOOK_AHEAD = 12
 """Frames beyond the segment where the backward propagation starts; 0.5^12 of them is left."""
-REFERENCE_CHUNK = 3
-"""Frames that the released Upscale-A-Video decodes at a time, without context."""
 MULTIPLE = 8
 """Rows and columns of latents are padded to multiples of it; the U-Nets halve three times."""
 
@@ -132,6 +129,9 @@ class Restorer:
             fidelity=options.fidelity,
             bounds_chroma=options.color != "none" and not self._as_reference,
             fuses=self.settings.fuses,
+        )
+        self._applied = AppliedModel(
+            model=model, settings=self.settings, dtype=dtype, as_reference=self._as_reference
         )
         self._first = self._first_latents()
         self._guidance = self._guidance_of(model)
@@ -208,7 +208,7 @@ class Restorer:
         windows = self._windows(layout, has_state=state is not None)
         used = max(windows[-1].stop, layout.emit_stop - layout.first)
         clip = _padded(frames[:used].float().to(self._device))[None]
-        decoder = self._decoder(clip, (frames.shape[-2], frames.shape[-1]))
+        decoder = self._applied.decoder(self._tiles(clip), (frames.shape[-2], frames.shape[-1]))
         emitted = (num_anchors, layout.emit_stop - layout.first)
         branches = 1 if self._negative_prompt is None else 2
         progress = _Progress(
@@ -279,7 +279,7 @@ class Restorer:
         level = self.settings.noise_level
         noise = self._first.noise("low_res", 3, clip, ticks)
         return Denoiser(
-            network=self._network,
+            network=self._applied.predict,
             conditions=Conditions(
                 prompt=self._prompt,
                 negative_prompt=self._negative_prompt,
@@ -312,7 +312,7 @@ class Restorer:
         if fresco is None:
             return None
         return SegmentGuidance(
-            network=self._network,
+            network=self._applied.predict,
             fresco=fresco,
             estimator=self._estimator,
             first=self._first,
@@ -331,46 +331,6 @@ class Restorer:
         if self._guidance is None:
             return nullcontext(denoiser)
         return self._guidance.guiding(denoiser, clip, start, ticks)
-
-    def _network(
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        encoder_hidden_states: Tensor,
-        class_labels: Tensor | None,
-        *,
-        conditions: ClipConditions | None = None,
-    ) -> Tensor:
-        unet, text = self._model.unet, encoder_hidden_states
-        with nullcontext() if self.settings.is_temporal else unet.disabled():
-            return unet(sample, timestep, text, class_labels, conditions=conditions)
-
-    def _decoder(self, clip: Float[Tensor, "1 T 3 h w"], size: tuple[int, int]) -> Decoder:
-        model, dtype, temporal = self._model, self._dtype, self.settings.is_temporal
-        streams = temporal and not self._as_reference and model.open_stream() is not None
-
-        def decode(latents: Tensor, low_res: Tensor) -> Tensor:
-            return model.decode(latents.to(dtype), low_res.to(dtype), temporal=temporal)
-
-        return Decoder(
-            decode=decode,
-            tiles=self._tiles(clip),
-            context=0 if self._as_reference else self.settings.decoder_context,
-            scale=self.scale,
-            size=size,
-            at_full_size=model.decoder_width is not None,
-            open_stream=self._open_stream if streams else None,
-            together=REFERENCE_CHUNK if self._as_reference else None,
-        )
-
-    def _open_stream(self) -> DecoderStream:
-        stream, dtype = self._model.open_stream(), self._dtype
-        assert stream is not None
-
-        def decode(latents: Tensor, low_res: Tensor, *, is_last: bool) -> Tensor:
-            return stream(latents.to(dtype), low_res.to(dtype), is_last=is_last)
-
-        return decode
 
     def _tiles(self, clip: Float[Tensor, "1 T 3 h w"]) -> list[Tile]:
         rows, cols = clip.shape[-2:]
