@@ -8,7 +8,7 @@ from clips import pixels_of, texture, write_clip
 from safetensors.torch import save_file
 
 from legato.apps import cli
-from legato.evaluation.lpips import SqueezeLPIPS
+from legato.evaluation.lpips import LPIPS
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_seed_changes_the_intervals_only(roots, tmp_path, capsys):
 def test_lpips_weights_add_a_column(evaluated, tmp_path):
     torch.manual_seed(0)
     weights = tmp_path / "w.safetensors"
-    save_file(SqueezeLPIPS().state_dict(), weights)
+    save_file(LPIPS().state_dict(), weights)
     assert "LPIPS" in evaluated("--lpips", str(weights))[0].splitlines()[0]
 
 

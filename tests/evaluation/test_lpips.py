@@ -4,12 +4,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from legato.errors import ModelError
-from legato.evaluation.lpips import SqueezeLPIPS, load_lpips
+from legato.evaluation.feature_networks import ARCHITECTURES
+from legato.evaluation.lpips import LPIPS, load_lpips
 
 
 @pytest.fixture(scope="module")
 def lpips(shared):
-    return SqueezeLPIPS.from_file(shared / "weights" / "lpips_squeeze.safetensors")
+    return LPIPS.from_file(shared / "weights" / "lpips_squeeze.safetensors")
 
 
 def picture(seed=0, size=64):
@@ -48,7 +49,7 @@ def test_weights_take_no_gradient(lpips):
 
 
 def test_seven_layers_of_the_published_widths():
-    state = SqueezeLPIPS().state_dict()
+    state = LPIPS().state_dict()
     assert [state[f"lin{k}.weight"].shape[1] for k in range(7)] == [
         64,
         128,
@@ -64,9 +65,46 @@ def test_seven_layers_of_the_published_widths():
 def test_a_foreign_file_is_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="LPIPS weights"):
-        SqueezeLPIPS.from_file(tmp_path / "w.safetensors")
+        LPIPS.from_file(tmp_path / "w.safetensors")
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ModelError, match="LPIPS weights"):
         load_lpips(tmp_path / "none.safetensors")
+
+
+def saved_like_the_package(model, path):
+    """Save weights under the names that the package lpips gives."""
+    state = {}
+    for name, value in model.state_dict().items():
+        kind, rest = name.split(".", 1)
+        if kind == "features":
+            state[f"net.slice1.{rest}"] = value
+        else:
+            state[f"{kind}.model.1.weight"] = value
+            state[f"lins.{kind[3:]}.model.1.weight"] = value
+    torch.save(state | {"scaling_layer.shift": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.title)
+def test_the_network_is_recognised_by_its_weights_under_either_name(architecture, tmp_path):
+    torch.manual_seed(0)
+    model = LPIPS(architecture)
+    save_file(model.state_dict(), tmp_path / "own.safetensors")
+    saved_like_the_package(model, tmp_path / "package.pth")
+    a, b = picture(0), picture(1)
+    for name in ("own.safetensors", "package.pth"):
+        found = LPIPS.from_file(tmp_path / name)
+        assert found.architecture.title == architecture.title
+        assert found(a, b).item() == model(a, b).item() != 0
+
+
+def test_published_sizes():
+    counts = {a.title: sum(p.numel() for p in a.build().parameters()) for a in ARCHITECTURES}
+    assert counts == {"SqueezeNet": 722_496, "AlexNet": 2_469_696, "VGG-16": 14_714_688}
+
+
+def test_a_file_with_code_is_refused(tmp_path):
+    torch.save({"x": print}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="weights alone"):
+        LPIPS.from_file(tmp_path / "w.pth")

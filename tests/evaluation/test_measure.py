@@ -12,8 +12,10 @@ from legato.evaluation.measure import (
 )
 from legato.evaluation.niqe import NaturalModel
 from legato.evaluation.steadiness import correspondences, flicker, warping_error
+from legato.flow.dis import DisFlow
 
 CONTENT = ("tem_con", "fram_acc", "spat_con")  # need a CLIP model
+NAMED = ("dists", "warping_raft", "musiq", "clipiqa")  # need weights that the user names
 
 
 def against(clip, truth, **instruments):
@@ -47,6 +49,14 @@ def test_frame_by_frame_equals_the_clip_as_a_whole():
     assert (figures.num_frames, figures.size) == (5, (96, 64))
 
 
+def test_a_second_estimator_gives_a_second_warping_error():
+    truth, clip = truth_clip(), worse_clip(truth_clip())
+    means = against(clip, truth, raft=DisFlow("medium"), dists=mean_distance).means
+    assert means["warping_raft"] == means["warping"]
+    assert means["dists"] == against(clip, truth, distance=mean_distance).means["lpips"]
+    assert against(clip, truth, raft=DisFlow("ultrafast")).means["warping_raft"] != means["warping"]
+
+
 def test_noise_worsens_every_figure_of_fidelity():
     truth = truth_clip()
     a, b = (against(worse_clip(truth, s), truth, distance=mean_distance).means for s in (3, 12))
@@ -64,14 +74,16 @@ def test_a_shifted_clip_is_found():
 
 def test_columns_come_in_the_order_of_the_table():
     assert list(against(truth_clip(), truth_clip(), distance=mean_distance).series) == [
-        key for key in WITH_REFERENCE if key not in ("vmaf", *CONTENT)
+        key for key in WITH_REFERENCE if key not in ("vmaf", *CONTENT, *NAMED)
     ]
 
 
 def test_without_reference_natural_figures_are_taken():
     clip = truth_clip(size=(192, 192), num_frames=2)
     figures = alone(clip, natural=NaturalModel.load())
-    assert list(figures.series) == [key for key in WITHOUT_REFERENCE if key not in CONTENT]
+    assert list(figures.series) == [
+        key for key in WITHOUT_REFERENCE if key not in (*CONTENT, *NAMED)
+    ]
     assert figures.registration is None
 
 

@@ -1,18 +1,22 @@
 """Judge a folder of results, against references or alone: tables, values and one page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from legato.device import choose_device
+from legato.errors import InputError
 from legato.evaluation.clips import pair_clips, read_pair
-from legato.evaluation.evaluate_options import NAME, EvaluateOptions
+from legato.evaluation.dists import DISTS
+from legato.evaluation.evaluate_options import NAME, EvaluateOptions, judge_names
 from legato.evaluation.measure import Instruments, measure
 from legato.evaluation.niqe import TOO_FEW_PATCHES, NaturalModel
 from legato.evaluation.page import to_html
+from legato.evaluation.picture_judges import load_judge
 from legato.evaluation.report import find_distance
 from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, to_markdown
 from legato.evaluation.vmaf import find_vmaf
+from legato.flow.estimate import choose_estimator
 from legato.models.clip_similarity import ClipSimilarity
 from legato.video.atomic import writing
 
@@ -71,13 +75,30 @@ def _find_instruments(
     options: EvaluateOptions, *, with_reference: bool
 ) -> tuple[Instruments, list[str]]:
     """Return what is at hand, and a sentence for each thing that is not."""
-    content = _content_instruments(options)
+    content, device = _content_instruments(options), choose_device("auto")
     if not with_reference:
-        return replace(content, natural=NaturalModel.load()), []
+        _refuse(options, ("lpips", "dists", "raft"), "it takes references to compare with")
+        judges = {name: load_judge(name, device) for name in judge_names(options.iqa)}
+        return replace(content, natural=NaturalModel.load(), judges=judges), []
+    _refuse(options, ("iqa",), "it judges clips without references")
     distance, no_distance = find_distance(options.lpips)
     vmaf, no_vmaf = find_vmaf()
-    reasons = [reason for reason in (no_distance, no_vmaf) if reason]
-    return replace(content, distance=distance, vmaf=vmaf), reasons
+    found = replace(
+        content,
+        distance=distance,
+        dists=None if options.dists is None else DISTS.from_file(options.dists),
+        raft=None
+        if options.raft is None
+        else choose_estimator("raft", weights=str(options.raft), device=device),
+        vmaf=vmaf,
+    )
+    return found, [reason for reason in (no_distance, no_vmaf) if reason]
+
+
+def _refuse(options: EvaluateOptions, names: Sequence[str], why: str) -> None:
+    for name in names:
+        if getattr(options, name):
+            raise InputError(f"{name}={getattr(options, name)}", why=why, fix="leave it out")
 
 
 def _content_instruments(options: EvaluateOptions) -> Instruments:

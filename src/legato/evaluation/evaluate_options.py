@@ -6,6 +6,8 @@ from pathlib import Path
 from legato.errors import InputError
 
 NAME = "evaluation"
+JUDGES = ("musiq", "clipiqa")
+"""By their names in pyiqa."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +15,18 @@ class EvaluateOptions:
     """How clips are judged, and what the page shows."""
 
     lpips: Path | None = None
-    """Weights for LPIPS (SqueezeNet, safetensors); without them the package lpips is asked."""
+    """Weights for LPIPS by SqueezeNet, AlexNet or VGG-16: a safetensors file, or the saved state of
+    the package lpips; without them the package itself is asked."""
+
+    dists: Path | None = None
+    """Weights for DISTS: the saved state of DISTS_pytorch's module."""
+
+    raft: Path | None = None
+    """RAFT's weights, safetensors, for a warping error by its flow too; needs torchvision."""
+
+    iqa: str = ""
+    """What the package pyiqa judges in clips without references, as a comma list: musiq, clipiqa;
+    it fetches their weights at first use."""
 
     clip: str | None = None
     """CLIP model of transformers, a folder or a name at the Hugging Face hub: how alike it finds
@@ -36,6 +49,7 @@ class EvaluateOptions:
     """Clips that the page shows in pictures; the tables hold all of them."""
 
     def __post_init__(self) -> None:
+        judge_names(self.iqa)
         if bool(self.prompt) != bool(self.source_prompt):
             raise InputError(
                 f"prompt={self.prompt!r} and source_prompt={self.source_prompt!r}",
@@ -52,3 +66,20 @@ class EvaluateOptions:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise InputError(f"{name}={value}", why="too small", fix=f"use {smallest} or more")
+
+
+def judge_names(listed: str) -> tuple[str, ...]:
+    """Return the names in a comma list.
+
+    Raises:
+        InputError: one is unknown.
+    """
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    for name in names:
+        if name not in JUDGES:
+            raise InputError(
+                f"iqa={listed!r}",
+                why=f"{name!r} is not one of them",
+                fix=f"use a comma list of {', '.join(JUDGES)}",
+            )
+    return names

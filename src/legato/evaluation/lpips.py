@@ -1,4 +1,4 @@
-"""LPIPS on SqueezeNet 1.1: how different two pictures look.
+"""LPIPS: how different two pictures look, by SqueezeNet, AlexNet or VGG-16.
 
 Zhang et al. 2018, arXiv:1801.03924, version 0.1 with learned heads. The weights are not part of
 Legato: they come from a file that the caller names, or from the `lpips` package where that imports.
@@ -9,75 +9,55 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from legato.errors import ModelError
+from legato.evaluation.feature_networks import ARCHITECTURES, Architecture, read_weights, tapped
 
 PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
-_FIRES = {3: (64, 16, 64), 4: (128, 16, 64), 6: (128, 32, 128), 7: (256, 32, 128)} | {
-    9: (256, 48, 192), 10: (384, 48, 192), 11: (384, 64, 256), 12: (512, 64, 256)
-}  # fmt: skip
-_POOLS = (2, 5, 8)
-_TAPS = {1: 64, 4: 128, 7: 256, 9: 384, 10: 384, 11: 512, 12: 512}
+SQUEEZE = ARCHITECTURES[0]
 _MEAN = (-0.030, -0.088, -0.188)
 _STD = (0.458, 0.448, 0.450)
+_FIX = "name a file with the features of SqueezeNet 1.1, AlexNet or VGG-16 and LPIPS 0.1 heads"
 
 
-class _Fire(nn.Module):
-    """Squeeze to few channels, then expand by a 1x1 and a 3x3 convolution side by side."""
-
-    def __init__(self, num_inputs: int, num_squeezed: int, num_expanded: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(num_inputs, num_squeezed, 1)
-        self.expand1x1 = nn.Conv2d(num_squeezed, num_expanded, 1)
-        self.expand3x3 = nn.Conv2d(num_squeezed, num_expanded, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.squeeze(x).relu()
-        return torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1).relu()
-
-
-def _layer(index: int) -> nn.Module:
-    if index in _POOLS:
-        return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-    return _Fire(*_FIRES[index])
-
-
-class SqueezeLPIPS(nn.Module):
+class LPIPS(nn.Module):
     """Learned perceptual distance; differentiable in both pictures, its own weights frozen."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: Architecture = SQUEEZE) -> None:
         super().__init__()
-        first = [nn.Conv2d(3, 64, 3, stride=2), nn.ReLU()]
-        self.features = nn.ModuleList([*first, *(_layer(index) for index in range(2, 13))])
-        for head, num_channels in enumerate(_TAPS.values()):
+        self.architecture = architecture
+        self.features = architecture.build()
+        for head, num_channels in enumerate(architecture.taps.values()):
             self.add_module(f"lin{head}", nn.Conv2d(num_channels, 1, 1, bias=False))
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
         self.requires_grad_(requires_grad=False).eval()
 
     @classmethod
-    def from_file(cls, path: Path | str) -> "SqueezeLPIPS":
-        """Load `features.N...` (torchvision's layout) and `linK.weight` from a safetensors file.
+    def from_file(cls, path: Path | str) -> "LPIPS":
+        """Load weights; the network is recognised by them.
+
+        Args:
+            path: `features.N...` (torchvision's layout) and `linK.weight` in a safetensors file,
+                or the state of the `lpips` package's module in a torch file.
 
         Raises:
             ModelError: the file is missing, damaged or holds other tensors.
         """
-        model = cls()
-        try:
-            model.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise ModelError(
-                f"LPIPS weights {path}",
-                why=str(error).splitlines()[0],
-                fix="name a safetensors file with SqueezeNet 1.1 features and LPIPS 0.1 heads",
-            ) from error
-        return model
+        what = "LPIPS weights"
+        state = read_weights(path, what, _FIX)
+        for architecture in ARCHITECTURES:
+            with torch.device("meta"):
+                wanted = cls(architecture).state_dict()
+            if {k: v.shape for k, v in wanted.items()} == {k: v.shape for k, v in state.items()}:
+                model = cls(architecture)
+                model.load_state_dict(state)
+                return model
+        raise ModelError(f"{what} {path}", why="its tensors are those of no such network", fix=_FIX)
 
     def forward(
         self, a: Float[Tensor, "N 3 H W"], b: Float[Tensor, "N 3 H W"]
@@ -95,13 +75,8 @@ class SqueezeLPIPS(nn.Module):
         return total
 
     def _taps(self, x: Tensor) -> list[Tensor]:
-        x = (x - self.mean) / self.std
-        taps = []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in _TAPS:
-                taps.append(x)
-        return taps
+        normal = (x - self.mean) / self.std
+        return list(tapped(self.features, self.architecture.taps, normal))
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -112,18 +87,18 @@ def _unit(x: Tensor) -> Tensor:
 def load_lpips(
     weights: Path | None = None, device: torch.device | None = None
 ) -> PerceptualDistance:
-    """Return a distance from a weights file, or from the `lpips` package.
+    """Return a distance from a weights file, or from the `lpips` package with SqueezeNet.
 
     It takes two batches `N 3 H W` in [-1, 1] and returns `N` distances where they are.
 
     Args:
-        weights: safetensors file for `SqueezeLPIPS.from_file`; None asks the `lpips` package.
+        weights: file for `LPIPS.from_file`; None asks the `lpips` package.
         device: where to compute; None: on the CPU.
 
     Raises:
         ModelError: no file is named and the package cannot be imported.
     """
-    network = _from_package() if weights is None else SqueezeLPIPS.from_file(weights)
+    network = _from_package() if weights is None else LPIPS.from_file(weights)
     place = device or torch.device("cpu")
     network.to(place)
 

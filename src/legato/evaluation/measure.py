@@ -1,9 +1,9 @@
 """Every figure of one clip, frame by frame: at most two frames of it are in memory."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from legato.evaluation.flicker_spectrum import FlickerSpectrum
 from legato.evaluation.lattice import LatticeMeter, lattice_ratio
 from legato.evaluation.lpips import PerceptualDistance
 from legato.evaluation.niqe import NaturalModel
+from legato.evaluation.picture_judges import PictureJudge
 from legato.evaluation.registration import Registration, global_shift
 from legato.evaluation.steadiness import (
     PairMotion,
@@ -30,6 +31,7 @@ from legato.evaluation.steadiness import (
     warping_error,
 )
 from legato.evaluation.vmaf import VmafMeter
+from legato.flow.estimate import FlowEstimator
 from legato.models.clip_similarity import ClipSimilarity
 
 MIN_SIDE_PX = 32
@@ -52,8 +54,10 @@ WITH_REFERENCE = {
     "ssim": Figure("SSIM", "higher", 4),
     "ssim_y": Figure("SSIM-Y", "higher", 4),
     "lpips": Figure("LPIPS", "lower", 4),
+    "dists": Figure("DISTS", "lower", 4),
     "vmaf": Figure("VMAF", "higher", 2),
     "warping": Figure("warping x1000", "lower", 2),
+    "warping_raft": Figure("warping (RAFT) x1000", "lower", 2),
     "pixel_mse": Figure("Pixel-MSE x1000", "lower", 2),
     "tof": Figure("tOF px", "lower", 3),
     "lattice": Figure("lattice", "lower", 2),
@@ -66,6 +70,8 @@ WITHOUT_REFERENCE = {
     "lattice": Figure("lattice energy", "lower", 2),
     "own_flicker": Figure("flicker along own motion", "lower", 3),
     "niqe": Figure("NIQE (Legato's fit)", "lower", 2),
+    "musiq": Figure("MUSIQ", "higher", 2),
+    "clipiqa": Figure("CLIP-IQA", "higher", 4),
     "tem_con": Figure("Tem-Con", "higher", 4),
     "fram_acc": Figure("Fram-Acc", "higher", 3),
 }
@@ -77,10 +83,15 @@ class Instruments:
 
     distance: PerceptualDistance | None = None
     """For LPIPS."""
+    dists: PerceptualDistance | None = None
+    raft: FlowEstimator | None = None
+    """For a second warping error."""
     vmaf: Path | None = None
     """The program."""
     natural: NaturalModel | None = None
     """For NIQE."""
+    judges: Mapping[str, PictureJudge] = field(default_factory=dict)
+    """Of pictures by themselves, by the keys of the tables above."""
     similarity: ClipSimilarity | None = None
     """For Tem-Con, Fram-Acc and Spat-Con."""
     prompts: tuple[str, str] | None = None
@@ -164,7 +175,8 @@ class _PairMeter:
 
     def __init__(self, instruments: Instruments, stack: ExitStack) -> None:
         self.spectrum = FlickerSpectrum()
-        self._distance, self._content = instruments.distance, instruments.of_content()
+        self._distances = {"lpips": instruments.distance, "dists": instruments.dists}
+        self._raft, self._content = instruments.raft, instruments.of_content()
         program = instruments.vmaf
         self._vmaf = stack.enter_context(VmafMeter(program)) if program else None
         self._series: dict[str, list[float]] = defaultdict(list)
@@ -194,12 +206,16 @@ class _PairMeter:
         series["psnr_y"].append(psnr(clip, truth, on="y"))
         series["ssim"].append(ssim(clip, truth, on="rgb"))
         series["ssim_y"].append(ssim(clip, truth, on="y"))
-        if self._distance:
-            series["lpips"].append(perceptual(clip, truth, self._distance))
+        for key, distance in self._distances.items():
+            if distance:
+                series[key].append(perceptual(clip, truth, distance))
 
     def _add_pair(self, clip: UInt8[ndarray, "2 H W 3"], truth: UInt8[ndarray, "2 H W 3"]) -> None:
         motion: list[PairMotion] = correspondences(truth)
         self._series["warping"].append(warping_error(clip, motion))
+        if self._raft:
+            exact = correspondences(truth, self._raft)
+            self._series["warping_raft"].append(warping_error(clip, exact))
         self._series["pixel_mse"].append(warping_error(clip, motion, masked=False))
         self._series["tof"].append(flow_difference(correspondences(clip), motion))
         self._series["flicker"].append(flicker(clip, truth))
@@ -222,7 +238,8 @@ class _LoneMeter:
 
     def __init__(self, instruments: Instruments) -> None:
         self.spectrum = FlickerSpectrum()
-        self._natural, self._content = instruments.natural, instruments.of_content()
+        self._natural, self._judges = instruments.natural, instruments.judges
+        self._content = instruments.of_content()
         self._series: dict[str, list[float]] = defaultdict(list)
         self._lattice = LatticeMeter()
         self._last: Picture | None = None
@@ -234,6 +251,8 @@ class _LoneMeter:
         if self._natural:
             with suppress(InputError):  # too small, or black
                 self._series["niqe"].append(self._natural.distance(picture))
+        for key, judge in self._judges.items():
+            self._series[key].append(judge(picture))
         if self._last is not None:
             clip = np.stack([self._last, picture])
             self._series["own_flicker"].append(own_flicker(clip, correspondences(clip)))

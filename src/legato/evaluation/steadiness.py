@@ -16,6 +16,7 @@ from torch import Tensor
 
 from legato.evaluation.fidelity import require_same_shape
 from legato.flow.dis import DisFlow
+from legato.flow.estimate import FlowEstimator
 from legato.flow.occlusion import consistency
 from legato.flow.warp import warp
 
@@ -35,21 +36,25 @@ class PairMotion:
     """Not occluded either."""
 
 
-def correspondences(reference: UInt8[ndarray, "T H W 3"]) -> list[PairMotion]:
-    """Follow each pair of neighbouring frames of a clip with DIS, preset medium, on luma.
+def correspondences(
+    reference: UInt8[ndarray, "T H W 3"], estimate: FlowEstimator | None = None
+) -> list[PairMotion]:
+    """Follow each pair of neighbouring frames of a clip.
 
     A pixel counts where |f + b(f)|^2 < 0.01 (|f|^2 + |b(f)|^2) + 0.5 (Ruder et al. 2016,
     arXiv:1604.08610, section 3.2) and its target lies inside the picture.
 
     Args:
         reference: the truth, or another clip with the same motion.
+        estimate: of the flow; None: DIS, preset medium, on luma.
     """
-    estimate = DisFlow("medium")
+    estimate = estimate or DisFlow("medium")
     rows, cols = reference.shape[1:3]
     ys, xs = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
     found = []
     for t in range(len(reference) - 1):
-        forward, backward = estimate(_to_tensor(reference[t : t + 2]) * 2 - 1)
+        flows = estimate(_to_tensor(reference[t : t + 2]) * 2 - 1)
+        forward, backward = (flow.cpu() for flow in flows)
         agree = consistency(forward, backward, alpha1=_RELATIVE, alpha2=_ABSOLUTE_PX2)
         x, y = xs + forward[:, 0], ys + forward[:, 1]
         inside = ((x >= 0) & (x <= cols - 1) & (y >= 0) & (y <= rows - 1))[:, None]
