@@ -17,8 +17,6 @@ from legato.flow.occlusion import consistency
 from legato.flow.resample import resample_flow
 from legato.flow.warp import warp
 
-REACH = 1
-"""Frames either way that a fused frame depends on."""
 WEIGHT = 0.3
 """Of a neighbour that agrees, where the frame itself counts 1."""
 SAME = 0.15

@@ -11,6 +11,8 @@ FRESCO = (*GUIDED_ATTENTION, "features", "background", "shared-noise")
 UPSCALERS_FRESCO = (*FRESCO, "propagation", "fusion")
 """What it stands for in upscaling; these two are its smoothing of the clean estimate, in latents
 and in pixels."""
+FUSION_REACH = 1
+"""Frames either way that a fused frame depends on (`flow.neighbours`)."""
 NEIGHBOURS = ("first-frame", "first-and-previous", "trajectories", "nearest-tokens", "all-frames")
 """Attentions between frames of other systems, each instead of all others."""
 EDITS = ("interleaved", "shape-aware", "pixel-aware", "color-aware")

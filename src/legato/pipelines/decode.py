@@ -10,8 +10,9 @@ from torch import Tensor
 
 from legato.diffusion.spans import Tile, merge_tiles
 from legato.errors import ResourceError
-from legato.flow.neighbours import REACH, NeighbourFusion
+from legato.flow.neighbours import NeighbourFusion
 from legato.pipelines.colour_fix import ColourFix, bound_chroma, fix_colours
+from legato.pipelines.consistency import FUSION_REACH
 from legato.pipelines.fidelity import back_project
 from legato.pipelines.upscaler import DecoderStream
 
@@ -71,7 +72,7 @@ class Finishing:
 
     def needed(self, emitted: tuple[int, int], num_frames: int) -> tuple[int, int]:
         """Return the range of frames to decode for those to emit, of a clip of so many."""
-        reach = REACH if self.fuses else 0
+        reach = FUSION_REACH if self.fuses else 0
         return max(emitted[0] - reach, 0), min(emitted[1] + reach, num_frames)
 
     def __call__(

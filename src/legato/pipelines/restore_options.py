@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
-from legato.flow.neighbours import REACH
-from legato.pipelines.consistency import UPSCALERS_FRESCO, holds, sees_other_frames
+from legato.pipelines.consistency import FUSION_REACH, UPSCALERS_FRESCO, holds, sees_other_frames
 
 PHASES = ("early", "middle", "late", "none")
 MAX_STEPS = 1000
@@ -210,7 +209,7 @@ class Settings:
     @property
     def context(self) -> int:
         """Frames on either side whose latents reach a finished frame."""
-        return self.decoder_context + (REACH if self.fuses else 0)
+        return self.decoder_context + (FUSION_REACH if self.fuses else 0)
 
     @property
     def is_joint(self) -> bool:
