@@ -28,7 +28,7 @@ from legato.device import choose_device, choose_dtype
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
 from legato.evaluation.report import Bar
 from legato.models.load import load_upscaler
-from legato.pipelines.restore import REFERENCE_CHUNK
+from legato.pipelines.applied_model import REFERENCE_CHUNK
 from legato.pipelines.restore_options import RestoreOptions
 
 WINDOW, STRIDE = 8, 6
