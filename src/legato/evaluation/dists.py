@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from legato.errors import ModelError
-from legato.evaluation.feature_networks import VGG_TAPS, read_weights, tapped, vgg_layers
+from legato.evaluation.feature_networks import (
+    VGG_TAPS,
+    FeatureNetwork,
+    read_weights,
+    vgg_layers,
+)
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STABLE = 1e-6  # c1 and c2
@@ -19,7 +24,7 @@ _WHAT, _FIX = "DISTS weights", "name the state of DISTS_pytorch's module, VGG-16
 
 
 class _L2Pool(nn.Module):
-    """Root of the mean square under a Hann window of three pixels, every second one (eq. 2)."""
+    """Root of the mean square under a Hann window of three pixels, every second one (section 3)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -33,20 +38,14 @@ class _L2Pool(nn.Module):
         return (squares + 1e-12).sqrt()
 
 
-class DISTS(nn.Module):
+class DISTS(FeatureNetwork):
     """Distance of structure and texture, its weights frozen."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self) -> None:
-        super().__init__()
-        self.features = vgg_layers(_L2Pool)
+        super().__init__(vgg_layers(_L2Pool), VGG_TAPS, mean=_MEAN, std=_STD)
         channels = 3 + sum(VGG_TAPS.values())
         self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1))
         self.beta = nn.Parameter(torch.ones(1, channels, 1, 1))
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
         self.requires_grad_(requires_grad=False).eval()
 
     @classmethod
@@ -72,7 +71,7 @@ class DISTS(nn.Module):
     def forward(
         self, a: Float[Tensor, "N 3 H W"], b: Float[Tensor, "N 3 H W"]
     ) -> Float[Tensor, "N"]:
-        """Return the distance of each pair, 0 to 1 (eq. 5).
+        """Return the distance of each pair, 0 to 1 (section 3).
 
         Args:
             a: RGB in [-1, 1], at least 32 rows and columns.
@@ -80,7 +79,7 @@ class DISTS(nn.Module):
         """
         alike, first = a.new_zeros(len(a)), 0
         total = self.alpha.sum() + self.beta.sum()
-        for x, y in zip(self._taps(a), self._taps(b), strict=True):
+        for x, y in zip(self._stages(a), self._stages(b), strict=True):
             own = slice(first, first + x.shape[1])
             texture, structure = _similarities(x, y)
             weighted = self.alpha[0, own, 0, 0] * texture + self.beta[0, own, 0, 0] * structure
@@ -88,15 +87,15 @@ class DISTS(nn.Module):
             first = own.stop
         return 1 - alike
 
-    def _taps(self, x: Tensor) -> list[Tensor]:
+    def _stages(self, x: Tensor) -> list[Tensor]:
         picture = (x + 1) / 2
-        return [picture, *tapped(self.features, VGG_TAPS, (picture - self.mean) / self.std)]
+        return [picture, *self.look(picture)]
 
 
 def _similarities(
     x: Float[Tensor, "N C H W"], y: Float[Tensor, "N C H W"]
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
-    """Return how alike the means are, and how alike what varies around them (eq. 3 and 4)."""
+    """Return how alike the means are, and how alike what varies around them (section 3)."""
     mean_x, mean_y = x.mean(dim=(2, 3)), y.mean(dim=(2, 3))
     var_x, var_y = (z.var(dim=(2, 3), correction=0) for z in (x, y))
     covariance = (x * y).mean(dim=(2, 3)) - mean_x * mean_y

@@ -41,9 +41,10 @@ def evaluate(
         on_clip: told the name of each clip before it is measured.
 
     Raises:
-        InputError: clips cannot be read, or do not fit each other; or out cannot be written.
+        InputError: clips cannot be read, or do not fit each other; out cannot be written; or an
+            option needs references, or clips without them.
         ModelError: the named weights or the named CLIP model cannot be used.
-        ResourceError: the disk is full, or the program for VMAF fails.
+        ResourceError: the disk is full, the program for VMAF fails, or a package is missing.
     """
     options, out = options or EvaluateOptions(), Path(out)
     pairs = pair_clips(Path(results), None if references is None else Path(references))

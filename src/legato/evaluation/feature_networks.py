@@ -5,7 +5,7 @@ and VGG-16 (Simonyan and Zisserman 2014, arXiv:1409.1556), as far as their featu
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,14 +102,41 @@ ARCHITECTURES = (
 )
 
 
-def tapped(
-    features: nn.ModuleList, taps: dict[int, int], x: Float[Tensor, "N 3 H W"]
-) -> Iterator[Float[Tensor, "N C h w"]]:
-    """Yield what the tapped layers return."""
-    for index, layer in enumerate(features):
-        x = layer(x)
-        if index in taps:
-            yield x
+class FeatureNetwork(nn.Module):
+    """Frozen layers, and what pictures look like inside them.
+
+    Args:
+        features: the layers; their weights are named `features.N...`.
+        taps: numbers of the layers that are listened to.
+        mean: of RGB, taken off first.
+        std: of RGB, divided by then.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        features: nn.ModuleList,
+        taps: Collection[int],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.features, self._taps = features, taps
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+
+    def look(self, x: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N C h w"]]:
+        """Return what the tapped layers give."""
+        x = (x - self.mean) / self.std
+        seen = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self._taps:
+                seen.append(x)
+        return seen
 
 
 def read_weights(path: Path | str, what: str, fix: str) -> dict[str, Tensor]:

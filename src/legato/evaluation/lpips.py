@@ -12,7 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from legato.errors import ModelError
-from legato.evaluation.feature_networks import ARCHITECTURES, Architecture, read_weights, tapped
+from legato.evaluation.feature_networks import (
+    ARCHITECTURES,
+    Architecture,
+    FeatureNetwork,
+    read_weights,
+)
 
 PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
 SQUEEZE = ARCHITECTURES[0]
@@ -21,20 +26,14 @@ _STD = (0.458, 0.448, 0.450)
 _FIX = "name a file with the features of SqueezeNet 1.1, AlexNet or VGG-16 and LPIPS 0.1 heads"
 
 
-class LPIPS(nn.Module):
+class LPIPS(FeatureNetwork):
     """Learned perceptual distance; differentiable in both pictures, its own weights frozen."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, architecture: Architecture = SQUEEZE) -> None:
-        super().__init__()
+        super().__init__(architecture.build(), architecture.taps, mean=_MEAN, std=_STD)
         self.architecture = architecture
-        self.features = architecture.build()
         for head, num_channels in enumerate(architecture.taps.values()):
             self.add_module(f"lin{head}", nn.Conv2d(num_channels, 1, 1, bias=False))
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
         self.requires_grad_(requires_grad=False).eval()
 
     @classmethod
@@ -69,14 +68,10 @@ class LPIPS(nn.Module):
             b: likewise.
         """
         total = a.new_zeros(len(a))
-        for head, (x, y) in enumerate(zip(self._taps(a), self._taps(b), strict=True)):
+        for head, (x, y) in enumerate(zip(self.look(a), self.look(b), strict=True)):
             difference = (_unit(x) - _unit(y)).square()
             total = total + self.get_submodule(f"lin{head}")(difference).mean(dim=(1, 2, 3))
         return total
-
-    def _taps(self, x: Tensor) -> list[Tensor]:
-        normal = (x - self.mean) / self.std
-        return list(tapped(self.features, self.architecture.taps, normal))
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -84,6 +84,7 @@ class Instruments:
     distance: PerceptualDistance | None = None
     """For LPIPS."""
     dists: PerceptualDistance | None = None
+    """For DISTS."""
     raft: FlowEstimator | None = None
     """For a second warping error."""
     vmaf: Path | None = None

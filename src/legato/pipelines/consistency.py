@@ -12,7 +12,7 @@ UPSCALERS_FRESCO = (*FRESCO, "propagation", "fusion")
 """What it stands for in upscaling; these two are its smoothing of the clean estimate, in latents
 and in pixels."""
 FUSION_REACH = 1
-"""Frames either way that a fused frame depends on (`flow.neighbours`)."""
+"""Frames either way that `flow.fusion` looks at; here, since options must not load torch."""
 NEIGHBOURS = ("first-frame", "first-and-previous", "trajectories", "nearest-tokens", "all-frames")
 """Attentions between frames of other systems, each instead of all others."""
 EDITS = ("interleaved", "shape-aware", "pixel-aware", "color-aware")

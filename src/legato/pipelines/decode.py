@@ -10,7 +10,7 @@ from torch import Tensor
 
 from legato.diffusion.spans import Tile, merge_tiles
 from legato.errors import ResourceError
-from legato.flow.neighbours import NeighbourFusion
+from legato.flow.fusion import TemporalFusion
 from legato.pipelines.colour_fix import ColourFix, bound_chroma, fix_colours
 from legato.pipelines.consistency import FUSION_REACH
 from legato.pipelines.fidelity import back_project
@@ -244,7 +244,7 @@ def finished_chunks(
     rows, cols = decoder.size
     small = low_res[0, :, :, :rows, :cols]
     needed = finish.needed(emitted, latents.shape[1])
-    fusion, fused = NeighbourFusion(), needed[0]
+    fusion, fused = TemporalFusion(), needed[0]
     for first, decoded in decoder.run(latents, low_res, needed):
         stop = first + decoded.shape[0]
         if is_broken(decoded, small[first:stop]):

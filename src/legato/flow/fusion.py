@@ -44,7 +44,7 @@ class _Share(NamedTuple):
     weight: Float[Tensor, "1 1 H W"]
 
 
-class NeighbourFusion:
+class TemporalFusion:
     """Makes one clip steadier, piece by piece; the pieces together give what the whole clip gives.
 
     With W the neighbour before or after, warped, y = (x + sum w W) / (1 + sum w): w is `WEIGHT`

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato.flow.neighbours import NeighbourFusion
+from legato.flow.fusion import TemporalFusion
 
 
 def fused(clip: torch.Tensor) -> torch.Tensor:
-    return NeighbourFusion()(clip, is_last=True)
+    return TemporalFusion()(clip, is_last=True)
 
 
 def textured(rows: int = 48, cols: int = 64) -> torch.Tensor:
@@ -25,7 +25,7 @@ def textured(rows: int = 48, cols: int = 64) -> torch.Tensor:
 def test_pieces_of_any_length_give_what_the_whole_clip_gives(cuts):
     clip = torch.stack([textured().roll(k, dims=-1) for k in range(7)])
     edges = [0, *sorted(cuts), 7]
-    fusion, made = NeighbourFusion(), []
+    fusion, made = TemporalFusion(), []
     for start, stop in pairwise(edges):
         made.append(fusion(clip[start:stop], is_last=False))
     made.append(fusion(clip[:0], is_last=True))
