@@ -4,6 +4,7 @@ The decoder sees the low-resolution clip too, so the latents only carry what the
 Everything but two pixel-shuffles runs at the low resolution: that is what a CPU can afford.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from typing import Any, cast
@@ -18,7 +19,7 @@ from legato.models.temporal_conv import add_, silu_
 
 FACTOR = 4
 """Pixels per latent cell along one axis."""
-TAIL_FRAMES = 4
+TAIL_FRAMES = 1
 """Frames that are enlarged at a time at inference: the tail looks at one frame, and is large."""
 
 
@@ -76,6 +77,29 @@ class TemporalResidual(nn.Module):
         clip = rearrange(F.silu(x), "(b t) c h w -> b c t (h w)", t=num_frames)
         moved: Tensor = rearrange(self.conv(clip), "b c t (h w) -> (b t) c h w", h=rows)
         return x + moved
+
+    def one(
+        self, x: Float[Tensor, "1 C h w"], active: Sequence[Float[Tensor, "P C"] | None]
+    ) -> Float[Tensor, "1 C h w"]:
+        """Return one frame plus its residual, without gradients.
+
+        Products of matrices, added up in place, which needs no copy of the three frames in a row.
+
+        Args:
+            x: the frame.
+            active: SiLU of the frame before, of this one and of the next, by `pixels_of`; None:
+                the clip does not reach there.
+        """
+        out = cast(Tensor, self.conv.bias).repeat(x[0, 0].numel(), 1)
+        for tap, pixels in zip(self.conv.weight[..., 0].unbind(dim=2), active, strict=True):
+            if pixels is not None:
+                out.addmm_(pixels, tap.t())
+        return add_(rearrange(out, "(n h w) c -> n c h w", n=1, h=x.shape[-2]), x)
+
+
+def pixels_of(x: Float[Tensor, "1 C h w"]) -> Float[Tensor, "P C"]:
+    """Return the pixels of a frame as rows: a view where its memory is channels-last."""
+    return rearrange(x, "n c h w -> (n h w) c")
 
 
 class TinyEncoder(nn.Module):
@@ -151,21 +175,26 @@ class ConditionalTinyDecoder(nn.Module):
     ) -> Float[Tensor, "N D h w"]:
         """Return the features before the blocks: latents, conditioned on the clip."""
         condition = self.condition_block(self.condition_in(low_res))
-        scale, shift = self.condition_out(F.silu(condition)).chunk(2, dim=1)
-        return cast(Tensor, (self.conv_in(latents) + condition) * (1 + scale) + shift)
+        hidden = add_(self.conv_in(latents), condition)
+        scale, shift = self.condition_out(silu_(condition)).chunk(2, dim=1)
+        return torch.addcmul(hidden + shift, hidden, scale)
 
     def enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
     ) -> Float[Tensor, "N 3 H W"]:
-        """Return pixels of the features after the blocks; without gradients a few at a time."""
+        """Return pixels of the features after the blocks.
+
+        Without gradients a few at a time, and the features are used up.
+        """
         few = len(x) if torch.is_grad_enabled() else TAIL_FRAMES
         starts = range(0, len(x), few)
-        return torch.cat([self._enlarge(x[k : k + few], low_res[k : k + few]) for k in starts])
+        pieces = [self._enlarge(x[k : k + few], low_res[k : k + few]) for k in starts]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def _enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]
     ) -> Float[Tensor, "N 3 H W"]:
-        x = F.pixel_shuffle(self.grow(F.silu(x)), 2)
+        x = F.pixel_shuffle(self.grow(silu_(x)), 2)
         x = F.pixel_shuffle(self.conv_out(silu_(self.tail(silu_(x)))), 2)
         skip = F.interpolate(low_res.float(), scale_factor=FACTOR, mode="bicubic")
         return add_(skip, x.float())

@@ -6,12 +6,16 @@ after the last one it sees zeros, as on a whole clip.
 """
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from legato.models.tiny_autoencoder import FACTOR, ConditionalTinyDecoder, TemporalResidual
+from legato.models.tiny_autoencoder import (
+    FACTOR,
+    ConditionalTinyDecoder,
+    TemporalResidual,
+    pixels_of,
+)
 
 
 class TinyDecoderStream:
@@ -23,7 +27,7 @@ class TinyDecoderStream:
 
     def __init__(self, decoder: ConditionalTinyDecoder) -> None:
         self._decoder = decoder
-        self._held: dict[int, Tensor] = {}
+        self._held: dict[int, tuple[list[Tensor | None], list[Tensor]]] = {}
         self._low_res: Tensor | None = None
 
     @torch.no_grad()
@@ -44,7 +48,9 @@ class TinyDecoderStream:
         decoder = self._decoder
         x = decoder.fuse(latents, low_res)
         for index, block in enumerate(decoder.blocks):
-            x = block(x) if x.shape[0] else x
+            if x.shape[0] == 0:  # never with the last piece
+                break
+            x = block(x)
             if index < len(decoder.temporal):
                 temporal = decoder.temporal[index]
                 assert isinstance(temporal, TemporalResidual)
@@ -59,12 +65,12 @@ class TinyDecoderStream:
     def _advance(
         self, index: int, temporal: TemporalResidual, x: Float[Tensor, "T C h w"], *, is_last: bool
     ) -> Float[Tensor, "t C h w"]:
-        edge = x.new_zeros(1, *x.shape[1:])
-        seen = torch.cat((self._held.get(index, edge), x, *([edge] if is_last else [])))
-        self._held[index] = seen[-2:].clone()
-        if seen.shape[0] < 3:
-            return x[:0]
-        clip = rearrange(F.silu(seen), "t c h w -> 1 c t (h w)")
-        conv = temporal.conv
-        moved = F.conv2d(clip, conv.weight, conv.bias)
-        return seen[1:-1] + rearrange(moved, "1 c t (h w) -> t c h w", h=x.shape[-2])
+        frames = [x[k : k + 1] for k in range(x.shape[0])]
+        beyond: list[Tensor | None] = [None]
+        seen, waiting = self._held.get(index, (beyond, []))
+        seen = [*seen, *(pixels_of(F.silu(frame)) for frame in frames), *(beyond * is_last)]
+        waiting = [*waiting, *frames]
+        ready = len(seen) - 2
+        self._held[index] = seen[-2:], waiting[ready:]
+        done = [temporal.one(waiting[k], seen[k : k + 3]) for k in range(ready)]
+        return done[0] if ready == 1 else torch.cat([x[:0], *done])
