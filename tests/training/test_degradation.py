@@ -249,14 +249,15 @@ def test_the_wide_ranges_enclose_the_measured_levels(name):
 
 def test_mixed_uses_each_way_as_often_as_asked(monkeypatch):
     taken = []
-    for name in ("second_order", "fast"):
+    for name in ("second_order", "degrade", "fast"):
         monkeypatch.setattr(
             degradation, name, lambda clip, *_, n=name, **__: (taken.append(n), clip)[1]
         )
     source = rng()
     for _ in range(1000):
-        mixed(waves(1, 4, 4), source, second_order_share=0.25)
-    assert abs(taken.count("second_order") / 1000 - 0.25) < 0.055  # 4 standard errors
+        mixed(waves(1, 4, 4), source, second_order_share=0.25, measured_share=0.4)
+    for name, share in {"second_order": 0.25, "degrade": 0.4, "fast": 0.35}.items():
+        assert abs(taken.count(name) / 1000 - share) < 0.063  # 4 standard errors
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -268,3 +269,5 @@ def test_mixed_at_its_ends_reduces_by_four(share):
 def test_a_share_that_is_no_probability_is_refused(share):
     with pytest.raises(InputError):
         mixed(waves(), rng(), second_order_share=share)
+    with pytest.raises(InputError):
+        mixed(waves(), rng(), second_order_share=0.1, measured_share=share)

@@ -25,13 +25,13 @@ def folder(tmp_path_factory):
     """One photograph and one lossless clip of smooth noise, with a manifest."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    picture = cv2.resize(rng.integers(0, 256, (40, 50, 3), np.uint8), (400, 320))
+    picture = cv2.resize(rng.integers(0, 256, (40, 50, 3), np.uint8), (440, 360))
     cv2.imwrite(str(root / "photo.png"), picture)
     with av.open(str(root / "clip.mkv"), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 288, 272, "bgr0"
+        stream.width, stream.height, stream.pix_fmt = 400, 340, "bgr0"
         for k in range(10):
-            frame = np.ascontiguousarray(picture[k : k + 272, 2 * k : 2 * k + 288])
+            frame = np.ascontiguousarray(picture[k : k + 340, 2 * k : 2 * k + 400])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     (root / "MANIFEST.csv").write_text("file,notes\nclip.mkv,a dog on grass\nphoto.png,\n")

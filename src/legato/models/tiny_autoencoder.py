@@ -31,7 +31,7 @@ class TinyAutoencoderConfig:
     """Channels of the latents."""
     width: int = 64
     """Channels of the decoder's body; a multiple of 32 runs fastest."""
-    num_blocks: int = 5
+    num_blocks: int = 8
     """Residual blocks of the decoder's body."""
     num_temporal: int = 3
     """The first so many blocks have a temporal convolution after them, of one frame's reach."""

@@ -33,7 +33,9 @@ class BatchOptions:
     size: int = 128
     """Rows and columns of the clean crops, at most `data.CROP`."""
     second_order_share: float = 0.15
-    """Share of clips with the full RealBasicVSR degradation; the others get the fast one."""
+    """Share of clips with the full RealBasicVSR degradation."""
+    measured_share: float = 0.3
+    """Share of clips that are damaged as those of the figures; the others get the fast damage."""
     word_dropout: float = 0.15
     """Share of clips whose words are dropped, for guidance."""
     flow: bool = False
@@ -64,7 +66,12 @@ def sample(
     rng = np.random.default_rng((options.seed, number))
     which = clips[int(rng.integers(len(clips)))]
     clip = random_view(packed, which, rng, frames=options.frames, size=options.size)
-    low_res = mixed(clip, rng, second_order_share=options.second_order_share)
+    low_res = mixed(
+        clip,
+        rng,
+        second_order_share=options.second_order_share,
+        measured_share=options.measured_share,
+    )
     named = packed.words(which) if rng.random() >= options.word_dropout else []
     batch = {
         "frames": channels_first(clip),

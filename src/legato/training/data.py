@@ -21,7 +21,7 @@ from legato.models.text import words_in
 from legato.video.read import read_frames
 
 CLIP_FRAMES = 8
-CROP = 256
+CROP = 320
 SOFT_SHARE = 0.4
 MAGIC = b"LEGATOPK"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -131,7 +131,7 @@ def random_view(
     first = int(rng.integers(0, CLIP_FRAMES - frames + 1))
     clip = packed.clip(number, first, frames)
     side = int(size * rng.uniform(0.45, 1.0)) if rng.random() < SOFT_SHARE else size
-    top, left = (int(rng.integers(0, CROP - side + 1)) for _ in range(2))
+    top, left = (int(rng.integers(0, stored - side + 1)) for stored in clip.shape[1:3])
     clip = clip[:, top : top + side, left : left + side]
     if side < size:
         enlarged = [cv2.resize(f, (size, size), interpolation=cv2.INTER_CUBIC) for f in clip]

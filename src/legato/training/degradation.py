@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
-from legato.evaluation.datasets import Severity, degrade
+from legato.evaluation.datasets import SEVERITIES, Severity, degrade
 from legato.training.blur import Blur
 from legato.training.corruptions import INTERPOLATIONS, FitStep, Jpeg, Noise, Resize, Step
 from legato.training.random_walk import Walk
@@ -215,28 +215,37 @@ def mixed(
     rng: np.random.Generator,
     *,
     second_order_share: float,
+    measured_share: float = 0.0,
     options: SecondOrder | None = None,
 ) -> UInt8[ndarray, "T h w 3"]:
-    """Degrade and reduce a clip by four, sometimes by `second_order` and else by `fast`.
+    """Degrade and reduce a clip by four by `second_order`, as measured, or by `fast`.
 
     Args:
         clip: RGB, at least one frame of 4 x 4 pixels.
         rng: the only source of randomness.
         second_order_share: probability of `second_order`.
+        measured_share: probability of one of the `SEVERITIES`; the mildest, which is learned last,
+            comes as often as the others together.
         options: ranges and probabilities of `second_order`; None is `SMALL_CROPS`.
 
     Raises:
-        InputError: the share is not a probability.
+        InputError: the shares are not probabilities.
     """
-    if not 0 <= second_order_share <= 1:
+    if not (second_order_share >= 0 <= measured_share and second_order_share + measured_share <= 1):
         raise InputError(
-            f"second_order_share={second_order_share}",
-            why="it is a probability",
-            fix="use a number from 0 to 1",
+            f"second_order_share={second_order_share} and measured_share={measured_share}",
+            why="they are probabilities",
+            fix="use numbers from 0 to 1, together at most 1",
         )
-    if rng.random() < second_order_share:
+    kind = rng.random()
+    if kind < second_order_share:
         return second_order(clip, rng, options=options or SMALL_CROPS)
+    if kind < second_order_share + measured_share:
+        return degrade(clip, _MEASURED[int(rng.integers(len(_MEASURED)))], rng)
     return fast(clip, rng)
+
+
+_MEASURED = [replace(SEVERITIES[name], repeatable=False) for name in ("s1", "s1", "s2", "s3")]
 
 
 def sharpen(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[ndarray, "T H W 3"]:

@@ -202,7 +202,9 @@ def split(packed: PackedClips) -> tuple[list[int], list[int]]:
 
 
 def _fixed_batch(packed: Path, clips: list[int], options: BatchOptions, number: int) -> Batch:
-    fixed = replace(options, seed=12345, second_order_share=0.0, size=192, word_dropout=0.0)
+    fixed = replace(
+        options, seed=12345, second_order_share=0.0, measured_share=0.0, size=192, word_dropout=0.0
+    )
     one = sample(PackedClips(packed), WordEncoder(1), clips, number, fixed)
     device = choose_device("auto")
     return {name: value[None].to(device) for name, value in one.items()}
