@@ -232,6 +232,10 @@ def test_doctor_says_how_to_mend(monkeypatch, capsys):
 def test_models_are_listed(capsys):
     assert cli.main(["models", "list"]) == 0
     assert "embedded-x4" in capsys.readouterr().out
+    assert cli.main(["models", "list", "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert Path(known["embedded-x4"]["folder"]).is_dir()
+    assert "legato models pull" in known["sd-x4-upscaler"]["fix"]
     assert cli.main(["models", "nonsense"]) == 2
     assert cli.main(["models", "convert", "/nowhere", "/tmp/x"]) in (2, 3)
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ BROKEN = 3
 @dataclass(frozen=True, kw_only=True)
 class ListCommand:
     """List the models that are known by name: which are here, and what the others need."""
+
+    json: bool = False
+    """Print the list as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +96,29 @@ def _pull(arguments: Sequence[str]) -> int:
 
 
 def _list(arguments: Sequence[str]) -> int:
-    parse(ListCommand, arguments, name="models list")
+    command = parse(ListCommand, arguments, name="models list")
     from legato.models.spec import SPECS, find_folder
 
+    known: dict[str, dict[str, str | None]] = {}
     for name, spec in SPECS.items():
+        folder = fix = None
         try:
-            where = f"installed: {find_folder(name)}"
+            folder = str(find_folder(name))
         except ModelError as error:
-            where = f"not installed: {error.fix}"
-        needs = f"    {spec.needs}\n" if spec.needs else ""
-        sys.stdout.write(f"{name}  ({spec.job}, {spec.licence})\n{needs}    {where}\n")
+            fix = error.fix
+        known[name] = {"job": spec.job, "licence": spec.licence, "needs": spec.needs}
+        known[name] |= {"folder": folder, "fix": fix}
+    sys.stdout.write(f"{json.dumps(known, indent=1)}\n" if command.json else _listed(known))
     return 0
+
+
+def _listed(known: Mapping[str, Mapping[str, str | None]]) -> str:
+    text = ""
+    for name, it in known.items():
+        where = f"installed: {it['folder']}" if it["folder"] else f"not installed: {it['fix']}"
+        needs = f"    {it['needs']}\n" if it["needs"] else ""
+        text += f"{name}  ({it['job']}, {it['licence']})\n{needs}    {where}\n"
+    return text
 
 
 def _inspect(arguments: Sequence[str]) -> int:
