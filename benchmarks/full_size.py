@@ -34,7 +34,7 @@ from legato.models import decoder as decoders
 from legato.models.convert.upscale_a_video import AUTOENCODER_CONFIG, UNET_CONFIG
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.inflate import inflate
-from legato.models.load import ready_
+from legato.models.parts import ready_
 
 GIB = 1024**3
 WIDTHS = {

@@ -27,7 +27,8 @@ from legato.errors import ModelError
 from legato.models.convert.stable_video_diffusion import build_unet
 from legato.models.convert.upscale_a_video import place as split_key
 from legato.models.folder import ModelFolder
-from legato.models.load import load_unet, load_upscaler
+from legato.models.load import load_upscaler
+from legato.models.parts import load_unet
 
 CPU = torch.device("cpu")
 WEIGHTS = "diffusion_pytorch_model"

@@ -17,7 +17,7 @@ from legato.models.convert import animatediff
 from legato.models.convert.animatediff import SD15_CONFIG, build_unet
 from legato.models.folder import ModelFolder
 from legato.models.inflate import inflate
-from legato.models.load import load_unet
+from legato.models.parts import load_unet
 from legato.models.positions import interleaved_sinusoids
 
 CPU = torch.device("cpu")

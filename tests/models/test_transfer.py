@@ -9,8 +9,8 @@ from tiny import TEXT_WIDTH, tiny_unet, tiny_video_unet
 
 from legato.apps import cli
 from legato.models.folder import FolderWriter, ModelFolder
-from legato.models.load import load_unet
 from legato.models.manifest import GeneratorDefaults, Manifest
+from legato.models.parts import load_unet
 from legato.models.save import write_temporal, write_unet
 
 LAYERS = Manifest(

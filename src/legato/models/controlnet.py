@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from legato.errors import ModelError
 from legato.models.folder import ModelFolder
 from legato.models.image_model import ImageModel
-from legato.models.load import build_part, fill_part_, ready_
+from legato.models.parts import (
+    build_part,
+    fill_part_,
+    ready_,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,9 @@ from legato.models.decoder import TemporalDecoder
 from legato.models.folder import FolderWriter, ModelFolder
 from legato.models.generator import GeneratorModel
 from legato.models.inflate import VideoModel
-from legato.models.load import (
+from legato.models.load import require_job
+from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
+from legato.models.parts import (
     SCHEDULE,
     decoder_dtype,
     latent_facts,
@@ -37,9 +39,7 @@ from legato.models.load import (
     load_text,
     load_unet,
     ready_,
-    require_job,
 )
-from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
 from legato.models.save import write_decoder, write_layers, write_text, write_unet
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder

@@ -17,7 +17,8 @@ from legato.errors import ModelError
 from legato.models.decoder import TemporalDecoder
 from legato.models.folder import ModelFolder
 from legato.models.inflate import VideoModel, inflate
-from legato.models.load import (
+from legato.models.manifest import ImageDefaults
+from legato.models.parts import (
     SCHEDULE,
     decoder_dtype,
     latent_facts,
@@ -26,7 +27,6 @@ from legato.models.load import (
     load_text,
     ready_,
 )
-from legato.models.manifest import ImageDefaults
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText

@@ -16,15 +16,15 @@ from legato.errors import ModelError
 from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_interpolation
 from legato.models.inflate import Inflated
-from legato.models.load import (
+from legato.models.load import checked_manifest
+from legato.models.manifest import REFILL
+from legato.models.parts import (
     SCHEDULE,
-    checked_manifest,
     load_autoencoder,
     load_layers_alone,
     load_unet,
     load_words,
 )
-from legato.models.manifest import REFILL
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from legato.errors import ModelError
 from legato.models.folder import ModelFolder
-from legato.models.load import SCHEDULE, load_unet
+from legato.models.parts import SCHEDULE, load_unet
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class DecoderStream(Protocol):
 
 @runtime_checkable
 class Upscaler(Protocol):
-    """An upscaling model, loaded; `legato.models.load.UpscalerModel` is one."""
+    """An upscaling model, loaded; `legato.models.upscaler.UpscalerModel` is one."""
 
     @property
     def unet(self) -> VideoNetwork:

@@ -9,8 +9,9 @@ from legato.diffusion.schedule import Schedule
 from legato.models.convert.upscale_a_video import MANIFEST as UPSCALE_A_VIDEO
 from legato.models.folder import FolderWriter, ModelFolder
 from legato.models.image_model import ImageModel
-from legato.models.load import SCHEDULE, load_upscaler
+from legato.models.load import load_upscaler
 from legato.models.manifest import ImageDefaults, Manifest, UpscalerDefaults
+from legato.models.parts import SCHEDULE
 from legato.models.save import (
     UpscalerParts,
     save_upscaler,

@@ -23,8 +23,12 @@ from legato.models.decoder import TemporalDecoder
 from legato.models.families import AnimateDiffOptions
 from legato.models.folder import TEXT_WEIGHTS, FolderWriter, read_json, read_weights
 from legato.models.inflate import VideoModel, check_state, inflate
-from legato.models.load import SCHEDULE, load_autoencoder, load_image_unet
 from legato.models.manifest import GeneratorDefaults, Manifest
+from legato.models.parts import (
+    SCHEDULE,
+    load_autoencoder,
+    load_image_unet,
+)
 from legato.models.positions import interleaved_sinusoids
 from legato.models.save import write_decoder, write_temporal, write_unet
 

@@ -11,8 +11,13 @@ import torch
 
 from legato.models.convert.foreign import ForeignFolder
 from legato.models.folder import read_json
-from legato.models.load import SCHEDULE, checked_manifest, load_autoencoder, load_unet
+from legato.models.load import checked_manifest
 from legato.models.manifest import Manifest
+from legato.models.parts import (
+    SCHEDULE,
+    load_autoencoder,
+    load_unet,
+)
 from legato.models.save import UpscalerParts, save_upscaler
 
 

@@ -19,8 +19,8 @@ from legato.errors import ModelError
 from legato.models.convert.foreign import ForeignFolder
 from legato.models.folder import FolderWriter
 from legato.models.inflate import VideoModel, check_state, inflate
-from legato.models.load import SCHEDULE
 from legato.models.manifest import REFILL, GeneratorDefaults, Manifest
+from legato.models.parts import SCHEDULE
 from legato.models.save import write_unet
 
 KEPT = (

@@ -21,8 +21,8 @@ from legato.models.convert.pickles import read_pickle
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import read_json
 from legato.models.inflate import Inflated, VideoModel, check_state, inflate
-from legato.models.load import with_new_attention_names
 from legato.models.manifest import Manifest, UpscalerDefaults
+from legato.models.parts import with_new_attention_names
 from legato.models.save import UpscalerParts, save_upscaler
 
 UNET_CONFIG: dict[str, Any] = {
