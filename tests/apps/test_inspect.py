@@ -59,7 +59,7 @@ def test_the_embedded_model_is_whole_and_has_the_sizes_of_its_card(inspect):
     assert {name: part["parameters"] for name, part in facts["parts"].items()} == {
         "unet": 7_437_860,
         "temporal": 2_384_210,
-        "vae": 896_368,
+        "vae": 1_117_936,
         "words": 1_856,
     }
     assert facts["parts"]["temporal"]["sites"] == {"resnet.post": 14, "tblock.post": 4}

@@ -26,7 +26,7 @@ def test_the_first_signal_asks_and_the_second_interrupts(capsys):
         assert stop()
         assert "stopping" in capsys.readouterr().err
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)  # SIGINT is ignored in shells' background jobs
 
 
 def test_an_ignored_signal_stays_ignored():
