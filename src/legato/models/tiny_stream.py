@@ -27,6 +27,7 @@ class TinyDecoderStream:
 
     def __init__(self, decoder: ConditionalTinyDecoder) -> None:
         self._decoder = decoder
+        # by block: SiLU of the last two frames, and the frames that wait for the next one
         self._held: dict[int, tuple[list[Tensor | None], list[Tensor]]] = {}
         self._low_res: Tensor | None = None
 
