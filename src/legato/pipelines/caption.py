@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 
 from legato.device import return_freed_memory
+from legato.models.captioner import Captioner
 from legato.pipelines.events import Event, OnEvent
 from legato.pipelines.survey import Survey
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -43,9 +44,6 @@ def caption_shots(
     """
     if options.caption is None:
         return []
-    # here, since most jobs have no use for transformers, which takes seconds to import
-    from legato.models.captioner import Captioner
-
     captioner, prompts = Captioner(options.caption, device), list[str]()
     frames = sharpest_frames(found)
     for index in frames:
