@@ -299,14 +299,17 @@ def test_a_model_without_sites_is_refused():
         inflate(torch.nn.Conv2d(3, 3, 1), "video_ldm")
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0])  # blocks of the usual kind, and others
 @torch.no_grad()
-def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, monkeypatch):
+def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale, monkeypatch):
     stir_(model)
+    blocks = [block for block in model.spatial.modules() if isinstance(block, ResnetBlock2D)]
+    for block in blocks:
+        monkeypatch.setattr(block, "output_scale_factor", scale)
     whole = model(**clip)
     sizes = set()
-    for block in model.spatial.modules():
-        if isinstance(block, ResnetBlock2D):
-            block.conv1.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
+    for block in blocks:
+        block.conv1.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
     monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
     torch.testing.assert_close(model(**clip), whole, rtol=1e-5, atol=1e-5)
     assert sizes == {1}

@@ -68,10 +68,7 @@ def load_image_unet(folder: ModelFolder, part: str = "unet") -> UNet2DConditionM
             why="they act on an image model, which is not part of it",
             fix="name an image model for them; legato models match shows which fit",
         )
-    unet = build_part(folder, part, {"UNet2DConditionModel"})
-    fill_part_(unet, folder.weights(part), part)
-    assert isinstance(unet, UNet2DConditionModel)
-    return unet
+    return _load(folder, part, UNet2DConditionModel)
 
 
 def load_layers(folder: ModelFolder, part: str, unet: UNet2DConditionModel) -> VideoModel:
@@ -161,10 +158,7 @@ def load_words(folder: ModelFolder) -> WordEncoder:
     Raises:
         ModelError: it is missing, damaged or does not fit.
     """
-    model = build_part(folder, "words", {"WordEncoder"})
-    assert isinstance(model, WordEncoder)
-    fill_part_(model, folder.weights("words"), "words")
-    return model
+    return _load(folder, "words", WordEncoder)
 
 
 def load_text(
@@ -186,10 +180,7 @@ def load_layout(folder: ModelFolder) -> BoxLayout:
     Raises:
         ModelError: it is missing, damaged or does not fit.
     """
-    model = build_part(folder, "layout", {"BoxLayout"})
-    assert isinstance(model, BoxLayout)
-    fill_part_(model, folder.weights("layout"), "layout")
-    return model
+    return _load(folder, "layout", BoxLayout)
 
 
 def with_new_attention_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -210,6 +201,13 @@ def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return part
+
+
+def _load(folder: ModelFolder, part: str, kind: type[Part]) -> Part:
+    model = build_part(folder, part, {kind.__name__})
+    assert isinstance(model, kind)
+    fill_part_(model, folder.weights(part), part)
+    return model
 
 
 def build_part(folder: ModelFolder, part: str, wanted: set[str]) -> nn.Module:

@@ -49,6 +49,9 @@ WIDE = Severity(
 )
 """Ranges of `fast`: the levels of the measurements lie inside."""
 
+MEASURED = tuple(replace(SEVERITIES[name], repeatable=False) for name in ("s1", "s1", "s2", "s3"))
+"""Levels of the measurements, equally likely; the mildest twice, for it is learned last."""
+
 ALIKE_SHARE = 0.75
 """Share of `fast` clips whose kinds of damage are about equally bad, as they are in most videos; a
 network that cannot count on it sharpens every smooth picture."""
@@ -224,8 +227,7 @@ def mixed(
         clip: RGB, at least one frame of 4 x 4 pixels.
         rng: the only source of randomness.
         second_order_share: probability of `second_order`.
-        measured_share: probability of one of the `SEVERITIES`; the mildest, which is learned last,
-            comes as often as the others together.
+        measured_share: probability of one of `MEASURED`.
         options: ranges and probabilities of `second_order`; None is `SMALL_CROPS`.
 
     Raises:
@@ -241,11 +243,8 @@ def mixed(
     if kind < second_order_share:
         return second_order(clip, rng, options=options or SMALL_CROPS)
     if kind < second_order_share + measured_share:
-        return degrade(clip, _MEASURED[int(rng.integers(len(_MEASURED)))], rng)
+        return degrade(clip, MEASURED[int(rng.integers(len(MEASURED)))], rng)
     return fast(clip, rng)
-
-
-_MEASURED = [replace(SEVERITIES[name], repeatable=False) for name in ("s1", "s1", "s2", "s3")]
 
 
 def sharpen(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[ndarray, "T H W 3"]:
