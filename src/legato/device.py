@@ -15,6 +15,7 @@ CGROUP_LIMITS = (  # limit, usage, statistics and the name there of file pages t
         "total_inactive_file",
     ),
 )
+KEPT_BYTES = 1 << 25  # the largest threshold that glibc takes
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -120,14 +121,15 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep freed memory for the next tensor instead of handing it back.
 
     Activations of video are large enough that every one of them is a fresh `mmap`, and the page
-    faults cost more than the arithmetic (docs/decisions/0011). No effect on other C libraries.
+    faults cost more than the arithmetic. What is larger than `KEPT_BYTES` still goes back: few are,
+    and their holes add up (docs/decisions/0011). No effect on other C libraries.
     """
-    m_mmap_max, m_trim_threshold = -4, -1
+    m_mmap_threshold, m_trim_threshold = -3, -1
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # not glibc
         return
-    mallopt(m_mmap_max, 0)
+    mallopt(m_mmap_threshold, KEPT_BYTES)
     mallopt(m_trim_threshold, 2**31 - 1)
 
 

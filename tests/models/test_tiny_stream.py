@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from live_bytes import LiveBytes
 
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
-from legato.models.tiny_stream import TinyDecoderStream
+from legato.models.tiny_stream import TinyDecoderStream, held_values
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,16 @@ def test_pieces_give_the_whole_clip(autoencoder, pieces):
         out.append(stream(latents[own], low_res[own], is_last=start + size == 7))
         start += size
     torch.testing.assert_close(torch.cat(out), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_a_stream_keeps_as_much_as_it_says(autoencoder):
+    stream, rows, cols = TinyDecoderStream(autoencoder.decoder), 40, 48
+    frames = [(torch.randn(1, 4, rows, cols), torch.rand(1, 3, rows, cols)) for _ in range(5)]
+    with LiveBytes() as live:
+        for latents, low_res in frames:
+            stream(latents, low_res, is_last=False)
+    numbers = held_values(autoencoder.config) * rows * cols
+    assert live.now == pytest.approx(4 * numbers, rel=0.1)
 
 
 def test_one_frame_comes_out_at_once(autoencoder):

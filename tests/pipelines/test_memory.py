@@ -66,6 +66,22 @@ def test_very_large_frames_are_held_in_small_numbers():
     assert needed < 11e9
 
 
+def test_every_tile_holds_a_stream_of_its_own():
+    shape = Shape(rows=720, cols=1280, frames=4, scale=4, window=8)
+
+    def needed(footprint, tile):
+        return estimate_bytes(
+            footprint, shape, tile=tile, frames_decoded=lambda cells, picture: 1, num_finished=1
+        )
+
+    streaming = replace(FOOTPRINT, denoising=0.0, held=2000)
+    alone = replace(streaming, held=0)
+    assert needed(streaming, 0) == needed(alone, 0)
+    six_tiles, cells = (392 * 472 * 6, 392 * 472)
+    more = needed(streaming, 512) - needed(alone, 512)
+    assert more == pytest.approx(2000 * (six_tiles - cells), abs=1)
+
+
 def test_encoders_that_look_ahead_unhindered_and_solvers_that_look_back_need_more():
     large = Shape(rows=1386, cols=3026, frames=4, scale=4, window=8)
     sizes = [

@@ -24,14 +24,27 @@ def test_every_position_is_covered_with_total_weight_one(blocks, size_blocks, ov
     totals = [0.0] * length
     for span in spans:
         assert span.start % multiple == 0
-        assert span.size == min(size, length)
+        assert span.size == spans[0].size <= min(size, length)
         for offset, weight in enumerate(span.weights):
             assert weight > 0
             totals[span.start + offset] += weight
     assert totals == pytest.approx([1.0] * length)
-    wanted = min(overlap, size // 2) // multiple * multiple
+    wanted = min(overlap, size // multiple // 2 * multiple)
     for left, right in pairwise(spans):
-        assert left.stop - right.start >= min(wanted, multiple)
+        assert left.stop - right.start >= wanted
+
+
+@settings(max_examples=300, deadline=None)
+@given(length=st.integers(1, 4000), size=st.integers(2, 600), overlap=st.integers(0, 60))
+def test_spans_are_as_few_and_as_short_as_the_overlap_allows(length, size, overlap):
+    spans = plan_axis(length, size=size, overlap=overlap)
+    count, span, shared = len(spans), spans[0].size, min(overlap, size // 2)
+
+    def reach(number: int, of_size: int) -> int:
+        return number * of_size - (number - 1) * shared
+
+    assert count == 1 or reach(count - 1, size) < length
+    assert reach(count, span - 1) < length
 
 
 @settings(max_examples=30, deadline=None)
@@ -44,6 +57,13 @@ def test_merging_tiles_of_a_picture_gives_the_picture(rows, cols, tile):
         size=(rows, cols),
     )
     torch.testing.assert_close(merged, picture)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (480, 640), (576, 720), (480, 854), (1080, 1920)])
+def test_usual_pictures_are_computed_little_more_than_once(size):
+    rows, cols = (-(-side // 8) * 8 for side in size)
+    tiles = plan_tiles(rows, cols, tile=512, multiple=8)
+    assert sum(tile.rows.size * tile.cols.size for tile in tiles) < 1.31 * rows * cols
 
 
 def test_enlarged_tiles_merge_too():

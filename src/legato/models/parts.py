@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
+from legato.device import return_freed_memory
 from legato.errors import InputError, ModelError
 from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
@@ -200,6 +201,7 @@ def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
     for parameter in part.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return_freed_memory()  # of the former layout, which nothing later fits into
     return part
 
 

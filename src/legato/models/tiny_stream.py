@@ -14,8 +14,14 @@ from legato.models.tiny_autoencoder import (
     FACTOR,
     ConditionalTinyDecoder,
     TemporalResidual,
+    TinyAutoencoderConfig,
     pixels_of,
 )
+
+
+def held_values(config: TinyAutoencoderConfig) -> int:
+    """Return the numbers that a stream keeps for every latent cell of a frame."""
+    return config.num_temporal * (2 + 1) * config.width  # two frames seen, and one that waits
 
 
 class TinyDecoderStream:

@@ -16,7 +16,7 @@ from legato.models.strip_decoder import values_per_cell
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 from legato.models.tiny_autoencoder import TinyAutoencoder
-from legato.models.tiny_stream import TinyDecoderStream
+from legato.models.tiny_stream import TinyDecoderStream, held_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,14 @@ class UpscalerModel:
             return self.autoencoder.decode(latents.to(dtype), low_res.to(dtype))
 
     @property
-    def streams(self) -> bool:
-        """Whether `open_stream` gives a decoder."""
-        return isinstance(self.autoencoder, TinyAutoencoder)
+    def held_values(self) -> int | None:
+        """Numbers that a stream keeps for every latent cell of a frame.
+
+        None: `open_stream` gives none.
+        """
+        if isinstance(self.autoencoder, TinyAutoencoder):
+            return held_values(self.autoencoder.config)
+        return None
 
     def open_stream(self) -> TinyDecoderStream | None:
         """Return a decoder of one clip piece by piece; None: this model decodes it whole."""

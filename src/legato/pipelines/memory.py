@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from legato.errors import ResourceError
+from legato.pipelines.tiles import MULTIPLE, plan_tiles
 from legato.video.codecs import CodecName, frames_ahead
 
 SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it kills
@@ -39,6 +40,8 @@ class Footprint:
     """Activations of the U-Net per latent cell of a frame in a window."""
     decoding: float
     """Activations of the decoder per latent cell of a frame that is decoded at a time."""
+    held: int = 0
+    """What a stream of decoded frames keeps per latent cell of a tile that is not at work."""
     offload: bool = False
     """Whether only the part at work is in memory."""
 
@@ -90,22 +93,26 @@ def estimate_bytes(
     Args:
         footprint: of the model.
         shape: of a segment.
-        tile: side in low-resolution pixels; None or 0 for whole frames.
+        tile: longest side in low-resolution pixels; None or 0 for whole frames.
         frames_decoded: how many frames are decoded at a time, of the cells in a tile and a frame.
         num_finished: frames that are finished at a time.
     """
     pixels = shape.rows * shape.cols
-    cells = min(shape.rows, tile) * min(shape.cols, tile) if tile else pixels
+    rows, cols = (side + -side % MULTIPLE for side in (shape.rows, shape.cols))
+    plan = plan_tiles(rows, cols, tile=tile or 0, multiple=MULTIPLE)
+    tiles = [part.rows.size * part.cols.size for part in plan]
+    cells = max(tiles)
     clip = pixels * shape.frames
     denoised = min(shape.window, shape.frames)
     denoising = footprint.denoising * cells * denoised + shape.clip_bytes * clip
     decoded = min(frames_decoded(cells, pixels), shape.frames)
-    merged = RGB_BYTES * decoded * (1 if cells == pixels else 2)
+    merged = RGB_BYTES * decoded * (1 if len(tiles) == 1 else 2)
     finished = min(num_finished, shape.frames) * FINISHING_COPIES + FUSED_COPIES * shape.fuses
     large = (shape.cols * shape.scale, shape.rows * shape.scale)
     encoding = ENCODED_BYTES * (frames_ahead(shape.codec, large) + ENCODER_FRAMES)
     full_size = (merged + RGB_BYTES * finished + encoding) * large[0] * large[1]
-    decoding = footprint.decoding * cells * decoded + DECODED_CLIP_BYTES * clip + full_size
+    held = footprint.held * (sum(tiles) - cells)
+    decoding = footprint.decoding * cells * decoded + held + DECODED_CLIP_BYTES * clip + full_size
     weights = footprint.unet + footprint.decoder
     if footprint.offload:
         return int(max(footprint.unet + denoising, footprint.decoder + decoding))

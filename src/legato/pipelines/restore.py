@@ -48,7 +48,7 @@ from legato.pipelines.segment import (
     seeds_of,
 )
 from legato.pipelines.segment_guidance import SegmentGuidance
-from legato.pipelines.tiles import plan_tiles
+from legato.pipelines.tiles import MULTIPLE, plan_tiles
 from legato.pipelines.upscaler import Upscaler
 from legato.pipelines.windows import Grid, plan_segment_windows, reference_windows
 
@@ -57,8 +57,6 @@ __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_bro
 OnStep = Callable[[int, int], None]
 LOOK_AHEAD = 12
 """Frames beyond the segment where the backward propagation starts; 0.5^12 of them is left."""
-MULTIPLE = 8
-"""Rows and columns of latents are padded to multiples of it; the U-Nets halve three times."""
 
 
 class Restorer:

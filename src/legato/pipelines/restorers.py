@@ -119,11 +119,15 @@ class Restorers:
         if model.decoder_width is not None:
             itemsize = next(model.autoencoder.parameters()).element_size()
             per_cell = STRIPS_SHARE * model.decoder_width * itemsize
+        held = 0
+        if model.held_values is not None:
+            held = model.held_values * next(model.autoencoder.parameters()).element_size()
         return Footprint(
             unet=unet,
             decoder=decoder,
             denoising=denoised / METERED_SIDE**2,
             decoding=per_cell,
+            held=held,
             offload=execution.offload,
         )
 
@@ -153,7 +157,7 @@ def fit_into_memory(
     """
     restorer = restorers(wanted)
     settings, model = restorer.settings, restorers.model(wanted.dtype)
-    streams = settings.is_temporal and model.streams
+    streams = settings.is_temporal and model.held_values is not None
     clip_bytes = bytes_per_pixel(
         num_steps=settings.num_inference_steps,
         propagates=settings.propagate != "none",

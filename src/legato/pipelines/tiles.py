@@ -4,21 +4,23 @@ from legato.diffusion.spans import Span, Tile
 from legato.pipelines.windows import ramp
 
 MIN_OVERLAP = 8
+MULTIPLE = 8
+"""Rows and columns of latents are padded to multiples of it; the U-Nets halve three times."""
 
 
 def plan_tiles(rows: int, cols: int, *, tile: int, multiple: int = 1) -> list[Tile]:
     """Cover a plane with tiles of at most `tile` x `tile` cells; weights sum to 1 at every cell.
 
-    Neighbours share at least a quarter of a tile.
+    As few as possible, no larger than they must be to share at least an eighth of `tile`.
 
     Args:
         rows: of the plane.
         cols: of the plane.
-        tile: side of a tile in cells; 0 gives one tile, the whole plane.
+        tile: longest side of a tile in cells; 0 gives one tile, the whole plane.
         multiple: tiles start and end at multiples of it, where the plane does.
     """
     size = max(tile // multiple, 2) * multiple if tile else 0
-    shared = max(MIN_OVERLAP, size // 4)
+    shared = max(MIN_OVERLAP, size // 8)
     return [
         Tile(row, col)
         for row in plan_axis(rows, size=size, overlap=shared, multiple=multiple)
@@ -27,33 +29,35 @@ def plan_tiles(rows: int, cols: int, *, tile: int, multiple: int = 1) -> list[Ti
 
 
 def plan_axis(length: int, *, size: int, overlap: int, multiple: int = 1) -> list[Span]:
-    """Cover one axis with evenly spread spans of `size` that share at least `overlap` positions.
+    """Cover one axis with evenly spread spans of one size that share at least `overlap` positions.
 
     Args:
         length: of the axis.
-        size: of a span; 0, or more than the axis holds, gives one span.
-        overlap: at least this much is shared by neighbours; cut down to half a span.
-        multiple: of which all starts are multiples, but for the last where the length is none.
+        size: of a span, at most; 0, or more than the axis holds, gives one span.
+        overlap: at least this much is shared by neighbours, rounded up to a multiple; cut down to
+            half of `size`.
+        multiple: of which `size`, all spans and all starts are multiples, but for the last start
+            where the length is none.
     """
     if size == 0 or size >= length:
         return [Span(0, length, (1.0,) * length)]
-    shared = min(overlap, size // 2)
-    stride = max((size - shared) // multiple * multiple, multiple)
-    count = -(-(length - size) // stride) + 1
-    starts = [(length - size) * k // (count - 1) // multiple * multiple for k in range(count - 1)]
-    starts.append(length - size)
+    shared = min(-(-overlap // multiple), size // multiple // 2) * multiple
+    count = -(-(length - shared) // (size - shared))
+    span = -(-(length + (count - 1) * shared) // (count * multiple)) * multiple
+    starts = [(length - span) * k // (count - 1) // multiple * multiple for k in range(count - 1)]
+    starts.append(length - span)
     weights = [0.0] * length
     ramps = []
     for k, start in enumerate(starts):
         widest = max(shared, 1)
         if k > 0:
-            widest = max(widest, starts[k - 1] + size - start)
+            widest = max(widest, starts[k - 1] + span - start)
         if k + 1 < count:
-            widest = max(widest, start + size - starts[k + 1])
-        ramps.append(ramp(size, min(widest, size // 2)))
+            widest = max(widest, start + span - starts[k + 1])
+        ramps.append(ramp(span, min(widest, span // 2)))
         for offset, weight in enumerate(ramps[-1]):
             weights[start + offset] += weight
     return [
-        Span(start, start + size, tuple(w / weights[start + k] for k, w in enumerate(own)))
+        Span(start, start + span, tuple(w / weights[start + k] for k, w in enumerate(own)))
         for start, own in zip(starts, ramps, strict=True)
     ]

@@ -39,6 +39,7 @@ def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
         noise_level=0,
         max_noise_level=MAX_NOISE_LEVEL,
         tile=LARGEST_TILE,
+        overlap=1,
         decoder_context=context,
         consistency="temporal,propagation,fusion",
     )
