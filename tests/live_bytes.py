@@ -1,36 +1,39 @@
-"""Counts the bytes of tensors that are alive at once while operators run."""
+"""Bytes of tensors that are alive at a time, on any device; on `meta` of any size at no cost."""
 
 import weakref
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
 
 class LiveBytes(TorchDispatchMode):
-    """Peak of what the operators inside the block made and has not been let go."""
+    """Counts the storages that operators make while the block runs, and their peak."""
 
     def __init__(self):
         super().__init__()
-        self.peak = self._live = 0
-        self._known = WeakIdKeyDictionary()
+        self.now = self.peak = 0
+        self._known = set()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        given = {id(x.untyped_storage()) for x in _tensors((args, kwargs or {}))}
-        out = function(*args, **(kwargs or {}))
-        for x in _tensors(out):
-            storage = x.untyped_storage()
-            if storage not in self._known and id(storage) not in given:
-                self._known[storage] = True
-                self._live += storage.nbytes()
-                weakref.finalize(storage, self._let_go, storage.nbytes())
-        self.peak = max(self.peak, self._live)
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        own = {x.untyped_storage()._cdata for x in given}
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage(), own)
         return out
 
-    def _let_go(self, nbytes):
-        self._live -= nbytes
+    def _count(self, storage, own):
+        key = storage._cdata
+        if key in own or key in self._known:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, key, size)
 
-
-def _tensors(tree):
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    def _free(self, key, size):
+        self._known.discard(key)
+        self.now -= size

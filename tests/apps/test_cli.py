@@ -176,6 +176,8 @@ def test_upscale_verify_and_compare(capsys, clip, tmp_path, tiny_model):
     assert "upscaling" in said.err
     code = cli.main(["verify", source, target])  # by the report's range
     assert (code, capsys.readouterr().out) == (0, "all of the input is in the output: 6 frames\n")
+    assert cli.main(["verify", source, target, "--report", source]) == 2
+    assert "no report of a job" in capsys.readouterr().err
     (tmp_path / "out.mkv.legato.json").unlink()
     assert cli.main(["verify", source, target]) == 1
     assert "10" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 
 from legato.errors import InputError
 from legato.evaluation.compare import CompareOptions, compare, profile_path
+from legato.video.codecs import CodecOptions
 
 
 def make(path, *, size=(64, 48), num_frames=5, level=60, pix_fmt="yuv420p"):
@@ -90,6 +91,25 @@ def test_the_longer_video_is_cut_with_a_notice(tmp_path):
 def test_an_input_is_never_overwritten(pair):
     with pytest.raises(InputError, match="one of the inputs"):
         compare(*pair, pair[1])
+
+
+def test_a_profile_never_overwrites_an_input(pair, tmp_path):
+    picture = tmp_path / "c.profile.png"
+    cv2.imwrite(str(picture), np.full((24, 32, 3), 9, np.uint8))
+    before = picture.read_bytes()
+    with pytest.raises(InputError, match="one of the inputs"):
+        compare(picture, pair[1], tmp_path / "c.mp4")
+    assert picture.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("c.mp4", "prores"), ("c.mov", "av1"), ("c.mp4", "png")]
+)
+def test_codecs_that_the_container_does_not_hold_are_refused(pair, tmp_path, name, codec):
+    options = CompareOptions(output=CodecOptions(codec=codec))
+    with pytest.raises(InputError, match=f"codec='{codec}'"):
+        compare(*pair, tmp_path / name, options)
+    assert not (tmp_path / name).exists()
 
 
 def test_other_containers_are_refused(pair, tmp_path):

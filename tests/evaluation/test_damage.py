@@ -38,6 +38,21 @@ def test_a_folder_keeps_names_and_kinds(video, tmp_path):
     assert np.array_equal(pixels_of(tmp_path / "out" / "b"), expected)
 
 
+def test_a_folder_with_something_in_it_stays_as_it_is(video, tmp_path):
+    write_images(tmp_path / "in" / "b", truth_clip())
+    for full in (tmp_path / "photographs", tmp_path / "out" / "b"):
+        full.mkdir(parents=True)
+        (full / "keep.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        degrade_clips(tmp_path / "in" / "b", tmp_path / "photographs", S2)
+    with pytest.raises(InputError, match="is not empty"):
+        degrade_clips(tmp_path / "in", tmp_path / "out", S2)
+    with pytest.raises(InputError, match="lies in the input folder"):
+        degrade_clips(tmp_path / "in" / "b", tmp_path / "in" / "b" / "out", S2)
+    assert (tmp_path / "photographs" / "keep.txt").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out" / "b").iterdir()] == ["keep.txt"]
+
+
 def test_it_is_repeatable_and_the_seed_changes_it(video, tmp_path):
     runs = [
         pixels_of(degrade_clips(video, tmp_path / str(k), DegradeOptions(severity="s2", seed=s))[0])

@@ -61,6 +61,19 @@ def test_what_is_done_is_not_done_again(folder, options, tmp_path):
     assert len(again.done) == 2
 
 
+def test_what_was_made_otherwise_counts_as_failed_and_stays(folder, options, tmp_path):
+    upscale_folder(folder, tmp_path / "out", options())
+    (tmp_path / "out" / "a 10.mkv").write_text("not a video")
+    (tmp_path / "out" / "a 10.mkv.legato.json").unlink()
+    made = (tmp_path / "out" / "a 2.mkv").read_bytes()
+    again = upscale_folder(folder, tmp_path / "out", options(scale=2.0))
+    assert again.done == []
+    assert "--restart" in str(again.failed["a 2.mkv"])
+    assert "--restart" in str(again.failed["a 10.mkv"])
+    assert (tmp_path / "out" / "a 2.mkv").read_bytes() == made
+    assert (tmp_path / "out" / "a 10.mkv").read_text() == "not a video"
+
+
 def test_videos_that_would_share_an_output_are_refused(folder, options, tmp_path):
     (folder / "b.mpg").touch()
     (folder / "b.mp4").touch()

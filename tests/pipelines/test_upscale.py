@@ -50,6 +50,29 @@ def test_the_report_reads_back_and_repeats_the_options(clip, options, tmp_path):
     assert stored.range == {"start": "0", "end": "1/5"}
 
 
+@pytest.mark.parametrize("name", ["in.mkv", "out.mkv", "notes.txt"])
+def test_a_report_replaces_nothing_but_a_report(clip, options, tmp_path, name):
+    source, chosen = clip(), tmp_path / name
+    (tmp_path / "notes.txt").write_text("mine")
+    before = chosen.read_bytes() if chosen.exists() else None
+    with pytest.raises(InputError, match="the report cannot be written"):
+        upscale(source, tmp_path / "out.mkv", options(), run=RunOptions(report=chosen))
+    assert (chosen.read_bytes() if chosen.exists() else None) == before
+
+
+def test_a_report_elsewhere_takes_the_place_of_the_one_beside_the_output(clip, options, tmp_path):
+    source, target = clip(), tmp_path / "out.mkv"
+    upscale(source, target, options(start="0.1", end="0.2"))
+    upscale(source, target, options(), run=RunOptions(report=tmp_path / "r.json"))
+    assert not report_path(target).exists()
+    assert verify(source, target).differences == ()
+
+
+def test_a_missing_output_folder_is_named(clip, options, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: no such folder"):
+        upscale(clip(), tmp_path / "nowhere" / "out.mkv", options())
+
+
 def test_the_report_goes_where_it_is_wanted(clip, options, tmp_path):
     target, path = tmp_path / "out.mkv", tmp_path / "r.json"
     upscale(clip(), target, options(), run=RunOptions(report=path))
@@ -315,7 +338,7 @@ def test_short_memory_makes_tiles(clip, options, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "fit_into_memory", spy)
     upscale(source, tmp_path / "b.mkv", options())
     monkeypatch.setattr(
-        restorers, "available_memory_bytes", lambda _: int(0.8 * needed[0][1] / 0.7)
+        restorers, "available_memory_bytes", lambda _: int(0.95 * needed[0][1] / 0.7)
     )
     report = upscale(source, tmp_path / "c.mkv", options())
     assert report.tile in (64, 128)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from tiny_files import STEADY, make_video, upscale
@@ -49,7 +50,8 @@ def test_it_survives_with_the_pq_tags_and_ten_bits(tmp_path, source, codec):
 
 def test_codecs_that_cannot_hold_it_say_so(source):
     facts = probe(source)
-    said = losses(CodecOptions(codec="vp9"), facts, size=(64, 48))
+    said = losses(CodecOptions(codec="vp9"), facts, Path("o.mp4"), size=(64, 48))
     assert any("HDR10" in notice for notice in said)
     plain = replace(facts, hdr=None)
-    assert not any("HDR10" in n for n in losses(CodecOptions(codec="vp9"), plain, size=(64, 48)))
+    said = losses(CodecOptions(codec="vp9"), plain, Path("o.mp4"), size=(64, 48))
+    assert not any("HDR10" in n for n in said)

@@ -10,7 +10,8 @@ from pathlib import Path
 import tyro
 
 from legato.apps.arguments import parse
-from legato.pipelines.report import read_range, report_path
+from legato.errors import InputError
+from legato.pipelines.report import read_range, read_report, report_path
 from legato.video.conservation import verify
 
 DIFFERS = 1
@@ -39,6 +40,12 @@ class VerifyCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(VerifyCommand, arguments, name="verify")
+    if command.report is not None and read_report(command.report) is None:
+        raise InputError(
+            f"{command.report}",
+            why="it is no report of a job",
+            fix="name its JSON, or leave it out",
+        )
     chosen = read_range(command.report or report_path(command.target)) or {}
     ends = {name: Fraction(chosen[name]) if name in chosen else None for name in ("start", "end")}
     found = verify(command.source, command.target, start=ends["start"], end=ends["end"])

@@ -17,7 +17,7 @@ from numpy import ndarray
 from legato.errors import InputError
 from legato.evaluation.clips import Picture, shown
 from legato.video.atomic import writing
-from legato.video.codecs import CodecOptions
+from legato.video.codecs import CodecOptions, choose_codec
 from legato.video.images import encode_image
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_frames
@@ -91,13 +91,14 @@ def compare(
     width, height = size[0] * (2 if options.layout == "side" else 1), size[1]
     row = round(options.row * (height - 1))
     plain = replace(facts[0], rotation_deg=0, display_matrix=None, has_alpha=False, bit_depth=8)
+    codec = choose_codec(target, options.output, plain)
     profile: list[ndarray] = []
     num_frames, notices = 0, []
     with VideoWriter(
         target,
         size=(width, height),
         time_base=facts[0].time_base,
-        options=options.output,
+        options=codec,
         facts=plain,
     ) as writer:
         for frames in zip_longest(*(read_frames(each.path, facts=each) for each in facts)):
@@ -132,8 +133,9 @@ def _check_target(a: Path, b: Path, target: Path) -> None:
             why="a comparison is a video in one of two containers",
             fix=f"name a file that ends in {' or '.join(CONTAINERS)}",
         )
-    if target.exists() and any(target.samefile(path) for path in (a, b) if path.exists()):
-        raise InputError(f"{target}", why="it is one of the inputs", fix="name another file")
+    for written in (target, profile_path(target)):
+        if written.exists() and any(written.samefile(path) for path in (a, b) if path.exists()):
+            raise InputError(f"{written}", why="it is one of the inputs", fix="name another file")
 
 
 def _shown_size(facts: VideoFacts) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from legato.errors import InputError
 from legato.evaluation.clips import find_clips, shown
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.pipelines.output import require_target
 from legato.video.atomic import put_in_place, temporary_beside, writing
 from legato.video.clock import round_times
 from legato.video.codecs import CodecOptions
@@ -83,8 +84,6 @@ def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Pa
     Raises:
         InputError: see `degrade_clips`.
     """
-    if target.exists() and target.samefile(source):
-        raise InputError(f"{target}", why="it is the input itself", fix="name another path")
     if source in clips.values():  # one clip by itself
         if target.suffix not in ("", SUFFIX):
             raise InputError(
@@ -92,13 +91,19 @@ def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Pa
                 why="a damaged clip is stored without further loss",
                 fix=f"name a file that ends in {SUFFIX}, or a folder for PNG",
             )
+        require_target(source, target, is_folder=target.suffix != SUFFIX)
         return dict.fromkeys(clips, target)
+    if target.resolve() in (source.resolve(), *(path.resolve() for path in clips.values())):
+        raise InputError(f"{target}", why="it is the input itself", fix="name another path")
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
-    return {
+    outputs = {
         name: target / (name if path.is_dir() else f"{name}{SUFFIX}")
         for name, path in clips.items()
     }
+    for name, path in outputs.items():
+        require_target(clips[name], path, is_folder=clips[name].is_dir())
+    return outputs
 
 
 def _write(target: Path, clip: np.ndarray, times: list[Fraction], facts: VideoFacts) -> None:

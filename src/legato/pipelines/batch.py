@@ -1,12 +1,13 @@
 """A folder of videos, one after another: a failing one is reported and the others go on."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from legato.errors import InputError, Interrupted, LegatoError
 from legato.pipelines.events import OnEvent, ignore, notice
-from legato.pipelines.report import Report
+from legato.pipelines.report import Report, read_report, report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import FORMATS
@@ -60,7 +61,7 @@ def refuse_folder_of_videos(source: Path) -> None:
         raise InputError(
             f"{source} is a folder of videos",
             why="this makes one output from one video",
-            fix="name one of them; upscale_folder takes all",
+            fix="name one of them; only upscale takes them all",
         )
 
 
@@ -82,7 +83,8 @@ def upscale_folder(
 ) -> FolderReport:
     """Upscale every video of a folder into another folder, under the same names.
 
-    A container that cannot be written becomes an MP4. What is finished is not done again.
+    A container that cannot be written becomes an MP4. What is finished, as its report tells, is not
+    done again; what stands there otherwise is left alone and counts as failed.
 
     Args:
         source: the folder of videos.
@@ -108,10 +110,11 @@ def upscale_folder(
         )
     report = FolderReport()
     for video, output in outputs.items():
-        if output.exists() and not run.restart:
-            notice(on_event, f"{output.name} is there already: left as it is")
-            continue
         try:
+            if output.exists() and not run.restart:
+                _require_same(video, output, options or UpscaleOptions())
+                notice(on_event, f"{output.name} is there already: left as it is")
+                continue
             report.done.append(
                 upscale(video, output, options, run=run, on_event=on_event, stop=stop or never)
             )
@@ -121,6 +124,22 @@ def upscale_folder(
             report.failed[video.name] = error
             notice(on_event, f"{video.name} failed: {error}")
     return report
+
+
+def _require_same(video: Path, output: Path, options: UpscaleOptions) -> None:
+    """Refuse to take a file for the output of the same job.
+
+    Raises:
+        InputError: its report is missing, or tells of another source or other options.
+    """
+    made = read_report(report_path(output)) or {}
+    told = json.loads(json.dumps(options.to_json(), default=str))
+    if made.get("source") != str(video) or made.get("options") != told:
+        raise InputError(
+            f"{output} is there already",
+            why="it was made with other options, or is no output of this program",
+            fix="name another folder, or make it anew with --restart",
+        )
 
 
 def _outputs(source: Path, target: Path) -> dict[Path, Path]:

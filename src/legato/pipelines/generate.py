@@ -10,7 +10,7 @@ from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.job import Stop
 from legato.pipelines.prepare_generation import prepare
-from legato.pipelines.report import GenerationReport, report_path
+from legato.pipelines.report import GenerationReport
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale import disk_errors, never, upscale
@@ -73,7 +73,7 @@ def generate(
         report = replace(
             job.report(stages, num_resumed), seconds=round(time.perf_counter() - began, 3)
         )
-        report.save(job.run.report or report_path(job.target))
+        report.save(job.target, job.run.report)
         job.folder.remove()
     return report
 

@@ -47,6 +47,12 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
     Raises:
         InputError: see the message.
     """
+    if not target.absolute().parent.is_dir():
+        raise InputError(
+            f"{target.absolute().parent}: no such folder",
+            why=f"{target.name} goes there",
+            fix="make it first",
+        )
     if not target.exists():
         return
     if is_folder:
@@ -71,8 +77,8 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
         )
 
 
-def require_report(path: Path) -> None:
-    """Refuse a path that cannot take the report, before any work rather than behind it.
+def require_report(path: Path, target: Path) -> None:
+    """Refuse a path that cannot take the report of an output, before any work, not behind it.
 
     Raises:
         InputError: see the message.
@@ -80,6 +86,10 @@ def require_report(path: Path) -> None:
     why = ""
     if len(os.fsencode(path.name)) > LONGEST_REPORT_NAME:
         why = f"the name is longer than {LONGEST_REPORT_NAME} bytes"
+    elif path.resolve() == target.resolve():
+        why = "it is the output"
+    elif path.is_file() and not _may_be_report(path):
+        why = "something else than a report is there"
     elif path.is_dir():
         why = "it is a folder"
     elif not path.absolute().parent.is_dir():
@@ -88,6 +98,11 @@ def require_report(path: Path) -> None:
         raise InputError(
             f"the report cannot be written to {path}", why=why, fix="name a file with --report"
         )
+
+
+def _may_be_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) in (b"", b"{")
 
 
 def bytes_on_disk(

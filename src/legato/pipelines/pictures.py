@@ -30,10 +30,14 @@ def alpha_to_model(frames: Sequence[Frame]) -> Float[Tensor, "T 1 H W"]:
 
 
 def to_pixels(frame: Float[Tensor, "C H W"], dtype: np.dtype) -> Pixels | np.ndarray:
-    """Return a picture in [-1, 1] as rounded samples `H W C` of an integer type."""
+    """Return a picture in [-1, 1] as rounded samples `H W C` of an integer type.
+
+    By numpy, in one thread: beside the model, another team of torch's threads slows both.
+    """
     white = float(np.iinfo(dtype).max)
-    levels = frame.float().add(1).mul_(white / 2).round_().clamp_(0, white)
-    return np.ascontiguousarray(rearrange(levels, "C H W -> H W C").numpy().astype(dtype))
+    levels = (frame.float().numpy() + 1) * np.float32(white / 2)
+    np.rint(levels, out=levels).clip(0, white, out=levels)
+    return np.ascontiguousarray(rearrange(levels.astype(dtype), "C H W -> H W C"))
 
 
 def to_size(frames: Float[Tensor, "T C H W"], size: tuple[int, int]) -> Float[Tensor, "T C H2 W2"]:

@@ -52,7 +52,7 @@ def prepare(
     facts = generated_facts(target, settings)
     final = choose_codec(target, options.output, facts)
     require_replaceable(target, is_folder=final.codec == "png")
-    require_report(run.report or report_path(target))
+    require_report(run.report or report_path(target), target)
     codec = LOSSLESS if settings.upsampler else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
     ends: dict[str, Tensor] = {}
@@ -65,7 +65,7 @@ def prepare(
     if options.boxes is not None:
         rows, columns = settings.height // model.scale, settings.width // model.scale
         boxes = box_maps(read_boxes(options.boxes), rows, columns)[None]
-    notices += losses(codec, facts, size=(facts.width, facts.height))
+    notices += losses(codec, facts, target, size=(facts.width, facts.height))
     return GenerationJob(
         prompt=prompt,
         target=target,

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +22,16 @@ class Saved:
         """Return a dictionary of plain values."""
         return asdict(self)
 
-    def save(self, path: Path) -> None:
-        """Write the report as JSON, whole or not at all."""
-        write_json(path, self.to_json())
+    def save(self, target: Path, chosen: Path | None) -> None:
+        """Write the report as JSON, whole or not at all: beside the output, or where it was chosen.
+
+        Elsewhere, what an earlier job left beside the output goes: it tells of another file.
+        """
+        usual = report_path(target)
+        write_json(chosen or usual, self.to_json())
+        if chosen is not None and chosen.resolve() != usual.resolve():
+            with suppress(OSError):  # such as a name too long to be there
+                usual.unlink()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +165,18 @@ def report_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.legato.json")
 
 
-def read_range(path: Path) -> dict[str, str] | None:
-    """Return the range that a report names; None where there is no report or no range."""
+def read_report(path: Path) -> dict[str, Any] | None:
+    """Return what a report holds; None where there is none."""
     if not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        chosen = json.loads(text).get("range")
-    except (ValueError, AttributeError):
+        found = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except ValueError:
         return None
+    return found if isinstance(found, dict) and "target" in found else None
+
+
+def read_range(path: Path) -> dict[str, str] | None:
+    """Return the range that a report names; None where there is no report or no range."""
+    chosen = (read_report(path) or {}).get("range")
     return chosen if isinstance(chosen, dict) else None

@@ -12,7 +12,7 @@ from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution
 from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
-from legato.video.codecs import CodecOptions, choose_codec, losses
+from legato.video.codecs import CodecOptions, choose_codec, holds_opacity, losses
 from legato.video.probe import VideoFacts, probe
 
 
@@ -55,10 +55,10 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
         options = without_range(options)
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
-    require_report(run.report or report_path(target))
+    require_report(run.report or report_path(target), target)
     size = output_size(facts, options)
-    notices += losses(codec, facts, size=size)
-    if facts.has_alpha:
+    notices += losses(codec, facts, target, size=size)
+    if facts.has_alpha and holds_opacity(codec, target):
         notices.append("opacity is enlarged by itself, with a bicubic kernel")
     if facts.colour.transfer in (16, 18):
         notices.append("high dynamic range: restored as coded (PQ or HLG), its tags are kept")

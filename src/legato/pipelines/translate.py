@@ -15,7 +15,7 @@ from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.job import Stop
 from legato.pipelines.memory import is_out_of_memory
 from legato.pipelines.prepare_translation import prepare
-from legato.pipelines.report import TranslationReport, report_path
+from legato.pipelines.report import TranslationReport
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.stage_work import StageWork
 from legato.pipelines.translate_options import TranslateOptions
@@ -84,7 +84,7 @@ def translate(
             job.report(target, delivery, stages, num_resumed),
             seconds=round(time.perf_counter() - began, 3),
         )
-        report.save(request.run.report or report_path(target))
+        report.save(target, request.run.report)
         folder.remove()
     return report
 

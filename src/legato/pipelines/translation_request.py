@@ -57,8 +57,8 @@ def examine(
         options = replace(options, start=None, end=None)
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
-    require_report(run.report or report_path(target))
-    notices += losses(codec, facts, size=(facts.width, facts.height))
+    require_report(run.report or report_path(target), target)
+    notices += losses(codec, facts, target, size=(facts.width, facts.height))
     return TranslationRequest(
         facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
     )

@@ -13,7 +13,7 @@ from legato.pipelines import job as jobs
 from legato.pipelines.deliver import Delivery, deliver, range_of
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.prepare import Prepared, prepared
-from legato.pipelines.report import Report, report_path, versions
+from legato.pipelines.report import Report, versions
 from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
@@ -115,7 +115,7 @@ def finish(
         range=range_of(span),
         seconds=round(time.perf_counter() - began, 3),
     )
-    report.save(request.run.report or report_path(target))
+    report.save(target, request.run.report)
     job.folder.remove()
     return report
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from legato.errors import InputError
 from legato.video.hdr import encoder_parameters
+from legato.video.images import DEEP_STILLS, OPAQUE_STILLS
 from legato.video.probe import VideoFacts
 
 CodecName = Literal["auto", "x264", "x265", "av1", "vp9", "prores", "ffv1", "png", "gif"]
@@ -113,6 +114,7 @@ CODECS: dict[CodecName, Codec] = {
         encoder="ffv1",
         formats=("bgr0", "gbrp10le"),
         alpha_formats=("bgra", "gbrap10le"),
+        smallest_side=2,
         options=(("level", "3"), ("g", "1"), ("slicecrc", "1")),
     ),
     "png": Codec(
@@ -121,7 +123,9 @@ CODECS: dict[CodecName, Codec] = {
         alpha_formats=("rgba", "rgba64le"),
         segment_suffix="",
     ),
-    "gif": Codec(encoder="ffv1", formats=("bgr0", "bgr0"), alpha_formats=("bgra", "bgra")),
+    "gif": Codec(
+        encoder="ffv1", formats=("bgr0", "bgr0"), alpha_formats=("bgra", "bgra"), smallest_side=2
+    ),
 }
 LOOKAHEAD: dict[CodecName, int] = {"x264": 40, "x265": 20}
 """Frames that encoders look ahead at the preset in use, where that can be set."""
@@ -154,7 +158,7 @@ def choose_codec(target: Path, options: CodecOptions, facts: VideoFacts) -> Code
     elif suffix in FORMATS:
         usual = FORMATS[suffix][1]
     elif suffix in STILL_SUFFIXES:
-        why = f"{suffix} holds one picture, the input has several"
+        why = f"{suffix} holds one picture, a video has several"
         raise InputError(f"{target}", why=why, fix="name a video, or a folder (no suffix) for PNG")
     else:
         known = ", ".join([*FORMATS, *STILL_SUFFIXES])
@@ -208,19 +212,36 @@ def check_size(options: CodecOptions, size: tuple[int, int]) -> None:
         raise InputError(
             f"{size[0]}x{size[1]} frames",
             why=f"{options.codec} needs at least {smallest} rows and columns here",
-            fix="use the codec x264 or ffv1",
+            fix="use the codec x264, or a folder of PNG",
         )
 
 
-def losses(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, int]) -> list[str]:
-    """Return one sentence for each thing that the codec cannot keep of such frames."""
-    codec, name = CODECS[options.codec], options.codec
+def holds_opacity(options: CodecOptions, target: Path) -> bool:
+    """Return whether the codec keeps opacity in a file of that name."""
+    formats = CODECS[options.codec].alpha_formats
+    return bool(formats) and _still(options, target) not in OPAQUE_STILLS
+
+
+def _still(options: CodecOptions, target: Path) -> str:
+    """Return the suffix of a single image; "": it is none."""
+    suffix = target.suffix.lower()
+    return suffix if options.codec == "png" and suffix in STILL_SUFFIXES else ""
+
+
+def losses(
+    options: CodecOptions, facts: VideoFacts, target: Path, *, size: tuple[int, int]
+) -> list[str]:
+    """Return one sentence for each thing that the codec cannot keep of such frames in a file."""
+    codec, still = CODECS[options.codec], _still(options, target)
+    name = still or options.codec
     found = []
-    if facts.has_alpha and not codec.alpha_formats:
-        found.append(f"{name} cannot hold opacity: use ffv1, prores, vp9 or a folder of PNG")
-    if facts.bit_depth > 8 and codec.formats[1] in ("yuv420p", "bgr0"):
+    if facts.has_alpha and not holds_opacity(options, target):
+        others = "png, webp or tif" if still else "ffv1, prores, vp9 or a folder of PNG"
+        found.append(f"{name} cannot hold opacity: use {others}")
+    shallow = codec.formats[1] in ("yuv420p", "bgr0") or (still and still not in DEEP_STILLS)
+    if facts.bit_depth > 8 and shallow:
         found.append(f"{name} holds 8 of the {facts.bit_depth} bits here")
-    if facts.hdr is not None and not encoder_parameters(facts.hdr, name):
+    if facts.hdr is not None and not encoder_parameters(facts.hdr, options.codec):
         found.append(f"{name} cannot hold HDR10's static metadata: use x264, x265 or av1")
     if codec.odd_formats and (size[0] % 2 or size[1] % 2):
         found.append(f"odd size {size[0]}x{size[1]}: {name} written as 4:4:4, which keeps it exact")

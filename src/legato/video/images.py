@@ -14,6 +14,8 @@ from legato.video.colour import ColourConverter, declared_tags, tags_of
 from legato.video.container import choose_stream, open_container
 from legato.video.frame import Alpha, Pixels
 
+OPAQUE_STILLS = (".jpg", ".jpeg", ".bmp")
+DEEP_STILLS = (".png", ".tif", ".tiff")  # which hold 16 bits
 ONE = 1 << 16
 TURNS = {  # degrees counter-clockwise: display matrix
     90: (0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),
@@ -73,9 +75,9 @@ def orient(picture: NDArray[Any], matrix: Sequence[int] | None) -> NDArray[Any]:
 
 def encode_image(pixels: Pixels, alpha: Alpha | None, suffix: str) -> bytes:
     """Return an image file's bytes; 16 bits and opacity are kept where the format has them."""
-    if suffix in (".jpg", ".jpeg", ".bmp"):
+    if suffix in OPAQUE_STILLS:
         alpha = None
-    if suffix not in (".png", ".tif", ".tiff") and pixels.dtype == np.uint16:
+    if suffix not in DEEP_STILLS and pixels.dtype == np.uint16:
         pixels = np.rint(pixels / 257).astype(np.uint8)
         alpha = None if alpha is None else np.rint(alpha / 257).astype(np.uint8)
     ordered = pixels[..., ::-1] if alpha is None else np.dstack((pixels[..., ::-1], alpha))

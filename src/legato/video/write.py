@@ -74,7 +74,7 @@ class VideoWriter:
             options = choose_codec(path, options, facts)
         check_size(options, size)
         self.path, self.size = Path(path), size
-        self.notices = losses(options, facts, size=size)
+        self.notices = losses(options, facts, self.path, size=size)
         self._temporary = temporary_beside(self.path)
         self._last_pts: int | None = None
         self._open = True

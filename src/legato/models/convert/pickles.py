@@ -20,7 +20,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} is missing", why="the converter reads it", fix="put the released file there"
+            f"{path} is missing", why="weights are read from it", fix="put the released file there"
         ) from error
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
