@@ -316,3 +316,17 @@ def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale,
     with torch.enable_grad():
         model(**clip)
     assert sizes == {1, clip["sample"].shape[0] * clip["sample"].shape[1]}
+
+
+@torch.no_grad()
+def test_blocks_whose_norms_see_the_clip_give_the_same_in_place(clip, monkeypatch):
+    model = inflate(tiny_unet(), "video_ldm", norm_stats="clip")
+    stir_(model)
+    whole = model(**clip)
+    sizes = set()
+    for block in model.spatial.modules():
+        if isinstance(block, ResnetBlock2D):
+            block.conv1.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
+    monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
+    torch.testing.assert_close(model(**clip), whole, rtol=1e-5, atol=1e-5)
+    assert sizes == {clip["sample"].shape[0] * clip["sample"].shape[1]}

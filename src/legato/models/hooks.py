@@ -209,14 +209,18 @@ class ClipNorm:
 
 
 class FewFrames:
-    """Stands in for a `ResnetBlock2D`'s forward: on a CPU a few frames at a time.
+    """Stands in for a `ResnetBlock2D`'s forward: on a CPU a few frames at a time, and in place.
 
     Each is computed by itself anyway, and what lies between then takes a part of the memory. With
     gradients everything is kept for the backward pass, so nothing would be won.
+
+    Args:
+        block: the block.
+        together: whether its norms see the whole clip, so that frames cannot be parted.
     """
 
-    def __init__(self, block: ResnetBlock2D) -> None:
-        self.block = block
+    def __init__(self, block: ResnetBlock2D, *, together: bool) -> None:
+        self.block, self.together = block, together
 
     def __call__(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
         """Return the block's output for `N C h w`."""
@@ -224,6 +228,7 @@ class FewFrames:
         frames, few = len(input_tensor), max(ELEMENTS_AT_A_TIME // input_tensor[0].numel(), 1)
         if torch.is_grad_enabled() or input_tensor.device.type != "cpu" or few >= frames:
             return forward(input_tensor, temb)
+        few = frames if self.together else few
         pieces = [slice(start, start + few) for start in range(0, frames, few)]
         if not _is_plain(self.block):
             return torch.cat(
@@ -315,13 +320,10 @@ def attach_clip_norms(owner: Owner, spatial: nn.Module) -> list[Callable[[], Non
     return removers
 
 
-def attach_few_frames(spatial: nn.Module) -> list[Callable[[], None]]:
-    """Let every `ResnetBlock2D` compute a few frames at a time; return what undoes it.
-
-    Only where its norms see one frame.
-    """
+def attach_few_frames(spatial: nn.Module, *, together: bool) -> list[Callable[[], None]]:
+    """Let every `ResnetBlock2D` save memory as `FewFrames` does; return what undoes it."""
     blocks = [module for module in spatial.modules() if isinstance(module, ResnetBlock2D)]
-    return [replace_forward(block, FewFrames(block)) for block in blocks]
+    return [replace_forward(block, FewFrames(block, together=together)) for block in blocks]
 
 
 def replace_forward(module: nn.Module, stand_in: Callable[..., Tensor]) -> Callable[[], None]:

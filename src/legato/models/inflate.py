@@ -76,10 +76,12 @@ class Inflated(nn.Module):
     def _attach(self) -> None:
         modules = dict(self.spatial.named_modules())
         self._removers = [attach(self, site, modules[site.path]) for site in self.sites]
-        if self.options.norm_stats == "clip":
+        sees_clip = self.options.norm_stats == "clip"
+        if sees_clip:
             self._removers += attach_clip_norms(self, self.norms_of())
-        else:
-            self._removers += attach_few_frames(self.spatial)
+        self._removers += attach_few_frames(
+            self.norms_of() if sees_clip else self.spatial, together=sees_clip
+        )
 
     def norms_of(self) -> nn.Module:
         """Return the part of the image model whose norms may see the whole clip."""
