@@ -62,7 +62,7 @@ def filled(build: Callable[[], nn.Module], device: torch.device, dtype: torch.dt
 
 
 def measured(run: Callable[[], object], network: nn.Module | None, device: torch.device) -> dict:
-    """Run once; return seconds, FLOPs as executed, and peak memory beside the weights."""
+    """Return seconds and peak memory of a run, its FLOPs as executed, and the weights' bytes."""
     weights = sum(p.nbytes for p in network.parameters()) if network is not None else 0
     is_cuda = device.type == "cuda"
     if is_cuda:

@@ -57,6 +57,9 @@ def test_a_damaged_video_is_reported_and_the_others_are_made(folder, options, tm
 def test_what_is_done_is_not_done_again(folder, options, tmp_path):
     upscale_folder(folder, tmp_path / "out", options())
     assert upscale_folder(folder, tmp_path / "out", options()).done == []
+    moved = folder.rename(tmp_path / "moved")
+    assert list(upscale_folder(moved, tmp_path / "out", options()).failed) == ["a 3.mp4"]
+    folder = moved
     again = upscale_folder(folder, tmp_path / "out", options(), run=RunOptions(restart=True))
     assert len(again.done) == 2
 

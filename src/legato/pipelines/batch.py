@@ -134,7 +134,8 @@ def _require_same(video: Path, output: Path, options: UpscaleOptions) -> None:
     """
     made = read_report(report_path(output)) or {}
     told = json.loads(json.dumps(options.to_json(), default=str))
-    if made.get("source") != str(video) or made.get("options") != told:
+    source = Path(str(made.get("source", "")))  # as it was named then, from wherever
+    if source.name != video.name or made.get("options") != told:
         raise InputError(
             f"{output} is there already",
             why="it was made with other options, or is no output of this program",

@@ -32,7 +32,7 @@ def alpha_to_model(frames: Sequence[Frame]) -> Float[Tensor, "T 1 H W"]:
 def to_pixels(frame: Float[Tensor, "C H W"], dtype: np.dtype) -> Pixels | np.ndarray:
     """Return a picture in [-1, 1] as rounded samples `H W C` of an integer type.
 
-    By numpy, in one thread: beside the model, another team of torch's threads slows both.
+    By numpy, in one thread: this runs beside the model, whose threads fill the cores.
     """
     white = float(np.iinfo(dtype).max)
     levels = (frame.float().numpy() + 1) * np.float32(white / 2)
