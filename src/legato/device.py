@@ -1,6 +1,8 @@
 """Which device and dtype to compute with, and how much memory there is."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -117,20 +119,33 @@ def _system_available_bytes() -> int:
     return 4 * 1024**3  # systems without /proc: a modest machine
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(at_most: int = KEPT_BYTES) -> None:
     """Tell glibc to keep freed memory for the next tensor instead of handing it back.
 
     Activations of video are large enough that every one of them is a fresh `mmap`, and the page
-    faults cost more than the arithmetic. What is larger than `KEPT_BYTES` still goes back: few are,
-    and their holes add up (docs/decisions/0011). No effect on other C libraries.
+    faults cost more than the arithmetic. No effect on other C libraries.
+
+    Args:
+        at_most: what is larger, in bytes, still goes back: few are, and their holes add up
+            (docs/decisions/0011).
     """
     m_mmap_threshold, m_trim_threshold = -3, -1
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # not glibc
         return
-    mallopt(m_mmap_threshold, KEPT_BYTES)
+    mallopt(m_mmap_threshold, at_most)
     mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@contextmanager
+def keeping_freed_memory(at_most: int) -> Iterator[None]:
+    """Within the block, keep only what is smaller, in bytes; afterwards half of `KEPT_BYTES`."""
+    keep_freed_memory(at_most)
+    try:
+        yield
+    finally:
+        keep_freed_memory(KEPT_BYTES // 2)
 
 
 def return_freed_memory() -> None:

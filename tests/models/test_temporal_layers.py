@@ -1,5 +1,6 @@
 """Temporal layers against independent computations: Conv3d, GroupNorm, diffusers, formulas."""
 
+import copy
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import randomise_
 
+from legato.models import temporal_conv
 from legato.models.inflate import inflate
 from legato.models.positions import RelativePositionBias, RotaryPositions, sinusoids
 from legato.models.temporal_attention import TemporalTransformer, TimeAttention, TransformerShape
@@ -55,11 +57,17 @@ def test_a_time_conv_is_a_conv3d(size):
     torch.testing.assert_close(out, frames_of(expected), rtol=0, atol=1e-5)
 
 
-@torch.no_grad()
-def test_a_norm_of_frames_over_the_clip_is_a_five_dimensional_group_norm():
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+def test_a_norm_of_frames_over_the_clip_is_a_five_dimensional_group_norm(learns, mean, monkeypatch):
+    monkeypatch.setattr(temporal_conv, "VALUES_AT_A_TIME", 200)  # two rows, and one that is left
     norm = randomise_(torch.nn.GroupNorm(4, 8))
-    clip = torch.randn(2, 8, 3, 5, 4)
-    assert torch.equal(norm_frames(norm, frames_of(clip), 3), frames_of(norm(clip)))
+    clip = mean + torch.randn(2, 8, 3, 5, 4)
+    with torch.set_grad_enabled(learns):
+        found = norm_frames(norm, frames_of(clip), 3)
+    expected = copy.deepcopy(norm).double()(clip.double())
+    torch.testing.assert_close(found.double(), frames_of(expected), rtol=0, atol=1e-6 * (1 + mean))
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_norm_behind_frozen_layers_learns():

@@ -6,12 +6,13 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-from legato.device import return_freed_memory
+from legato.device import KEPT_BYTES, keep_freed_memory, return_freed_memory
 from legato.errors import InputError, ModelError
 from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import TOPOLOGY, ModelFolder
 from legato.models.inflate import VideoModel, check_state, inflate
+from legato.models.linear import use_fast_linear_
 from legato.models.manifest import REFILL
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
@@ -20,6 +21,8 @@ from legato.models.tiny_autoencoder import FACTOR, TinyAutoencoder
 Part = TypeVar("Part", bound=nn.Module)
 
 SCHEDULE = "scheduler_config.json"
+LARGE_BYTES = 1 << 30
+"""Of parameters: the full-size networks, not the small ones."""
 BUILDERS: dict[str, Any] = {
     "UNet2DConditionModel": UNet2DConditionModel.from_config,
     "AutoencoderKL": AutoencoderKL.from_config,
@@ -196,12 +199,18 @@ def with_new_attention_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
-    """Move a network, freeze it, and lay its convolutions out channels-last, in place."""
+    """Move a network, freeze it, and make its layers as fast as they get, in place.
+
+    Convolutions are laid out channels-last.
+    """
     part.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    use_fast_linear_(part)
     for parameter in part.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return_freed_memory()  # of the former layout, which nothing later fits into
+    if sum(parameter.nbytes for parameter in part.parameters()) > LARGE_BYTES:
+        keep_freed_memory(KEPT_BYTES // 2)  # beside its arithmetic, page faults cost nothing
     return part
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from legato.device import KEPT_BYTES, keeping_freed_memory
 from legato.models.inflate import Inflated
 from legato.models.strips import Strips, convolve, cut, normalise, taken, with_neighbours
 from legato.models.temporal_conv import TemporalConv, VolumeConv, as_clip, as_frames
@@ -59,9 +60,10 @@ def decode_in_strips(
         latents = autoencoder.post_quant_conv(latents)
     per_row = len(latents) * latents.shape[-1] * values_per_cell(autoencoder)
     first = autoencoder.decoder.conv_in(latents)  # a hook adds what the small frames say
-    strips = cut(first, max(VALUES_PER_STRIP // per_row, 1))
-    del first
-    return _Layers(owner)(strips)
+    with keeping_freed_memory(KEPT_BYTES // 8):  # holes of narrow strips do not fit wide ones
+        strips = cut(first, max(VALUES_PER_STRIP // per_row, 1))
+        del first
+        return _Layers(owner)(strips)
 
 
 class _Layers:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from legato.models.norm_statistics import affine_of
 from legato.models.temporal_conv import silu_
 
 Strips = list[Tensor]
@@ -69,37 +70,10 @@ def normalise(norm: nn.GroupNorm, strips: Strips, *, num_frames: int = 1) -> Pre
         strips: of the map; left as they are.
         num_frames: consecutive maps that share their statistics.
     """
-    scale, shift = _affine(norm, strips, num_frames)
+    scale, shift = affine_of(norm, strips, num_frames)
 
     def prepare(x: Tensor) -> Tensor:
         y = x.float().mul_(scale).add_(shift)  # in place in float32, else on a copy
         return silu_(y).to(x.dtype)
 
     return prepare
-
-
-def _affine(norm: nn.GroupNorm, strips: Strips, num_frames: int) -> tuple[Tensor, Tensor]:
-    """Return the factor and the summand `N C 1 1` that a norm is, given its statistics.
-
-    Sums of squares are taken around each strip's own mean and joined in float64 (Chan et al. 1983,
-    The American Statistician 37(3), eq. 2.1).
-    """
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for strip in strips:
-        values = strip.permute(0, 2, 3, 1).flatten(1, 2).float()
-        own = values.mean(dim=1, keepdim=True)
-        own_squares = (values - own).square_().sum(dim=1).double()
-        more, difference = values.shape[1], own[:, 0].double() - mean.to(own.device)
-        mean = mean.to(own.device) + difference * (more / (count + more))
-        between = difference.square() * (count * more / (count + more))
-        squares = squares.to(own.device) + own_squares + between
-        count += more
-    groups = (-1, num_frames, norm.num_groups, norm.num_channels // norm.num_groups)
-    means, deviations = mean.view(groups), squares.view(groups)
-    centre = means.mean(dim=(1, 3), keepdim=True)
-    spread = deviations / count + (means - centre).square()
-    rate = (spread.mean(dim=(1, 3), keepdim=True) + norm.eps).rsqrt()
-    weight, bias = norm.weight.double(), norm.bias.double()
-    scale = rate.expand(means.shape).reshape(mean.shape) * weight
-    shift = bias - centre.expand(means.shape).reshape(mean.shape) * scale
-    return scale.float()[..., None, None], shift.float()[..., None, None]

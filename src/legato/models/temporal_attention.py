@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from legato.models.linear import linear
 from legato.models.positions import (
     RelativePositionBias,
     RotaryPositions,
@@ -66,7 +67,7 @@ class TimeAttention(nn.Module):
         """
         weight = torch.cat((self.to_q.weight, self.to_k.weight, self.to_v.weight))
         order = "(b t) p (three n d) -> three (b p) n t d"
-        qkv = rearrange(F.linear(x, weight), order, three=3, n=self.num_heads, t=num_frames)
+        qkv = rearrange(linear(x, weight, None), order, three=3, n=self.num_heads, t=num_frames)
         if self.rotary is not None:
             qk, v = self.rotary(qkv[:2]), qkv[2]
             q, k = qk.unbind()

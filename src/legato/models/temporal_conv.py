@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from legato.errors import InputError
+from legato.models.norm_statistics import affine_of
 from legato.models.positions import zero_
 
 MixMode = Literal["scalar", "per_frame"]
+VALUES_AT_A_TIME = 1 << 21
+"""Of a map whose statistics are taken: 8 MB in float32."""
 
 
 def as_clip(frames: Float[Tensor, "BT C H W"], num_frames: int) -> Float[Tensor, "B C T P"]:
@@ -239,8 +242,8 @@ def convolve_volume(
     norm: nn.GroupNorm, conv: nn.Conv3d, x: Float[Tensor, "BT C H W"], num_frames: int
 ) -> Float[Tensor, "BT D H W"]:
     """Return Conv(SiLU(GN(x))) of clips."""
-    clip = silu_(norm_precisely(norm, x, num_frames))
-    out: Tensor = conv(rearrange(clip, "b c t (h w) -> b c t h w", h=x.shape[-2]))
+    hidden = silu_(norm_frames(norm, x, num_frames))
+    out: Tensor = conv(rearrange(hidden, "(b t) c h w -> b c t h w", t=num_frames))
     return rearrange(out, "b c t h w -> (b t) c h w")
 
 
@@ -278,25 +281,20 @@ def norm_clip(norm: nn.GroupNorm, clip: Float[Tensor, "B C T P"]) -> Float[Tenso
     return nn.GroupNorm.forward(norm, clip)
 
 
-def norm_precisely(
+def norm_frames(
     norm: nn.GroupNorm, x: Float[Tensor, "BT C H W"], num_frames: int
-) -> Float[Tensor, "B C T P"]:
+) -> Float[Tensor, "BT C H W"]:
     """Normalise frames with statistics over their clip, by a two-pass variance in float32.
 
     The kernel for channels-last memory takes E[x^2] - E[x]^2, whose rounding deep networks amplify.
     """
-    clip = as_clip(x, num_frames)
-    if clip.dtype != torch.float32:
-        return norm_clip(norm, clip)
-    out = norm_clip(norm, clip.contiguous())
-    return out.contiguous(memory_format=torch.channels_last)
-
-
-def norm_frames(
-    norm: nn.GroupNorm, x: Float[Tensor, "BT C H W"], num_frames: int
-) -> Float[Tensor, "BT C H W"]:
-    """Do as `norm_precisely`, but return frames."""
-    return as_frames(norm_precisely(norm, x, num_frames), x.shape[-2], x.shape[-1])
+    if torch.is_grad_enabled() or x.dtype != torch.float32:
+        clip = as_clip(x, num_frames)
+        clip = clip if x.dtype != torch.float32 else clip.contiguous()
+        return as_frames(norm_clip(norm, clip), x.shape[-2], x.shape[-1])
+    rows = max(VALUES_AT_A_TIME // x[:, :, 0].numel(), 1)
+    scale, shift = affine_of(norm, torch.split(x, rows, dim=2), num_frames)
+    return torch.addcmul(shift, x, scale)
 
 
 def silu_(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
