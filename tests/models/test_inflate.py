@@ -2,11 +2,14 @@
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
-from tiny import randomise_, tiny_clip, tiny_unet
+from tiny import randomise_, tiny_clip
+from tiny import tiny_unet as any_tiny_unet
+from torch.nn import functional as F
 
 from legato.errors import InputError, ModelError
 from legato.models.inflate import inflate
@@ -23,9 +26,22 @@ VARIANTS = {
 }
 
 
-def alike(one, other):
-    """Equal but for the rounding of kernels that some CPUs choose by the number of frames."""
-    return torch.allclose(one, other, rtol=0, atol=2e-6)
+def tiny_unet(seed=0, **changes):
+    """Return one that reads its text row by row.
+
+    A video model reads the text once a clip, an image model once a frame, and on some CPUs the
+    rounding of a product depends on the number of rows.
+    """
+    unet = any_tiny_unet(seed, **changes)
+    for path, layer in unet.named_modules():
+        if path.endswith(("attn2.to_k", "attn2.to_v")):
+            layer.forward = partial(by_rows, layer)
+    return unet
+
+
+def by_rows(layer, x):
+    rows = [F.linear(row[None], layer.weight, layer.bias) for row in x.flatten(0, -2)]
+    return torch.cat(rows).unflatten(0, x.shape[:-1])
 
 
 def stir_(model, seed=7):
@@ -63,12 +79,12 @@ def as_images(unet, clip):
 def test_a_switched_off_model_is_the_image_model_bit_for_bit(model, clip):
     stir_(model)
     with model.disabled():
-        assert alike(model(**clip), as_images(model.spatial, clip))
+        assert torch.equal(model(**clip), as_images(model.spatial, clip))
 
 
 @torch.no_grad()
 def test_fresh_layers_are_the_image_model_bit_for_bit(model, clip):
-    assert alike(model(**clip), as_images(model.spatial, clip))
+    assert torch.equal(model(**clip), as_images(model.spatial, clip))
 
 
 @torch.no_grad()
@@ -80,7 +96,7 @@ def test_trained_layers_change_the_output(model, clip):
 @torch.no_grad()
 def test_skipping_every_site_is_the_image_model(model, clip):
     stir_(model).skip = frozenset(model.temporal)
-    assert alike(model(**clip), as_images(model.spatial, clip))
+    assert torch.equal(model(**clip), as_images(model.spatial, clip))
 
 
 @torch.no_grad()
@@ -90,9 +106,9 @@ def test_frames_that_are_images_only_are_the_image_models(model, clip):
     plain, image = model(**clip), as_images(model.spatial, clip)
     chosen = torch.tensor([[True, True, True], [False, True, False]])
     out = model(**clip, conditions=ClipConditions(image_only=chosen))
-    assert alike(out[chosen], image[chosen])
+    assert torch.equal(out[chosen], image[chosen])
     assert (out[1, 0] - image[1, 0]).abs().max() > 1e-3
-    assert alike(model(**clip, conditions=ClipConditions(image_only=~chosen & chosen)), plain)
+    assert torch.equal(model(**clip, conditions=ClipConditions(image_only=~chosen & chosen)), plain)
 
 
 @torch.no_grad()
@@ -142,7 +158,7 @@ def test_temporal_weights_move_to_another_model_of_the_same_topology(model, clip
     other = inflate(tiny_unet(seed=5), model.family, **vars(model.options))
     other.load_temporal_(model.temporal_state(), model.temporal_config())
     with other.disabled():
-        assert alike(other(**clip), as_images(other.spatial, clip))
+        assert torch.equal(other(**clip), as_images(other.spatial, clip))
     same = inflate(tiny_unet(), model.family, **vars(model.options))
     same.load_temporal_(model.temporal_state(), model.temporal_config())
     same.spatial.load_state_dict(model.spatial.state_dict())
@@ -237,7 +253,7 @@ def test_checkpointed_gradients_equal_plain_ones_with_two_clip_lengths(model):
     plain, repeated = gradients(False), gradients(True)
     assert plain.keys() == repeated.keys()
     for name, gradient in plain.items():
-        assert alike(gradient, repeated[name]), name
+        assert torch.equal(gradient, repeated[name]), name
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
@@ -248,14 +264,14 @@ def test_a_copy_uses_its_own_weights(model, clip, duplicate):
     torch.testing.assert_close(twin(**clip), before, rtol=0, atol=1e-5)
     for parameter in twin.temporal.parameters():
         parameter.zero_()
-    assert alike(model(**clip), before)
+    assert torch.equal(model(**clip), before)
     assert (twin(**clip) - before).abs().max() > 0.01
 
 
 @torch.no_grad()
-def test_a_detached_image_model_is_as_before(model, clip):
-    stir_(model)
-    unet = model.detach()
+def test_a_detached_image_model_is_as_before(model):
+    plain = inflate(any_tiny_unet(), model.family, **vars(model.options))
+    unet = stir_(plain).detach()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
     assert all("forward" not in vars(module) for module in unet.modules())
 
@@ -267,7 +283,7 @@ def test_two_inflations_of_one_image_model_do_not_meet(clip):
     before = first(**clip)
     second = stir_(inflate(unet, "upscale_a_video"), seed=8)
     assert (second(**clip) - before).abs().max() > 0.01
-    assert alike(first(**clip), before)
+    assert torch.equal(first(**clip), before)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16])
@@ -286,7 +302,7 @@ def test_temporal_layers_can_read_another_text(clip):
     model = stir_(inflate(tiny_unet(), "video_ldm"))
     text = clip["encoder_hidden_states"]
     same, other = (model(**clip, conditions=ClipConditions(text=t)) for t in (text, text + 1))
-    assert alike(same, model(**clip))
+    assert torch.equal(same, model(**clip))
     assert (other - same).abs().max() > 1e-4
 
 
