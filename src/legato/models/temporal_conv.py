@@ -288,7 +288,8 @@ def norm_frames(
 
     The kernel for channels-last memory takes E[x^2] - E[x]^2, whose rounding deep networks amplify.
     """
-    if torch.is_grad_enabled() or x.dtype != torch.float32:
+    is_on_cpu = x.device.type == "cpu"  # not every device has the float64 of the statistics
+    if torch.is_grad_enabled() or not is_on_cpu or x.dtype != torch.float32:
         clip = as_clip(x, num_frames)
         clip = clip if x.dtype != torch.float32 else clip.contiguous()
         return as_frames(norm_clip(norm, clip), x.shape[-2], x.shape[-1])
