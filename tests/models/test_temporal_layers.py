@@ -18,6 +18,7 @@ from legato.models.inflate import inflate
 from legato.models.positions import RelativePositionBias, RotaryPositions, sinusoids
 from legato.models.temporal_attention import TemporalTransformer, TimeAttention, TransformerShape
 from legato.models.temporal_conv import (
+    ClipConv,
     TemporalConv,
     TimeConv,
     TimeMixer,
@@ -110,6 +111,23 @@ def test_a_volume_conv_is_a_conv3d_of_the_normalised_clip():
     clip = torch.randn(2, 32, 3, 4, 5)
     expected = layer.conv_3d(torch.nn.functional.silu(layer.norm_3d(clip)))
     torch.testing.assert_close(layer(frames_of(clip), 3), frames_of(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_clip_conv_and_its_gradient_are_right_in_clips_shorter_than_its_kernel(frames, dtype):
+    """oneDNN's gradient is rubbish in bfloat16; small whole numbers make every sum exact."""
+    conv = ClipConv(16, 16, (3, 4, 4), (1, 2, 2), 1, bias=False).to(dtype)
+    clip = torch.randint(-2, 3, (1, 16, frames, 4, 4)).to(dtype)
+    weight = torch.randint(-2, 3, conv.weight.shape).to(dtype)
+    conv.weight.data.copy_(weight)
+    out = conv(clip)
+    out.sum().backward()
+    exact = weight.double().requires_grad_()
+    expected = torch.nn.functional.conv3d(clip.double(), exact, None, (1, 2, 2), 1)
+    expected.sum().backward()
+    torch.testing.assert_close(out.double(), expected, rtol=0.005, atol=0)
+    assert torch.equal(conv.weight.grad.double(), exact.grad)
 
 
 @torch.no_grad()

@@ -128,7 +128,7 @@ class FeatureNetwork(nn.Module):
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
-    def look(self, x: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N C h w"]]:
+    def look(self, x: Float[Tensor, "N 3 H W"]) -> list[Float[Tensor, "N _ _ _"]]:
         """Return what the tapped layers give."""
         x = (x - self.mean) / self.std
         seen = []

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def affine_of(
-    norm: nn.GroupNorm, strips: Sequence[Float[Tensor, "N C rows W"]], num_frames: int
+    norm: nn.GroupNorm, strips: Sequence[Float[Tensor, "N C _ W"]], num_frames: int
 ) -> tuple[Float[Tensor, "N C 1 1"], Float[Tensor, "N C 1 1"]]:
     """Return the factor and the summand that a norm is, given its statistics, in float32.
 

@@ -56,6 +56,21 @@ class TimeConv(nn.Conv3d):
         return F.conv2d(input, weight, bias, padding=(self.kernel_size[0] // 2, 0))
 
 
+class ClipConv(nn.Conv3d):
+    """A Conv3d that brings its zeros along time itself where the clip is shorter than the kernel.
+
+    There oneDNN 3.12 leaves parts of the weights' gradient unwritten in bfloat16.
+    """
+
+    def forward(self, input: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D T h w"]:
+        """Convolve with zeros beyond the clip and the picture."""
+        if input.shape[2] >= self.kernel_size[0]:
+            return super().forward(input)
+        time, *space = (int(side) for side in self.padding)
+        padded = F.pad(input, (0, 0, 0, 0, time, time))
+        return F.conv3d(padded, self.weight, self.bias, self.stride, (0, *space))
+
+
 class TimeMixer(nn.Module):
     """How much of the temporal branch is added: 1 - alpha, alpha = sigmoid(mix_factor) learned.
 
@@ -228,7 +243,7 @@ class VolumeConv(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm_3d = nn.GroupNorm(num_groups(channels), channels, eps=1e-6)
-        self.conv_3d = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv_3d = ClipConv(channels, channels, 3, padding=1)
         zero_(self.conv_3d)
 
     def forward(

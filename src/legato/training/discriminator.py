@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from legato.models.temporal_conv import ClipConv
+
 LARGEST_WEIGHT = 1e4
 
 
@@ -30,7 +32,7 @@ class PatchDiscriminator(nn.Module):
         def conv(inputs: int, outputs: int, stride: int) -> nn.Module:
             if dims == 2:
                 return nn.Conv2d(inputs, outputs, 4, stride, 1)
-            return nn.Conv3d(inputs, outputs, (3, 4, 4), (1, stride, stride), 1)
+            return ClipConv(inputs, outputs, (3, 4, 4), (1, stride, stride), 1)
 
         layers: list[nn.Module] = []
         channels = 3

@@ -173,9 +173,14 @@ class UpscalerStage:
             num_timesteps=self.schedule.num_train_timesteps,
         )
 
+    @torch.no_grad()
     def text(self, batch: Batch) -> Float[Tensor, "B N D"]:
-        """Return the embedded captions; of a clip without one, the embedded empty prompt."""
-        return torch.cat([self.model.encode_prompt(caption) for caption in batch["caption"]])
+        """Return the embedded captions; of a clip without one, the embedded empty prompt.
+
+        Never in reduced precision: the model keeps them, and whoever asks later gets the same.
+        """
+        with torch.autocast(self.unet.device.type, enabled=False):
+            return torch.cat([self.model.encode_prompt(caption) for caption in batch["caption"]])
 
     @torch.no_grad()
     def sample(self, batch: Batch, *, steps: int, level: int) -> Float[Tensor, "B T C h w"]:
@@ -235,12 +240,11 @@ class UnetStage(UpscalerStage):
         draw, low_res = self.draw(batch), unit_range(batch["low_res"])
         with torch.no_grad(), torch.autocast(low_res.device.type, enabled=False):
             latents = self.decoder.encode(unit_range(batch["frames"]))
-            text = self.text(batch)
         scales = alpha, sigma = _scales(self.schedule, draw.timesteps)
         alpha_n, sigma_n = _scales(self.low_res_schedule, draw.levels)
         given = alpha_n * low_res + sigma_n * draw.low_res_noise
         sample = torch.cat((alpha * latents + sigma * draw.noise, given), dim=2)
-        predicted = self.unet(sample, draw.timesteps, text, draw.levels).float()
+        predicted = self.unet(sample, draw.timesteps, self.text(batch), draw.levels).float()
         wanted = prediction_of(
             latents, draw.noise, scales=scales, prediction_type=self.schedule.prediction_type
         )
