@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from legato.models import decoder as decoders
 from legato.models import strip_decoder
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.strips import convolve, cut, normalise, with_neighbours
+from legato.models.strips import convolve, cut, normalise, over
 
 VARIANTS = {
     "image": {"conv": "none"},
@@ -125,7 +125,7 @@ def test_norm_and_convolution_in_strips_are_those_of_the_map(rows, height, width
     expected = conv(F.silu(normed))
     strips = cut(x, rows)
     prepare = normalise(norm, strips, num_frames=frames)
-    out = torch.cat([convolve(conv, whole) for _, whole in with_neighbours(strips, prepare)], 2)
+    out = torch.cat(over(strips, lambda _, whole: convolve(conv, whole), prepare), 2)
     torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-3)
     assert not strips
 

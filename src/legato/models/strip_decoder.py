@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from legato.device import KEPT_BYTES, keeping_freed_memory
 from legato.models.inflate import Inflated
-from legato.models.strips import Strips, convolve, cut, normalise, taken, with_neighbours
+from legato.models.strips import Strips, convolve, cut, normalise, over, taken
 from legato.models.temporal_conv import TemporalConv, VolumeConv, as_clip, as_frames
 
-VALUES_PER_STRIP = 1 << 23
-"""At the widest layer: 32 MB in float32."""
+VALUES_PER_STRIP = 1 << 22
+"""At the widest layer: 16 MB in float32."""
 
 SCORES_AT_ONCE = 1 << 24
 """Of attention: queries times keys."""
@@ -60,7 +60,7 @@ def decode_in_strips(
         latents = autoencoder.post_quant_conv(latents)
     per_row = len(latents) * latents.shape[-1] * values_per_cell(autoencoder)
     first = autoencoder.decoder.conv_in(latents)  # a hook adds what the small frames say
-    with keeping_freed_memory(KEPT_BYTES // 8):  # holes of narrow strips do not fit wide ones
+    with keeping_freed_memory(KEPT_BYTES // 32):  # holes of narrow strips do not fit wide ones
         strips = cut(first, max(VALUES_PER_STRIP // per_row, 1))
         del first
         return _Layers(owner)(strips)
@@ -92,13 +92,19 @@ class _Layers:
 
     def resnet(self, block: ResnetBlock2D, strips: Strips) -> Strips:
         prepare = normalise(block.norm1, strips, num_frames=self.norm_frames)
-        hidden, carried, out = [], [], []
-        for strip, whole in with_neighbours(strips, prepare):
-            hidden.append(convolve(block.conv1, whole))
+        carried: Strips = []
+
+        def enter(strip: Tensor, whole: Tensor) -> Tensor:
             carried.append(strip if block.conv_shortcut is None else block.conv_shortcut(strip))
+            return convolve(block.conv1, whole)
+
+        def leave(_: Tensor, whole: Tensor) -> Tensor:
+            found = convolve(block.conv2, whole).add_(carried.pop(0))
+            return found.div_(block.output_scale_factor)
+
+        hidden = over(strips, enter, prepare)
         prepare = normalise(block.norm2, hidden, num_frames=self.norm_frames)
-        for (_, whole), kept in zip(with_neighbours(hidden, prepare), taken(carried), strict=True):
-            out.append(convolve(block.conv2, whole).add_(kept).div_(block.output_scale_factor))
+        out = over(hidden, leave, prepare)
         layer = self._temporal(block)
         if isinstance(layer, VolumeConv):
             return self.volume(layer, out)
@@ -126,31 +132,35 @@ class _Layers:
         return rearrange(x, "b p (n c) -> b n p c", n=attn.heads)
 
     def upsample(self, layer: Upsample2D, strips: Strips) -> Strips:
-        out = []
-        for _, whole in with_neighbours(strips):
+        def enlarge(_: Tensor, whole: Tensor) -> Tensor:
             large = F.interpolate(whole, scale_factor=2.0, mode="nearest")
-            out.append(convolve(layer.conv, large[:, :, 1:-1]))
-        return out
+            return convolve(layer.conv, large[:, :, 1:-1])
+
+        return over(strips, enlarge)
 
     def last(self, norm: nn.GroupNorm, conv: nn.Conv2d, strips: Strips) -> Tensor:
         prepare = normalise(norm, strips, num_frames=self.norm_frames)
-        layer, out = self._temporal(conv), []
-        for _, whole in with_neighbours(strips, prepare):
+        layer = self._temporal(conv)
+
+        def show(_: Tensor, whole: Tensor) -> Tensor:
             rows = convolve(conv, whole)
             if layer is not None and self.context is not None:
                 rows = rows + layer(rows, self.num_frames) * self.context.condition_weight
-            out.append(rows)
-        return torch.cat(out, dim=2)
+            return rows
+
+        return torch.cat(over(strips, show, prepare), dim=2)
 
     def volume(self, layer: VolumeConv, strips: Strips) -> Strips:
         """Add a 3x3x3 convolution behind a norm of the clip."""
         prepare = normalise(layer.norm_3d, strips, num_frames=self.num_frames)
-        conv, out = layer.conv_3d, []
-        for strip, whole in with_neighbours(strips, prepare):
+        conv = layer.conv_3d
+
+        def add(strip: Tensor, whole: Tensor) -> Tensor:
             clip = rearrange(whole, "(b t) c h w -> b c t h w", t=self.num_frames)
             delta = F.conv3d(clip, conv.weight, conv.bias, padding=(1, 0, 1))
-            out.append(strip.add_(rearrange(delta, "b c t h w -> (b t) c h w")))
-        return out
+            return strip.add_(rearrange(delta, "b c t h w -> (b t) c h w"))
+
+        return over(strips, add, prepare)
 
     def time(self, layer: TemporalConv, strips: Strips) -> Strips:
         """Add a residual block along time: its convolutions see one pixel of every frame."""

@@ -34,27 +34,38 @@ def taken(strips: Strips) -> Iterator[Float[Tensor, "N C rows W"]]:
         yield strips.pop(0)
 
 
-def with_neighbours(
-    strips: Strips, prepare: Prepare = lambda x: x
-) -> Iterator[tuple[Float[Tensor, "N C rows W"], Float[Tensor, "N C padded W"]]]:
-    """Yield each strip, and a prepared copy of it with a row of each neighbour.
+def over(
+    strips: Strips, compute: Callable[[Tensor, Tensor], Tensor], prepare: Prepare = lambda x: x
+) -> Strips:
+    """Return what is computed of each strip and of a prepared copy with a row of each neighbour.
 
     The rows beyond the map are zero, as a convolution's padding is. The list is used up, and a
-    strip that was yielded may be changed.
+    strip may be changed. Nothing of a strip is held while the next one is prepared.
     """
-    above = None
+    above, out = None, []
     while strips:
         strip = strips.pop(0)
-        below = strips[0][:, :, :1] if strips else None
-        edge = torch.zeros_like(strip[:, :, :1])
-        rows = [edge if above is None else above, strip, edge if below is None else below]
-        whole = prepare(torch.cat(rows, dim=2))
-        if above is None:
-            whole[:, :, 0] = 0
-        if below is None:
-            whole[:, :, -1] = 0
+        beside = above, strips[0][:, :, :1] if strips else None
         above = strip[:, :, -1:].clone()
-        yield strip, whole
+        out.append(compute(strip, _whole(strip, beside, prepare)))
+        del strip
+    return out
+
+
+def _whole(
+    strip: Float[Tensor, "N C rows W"],
+    beside: tuple[Tensor | None, Tensor | None],
+    prepare: Prepare,
+) -> Float[Tensor, "N C padded W"]:
+    above, below = beside
+    edge = torch.zeros_like(strip[:, :, :1])
+    rows = [edge if above is None else above, strip, edge if below is None else below]
+    whole = prepare(torch.cat(rows, dim=2))
+    if above is None:
+        whole[:, :, 0] = 0
+    if below is None:
+        whole[:, :, -1] = 0
+    return whole
 
 
 def convolve(conv: nn.Conv2d, whole: Float[Tensor, "N C padded W"]) -> Float[Tensor, "N D rows W"]:

@@ -8,6 +8,7 @@ lies more than `context_after` frames ahead.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from legato.diffusion.anchors import Recorder
 from legato.diffusion.augmentation import augment
-from legato.diffusion.denoiser import Conditions, Denoiser, Edit, denoise
+from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Step, denoise
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.schedule import Schedule, started_part_way
@@ -206,7 +207,9 @@ class Restorer:
         windows = self._windows(layout, has_state=state is not None)
         used = max(windows[-1].stop, layout.emit_stop - layout.first)
         clip = _padded(frames[:used].float().to(self._device))[None]
-        decoder = self._applied.decoder(self._tiles(clip), (frames.shape[-2], frames.shape[-1]))
+        size = (frames.shape[-2], frames.shape[-1])
+        del frames  # else there are two of each, where the caller has let go as well
+        decoder = self._applied.decoder(self._tiles(clip), size)
         emitted = (num_anchors, layout.emit_stop - layout.first)
         branches = 1 if self._negative_prompt is None else 2
         progress = _Progress(
@@ -233,7 +236,7 @@ class Restorer:
                 schedule=self._schedule,
                 timesteps=self._timesteps,
                 solver=self._options.solver,
-                hooks=(self._edits(frames[:used], clip, layout, state), (anchors, recorder)),
+                hooks=(self._edits(clip, size, layout, state), (anchors, recorder)),
             )
         context = min(self.settings.context, emitted[1])
         carried = carry(
@@ -336,28 +339,37 @@ class Restorer:
 
     def _edits(
         self,
-        frames: Float[Tensor, "T 3 H W"],
         clip: Float[Tensor, "1 T 3 h w"],
+        size: tuple[int, int],
         layout: Layout,
         state: Carried | None,
     ) -> list[Edit]:
-        if not self._propagation or frames.shape[0] < 2:
+        """Return the propagation, whose flow is estimated once the network has seen the clip.
+
+        Flow takes more memory than the clip, and the network's activations are gone by then.
+        """
+        if not self._propagation or clip.shape[1] < 2:
             return []
-        seeds = seeds_of(state)
         num_anchors = layout.num_anchors if state is not None else 0
         first = max(num_anchors - 1, 0)  # no flow is needed among frames that are finished
-        forward, backward = self._estimator(frames[first:])
-        rows, cols = clip.shape[-2:]
-        return [
-            LatentPropagation(
+        (height, width), (rows, cols) = size, clip.shape[-2:]
+
+        @cache
+        def propagation() -> LatentPropagation:
+            forward, backward = self._estimator(clip[0, first:, :, :height, :width])
+            return LatentPropagation(
                 flow_forward=_padded(forward.to(self._device), rows, cols),
                 flow_backward=_padded(backward.to(self._device), rows, cols),
                 first_pair=first,
                 steps=self._propagation,
                 num_anchors=num_anchors,
-                seeds=seeds if num_anchors else {},
+                seeds=seeds_of(state) if num_anchors else {},
             )
-        ]
+
+        def edit(step: Step, x0: Tensor) -> Tensor:
+            return propagation()(step, x0) if step.index in self._propagation else x0
+
+        return [edit]
 
 
 class _Progress:
