@@ -209,8 +209,9 @@ def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return_freed_memory()  # of the former layout, which nothing later fits into
-    if sum(parameter.nbytes for parameter in part.parameters()) > LARGE_BYTES:
-        keep_freed_memory(KEPT_BYTES // 2)  # beside its arithmetic, page faults cost nothing
+    weights = sum(parameter.nbytes for parameter in part.parameters())
+    if weights > LARGE_BYTES or dtype.itemsize < 4:
+        keep_freed_memory(KEPT_BYTES // 2)  # beside much arithmetic or for tensors half as large
     return part
 
 

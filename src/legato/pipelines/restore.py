@@ -194,8 +194,7 @@ class Restorer:
     ) -> tuple[Iterator[Float[Tensor, "C 3 sH sW"]], Carried]:
         """Like calling the restorer, but decode lazily: a few frames at a time, in order.
 
-        Prefer it: the whole segment at full size is then never in memory at once. The state is
-        complete when this returns.
+        Prefer it: the segment is never whole in memory at full size. The state is complete at once.
         """
         layout = Layout.of_clip(
             frames.shape[0],
@@ -211,11 +210,9 @@ class Restorer:
         del frames  # else there are two of each, where the caller has let go as well
         decoder = self._applied.decoder(self._tiles(clip), size)
         emitted = (num_anchors, layout.emit_stop - layout.first)
-        branches = 1 if self._negative_prompt is None else 2
+        passes = len(windows) * len(self._timesteps) * (1 if self._negative_prompt is None else 2)
         progress = _Progress(
-            len(windows) * len(self._timesteps) * branches
-            + decoder.num_pieces(self._finish.needed(emitted, used), used),
-            on_step,
+            passes + decoder.num_pieces(self._finish.needed(emitted, used), used), on_step
         )
         denoiser = replace(
             self._denoiser(windows, clip, ticks[:used], progress),
