@@ -69,6 +69,8 @@ def test_a_norm_of_frames_over_the_clip_is_a_five_dimensional_group_norm(learns,
     expected = copy.deepcopy(norm).double()(clip.double())
     torch.testing.assert_close(found.double(), frames_of(expected), rtol=0, atol=1e-6 * (1 + mean))
     assert found.is_contiguous(memory_format=torch.channels_last)
+    if learns:
+        assert torch.equal(found, frames_of(norm(clip)))
 
 
 def test_a_norm_behind_frozen_layers_learns():
