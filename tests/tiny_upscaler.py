@@ -57,8 +57,8 @@ class TinyUpscaler:
         generator = torch.Generator().manual_seed(len(prompt))
         return torch.randn(1, 5, TEXT_WIDTH, generator=generator)
 
-    def open_stream(self):
-        return TinyDecoderStream(self.autoencoder.decoder) if self.streams else None
+    def open_stream(self, wanted):
+        return TinyDecoderStream(self.autoencoder.decoder, wanted) if self.streams else None
 
     def decode(self, latents, low_res, *, temporal=True):
         return self.autoencoder.decode(latents, low_res, temporal=temporal)

@@ -1,7 +1,6 @@
 """Which device and dtype to compute with, and how much memory there is."""
 
 import ctypes
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,10 +151,8 @@ def keeping_freed_memory(at_most: int) -> Iterator[None]:
 def return_freed_memory() -> None:
     """Hand what glibc keeps back to the system, between kinds of work that share few sizes.
 
-    Else holes that the one left are of no use to the other, and both add up. Tensors that cycles of
-    references hold go first: Python would find them only now and then.
+    Else holes that the one left are of no use to the other, and both add up.
     """
-    gc.collect()
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):  # not glibc

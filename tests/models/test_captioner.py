@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file, save_file
 from tiny import tiny_clip_text
 from tiny_captioner import LAYERS, tiny_captioner, tiny_words
@@ -25,6 +25,7 @@ from transformers import (
 
 from legato.errors import ModelError
 from legato.models.captioner import QUESTION, Captioner
+from legato.models.transformers_model import HUB_SECONDS, source_of
 
 CPU = torch.device("cpu")
 WORDS = ["animal", "water", "night", "face", "snow"]
@@ -146,3 +147,24 @@ def test_a_bad_model_is_one_line_that_names_it(tmp_path, monkeypatch, damage, sa
         Captioner(str(folder), CPU)
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, answers):
+    asked = []
+
+    def model_info(self, name, *, timeout):
+        asked.append(timeout)
+        if not answers:
+            raise OSError("no route to host")
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    source = source_of("someone/captions")
+    assert source["local_files_only"] is not answers
+    assert asked == [HUB_SECONDS]
+
+
+def test_a_model_that_no_hub_gives_is_refused_soon(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="someone/captions"):
+        Captioner("someone/captions", CPU)

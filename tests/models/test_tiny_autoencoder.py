@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
+from torch.nn import functional as F
 
-from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig, bicubic
 
 CONFIG = TinyAutoencoderConfig(
     width=32, num_blocks=3, num_temporal=2, encoder_width=32, encoder_blocks=1
@@ -68,3 +70,11 @@ def test_a_deeper_decoder_begins_as_the_shallower_one():
     latents, low_res = clip(1, 2, 4, 6, 6), clip(1, 2, 3, 6, 6, seed=1)
     assert torch.equal(deep.decode(latents, low_res), shallow.decode(latents, low_res))
     assert deep.config == replace(CONFIG, num_blocks=5, scaling_factor=0.7)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (6, 9)], ids=str)
+def test_the_bicubic_skip_is_that_of_torch(size):
+    frames = clip(2, 3, *size).requires_grad_()
+    expected = F.interpolate(frames, scale_factor=4, mode="bicubic")
+    assert torch.equal(bicubic(frames), expected)  # with gradients it is torch's own
+    torch.testing.assert_close(bicubic(frames.detach()), expected, atol=1e-5, rtol=0)

@@ -249,6 +249,14 @@ def test_a_prompt_counts_from_its_time_on_only(make, clip):
     assert same == [True, True, False, False]
 
 
+def test_a_prompt_that_comes_too_late_is_told(make, clip):
+    told = []
+    make(clip(frames=4), prompt_at=("0.05=day", "7=crowded"), watch=told.append)
+    late = [event.message for event in told if "is not used" in event.message]
+    assert len(late) == 1
+    assert "the prompt at 7 s" in late[0]
+
+
 def test_each_kind_of_hint_changes_the_pictures(make, clip, files, tmp_path):
     source = clip(frames=3)
     chosen = {"controlnet": files["controlnet"], "num_inference_steps": 3}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from legato.apps.arguments import SAMPLING_ALIASES, parse
-from legato.apps.computing import prepare_torch
+from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.generate_options import GenerateOptions
@@ -51,11 +51,11 @@ class GenerateCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(GenerateCommand, arguments, name="generate", aliases=SAMPLING_ALIASES)
-    prepare_torch()
+    with importing_torch():
+        from legato.pipelines.generate import generate
+
     if command.plan:
         return _plan(command)
-    from legato.pipelines.generate import generate
-
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
         report = generate(
             command.prompt,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from legato.apps.arguments import SAMPLING_ALIASES, parse
-from legato.apps.computing import prepare_torch
+from legato.apps.computing import importing_torch
 from legato.apps.progress import Reporter
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
@@ -44,8 +44,8 @@ class PlanCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(PlanCommand, arguments, name="plan", aliases=SAMPLING_ALIASES)
-    prepare_torch()
-    from legato.pipelines.forecast import plan
+    with importing_torch():
+        from legato.pipelines.forecast import plan
 
     with Reporter(quiet=command.quiet) as reporter:
         found = plan(

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from legato.apps.arguments import SAMPLING_ALIASES, parse
-from legato.apps.computing import prepare_torch
+from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.report import TranslationReport
@@ -47,8 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     command = parse(TranslateCommand, arguments, name="translate", aliases=SAMPLING_ALIASES)
     # Refuse before torch and diffusers are imported, which takes seconds.
     examine(command.source, command.target, command.options, command.run)
-    prepare_torch()
-    from legato.pipelines.translate import translate
+    with importing_torch():
+        from legato.pipelines.translate import translate
 
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
         report = translate(

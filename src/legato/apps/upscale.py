@@ -10,7 +10,7 @@ import tyro
 
 from legato.apps.arguments import SAMPLING_ALIASES, parse
 from legato.apps.cli import exit_code
-from legato.apps.computing import prepare_torch
+from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
@@ -53,9 +53,9 @@ def run(arguments: Sequence[str]) -> int:
     is_folder = is_folder_of_videos(command.source) and not command.preview
     if not is_folder:  # refuse before torch and diffusers are imported, which takes seconds
         examine(command.source, command.target, command.options, command.run)
-    prepare_torch()
-    from legato.pipelines.preview import picture_path, preview
-    from legato.pipelines.upscale import upscale
+    with importing_torch():
+        from legato.pipelines.preview import picture_path, preview
+        from legato.pipelines.upscale import upscale
 
     if is_folder:
         return _run_folder(command)

@@ -125,11 +125,11 @@ class Denoiser:
 
     kept: dict[tuple[int, int, str], Tensor] = field(default_factory=dict)
     """Predictions of the first step that are already known, by (start, stop, branch) of their
-    window; the loop adds those that it computes. They depend on noise and input only, so a later
-    clip that holds the same window may have them."""
+    window; the loop takes them out, and adds those that it computes. They depend on noise and input
+    only, so a later clip that holds the same window may have them."""
 
     keep_after: int = 0
-    """Only windows that reach past this frame are added to `kept`."""
+    """Only windows that reach past this frame are left in `kept`."""
 
     on_window: Callable[[], None] | None = None
     """Called for each branch of each window of each step."""
@@ -153,7 +153,7 @@ class Denoiser:
         def predict(window: Span) -> Tensor:
             keys = [(window.start, window.stop, branch) for branch in self.branches]
             known: dict[tuple[int, int, str], Tensor] = {
-                key: self.kept[key] for key in keys if is_first and key in self.kept
+                key: self.kept.pop(key) for key in keys if is_first and key in self.kept
             }
             self._advance(len(known))
             missing = [key for key in keys if key not in known]

@@ -78,6 +78,8 @@ class TemporalFusion:
         if is_last and self._own is not None:
             done.append(_fused(self._own.full, self._before))
             self._own, self._before = None, []
+        if len(done) == 1:
+            return done[0]
         return torch.cat(done) if done else frames[:0]
 
     def _shares(self, own: _Frame, later: _Frame) -> tuple[_Share, _Share]:

@@ -24,17 +24,17 @@ def warp(
         padding: what lies outside x: zeros, its border repeated, or x mirrored.
     """
     rows, cols = x.shape[-2:]
-    ys, xs = torch.meshgrid(
-        torch.arange(rows, dtype=torch.float32, device=x.device),
+    here = torch.meshgrid(
         torch.arange(cols, dtype=torch.float32, device=x.device),
-        indexing="ij",
+        torch.arange(rows, dtype=torch.float32, device=x.device),
+        indexing="xy",
     )
-    field = flow.float()
-    grid = torch.stack(
-        (
-            2 * (xs + field[:, 0]) / max(cols - 1, 1) - 1,
-            2 * (ys + field[:, 1]) / max(rows - 1, 1) - 1,
-        ),
-        dim=-1,
+    reach = torch.tensor([max(cols - 1, 1), max(rows - 1, 1)], device=x.device)[:, None, None]
+    there = (torch.stack(here) + flow.float()).mul_(2).div_(reach).sub_(1)
+    return F.grid_sample(
+        x.float(),
+        there.permute(0, 2, 3, 1),  # a view: two planes are as good as pairs
+        mode=mode,
+        padding_mode=padding,
+        align_corners=True,
     )
-    return F.grid_sample(x.float(), grid, mode=mode, padding_mode=padding, align_corners=True)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from legato.device import return_freed_memory
 from legato.models.norm_statistics import affine_of
 from legato.models.temporal_conv import silu_
 
@@ -44,6 +45,7 @@ def over(
     """
     above, out = None, []
     while strips:
+        return_freed_memory()  # rows of neighbours and other small things leave many holes
         strip = strips.pop(0)
         beside = above, strips[0][:, :, :1] if strips else None
         above = strip[:, :, -1:].clone()

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from typing import Any, cast
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -100,6 +102,16 @@ class TemporalResidual(nn.Module):
 def pixels_of(x: Float[Tensor, "1 C h w"]) -> Float[Tensor, "P C"]:
     """Return the pixels of a frame as rows: a view where its memory is channels-last."""
     return rearrange(x, "n c h w -> (n h w) c")
+
+
+def bicubic(frames: Float[Tensor, "N 3 h w"]) -> Float[Tensor, "N 3 H W"]:
+    """Return frames enlarged by `FACTOR`; on CPUs by OpenCV: the same kernel, much faster."""
+    if frames.device.type != "cpu" or frames.requires_grad:
+        return F.interpolate(frames, scale_factor=FACTOR, mode="bicubic")
+    height, width = (side * FACTOR for side in frames.shape[-2:])
+    pictures = frames.permute(0, 2, 3, 1).contiguous().numpy()
+    large = [cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC) for x in pictures]
+    return torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2)
 
 
 class TinyEncoder(nn.Module):
@@ -196,8 +208,7 @@ class ConditionalTinyDecoder(nn.Module):
     ) -> Float[Tensor, "N 3 H W"]:
         x = F.pixel_shuffle(self.grow(silu_(x)), 2)
         x = F.pixel_shuffle(self.conv_out(silu_(self.tail(silu_(x)))), 2)
-        skip = F.interpolate(low_res.float(), scale_factor=FACTOR, mode="bicubic")
-        return add_(skip, x.float())
+        return add_(bicubic(low_res.float()), x.float())
 
 
 class TinyAutoencoder(nn.Module):

@@ -29,10 +29,12 @@ class TinyDecoderStream:
 
     Args:
         decoder: of the embedded model, in evaluation.
+        wanted: frames of the clip to give out, in order; the others are only what they look at.
     """
 
-    def __init__(self, decoder: ConditionalTinyDecoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: ConditionalTinyDecoder, wanted: range) -> None:
+        self._decoder, self._wanted = decoder, wanted
+        self._position = 0  # of the next frame behind the temporal convolutions
         # by block: SiLU of the last two frames, and the frames that wait for the next one
         self._held: dict[int, tuple[list[Tensor | None], list[Tensor]]] = {}
         self._low_res: Tensor | None = None
@@ -45,7 +47,7 @@ class TinyDecoderStream:
         *,
         is_last: bool,
     ) -> Float[Tensor, "t 3 H W"]:
-        """Return the frames that are complete, which is none at first and the rest at last.
+        """Return the wanted frames that are complete: none at first, with the last piece the rest.
 
         Args:
             latents: the next frames' (at least one).
@@ -54,20 +56,35 @@ class TinyDecoderStream:
         """
         decoder = self._decoder
         x = decoder.fuse(latents, low_res)
-        for index, block in enumerate(decoder.blocks):
+        for index, (block, temporal) in enumerate(
+            zip(decoder.blocks, decoder.temporal, strict=False)
+        ):
             if x.shape[0] == 0:  # never with the last piece
                 break
-            x = block(x)
-            if index < len(decoder.temporal):
-                temporal = decoder.temporal[index]
-                assert isinstance(temporal, TemporalResidual)
-                x = self._advance(index, temporal, x, is_last=is_last)
+            assert isinstance(temporal, TemporalResidual)
+            x = self._advance(index, temporal, block(x), is_last=is_last)
         waiting = low_res if self._low_res is None else torch.cat((self._low_res, low_res))
-        self._low_res = waiting[x.shape[0] :]
-        if x.shape[0] == 0:
+        start, stop = self._position, self._position + x.shape[0]
+        self._low_res, self._position = waiting[x.shape[0] :], stop
+        own = range(max(self._wanted.start, start), min(self._wanted.stop, stop))
+        few = latents.shape[0]  # with the last piece more frames come out than went in
+        pieces = [
+            slice(k - start, min(k + few, own.stop) - start)
+            for k in range(own.start, own.stop, few)
+        ]
+        if not pieces:
             rows, cols = (side * FACTOR for side in latents.shape[-2:])
             return torch.zeros(0, 3, rows, cols, device=x.device)
-        return decoder.enlarge(x, waiting[: x.shape[0]])
+        done = [self._finished(x[piece], waiting[piece]) for piece in pieces]
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+    def _finished(
+        self, x: Float[Tensor, "T C h w"], low_res: Float[Tensor, "T 3 h w"]
+    ) -> Float[Tensor, "T 3 H W"]:
+        """Return pixels of frames that no other frame looks at any more."""
+        for block in self._decoder.blocks[len(self._decoder.temporal) :]:
+            x = block(x)
+        return self._decoder.enlarge(x, low_res)
 
     def _advance(
         self, index: int, temporal: TemporalResidual, x: Float[Tensor, "T C h w"], *, is_last: bool

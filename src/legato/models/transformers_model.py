@@ -5,11 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
 from legato.errors import ModelError
+from legato.models.pull import NETWORK_ERRORS
 
+HUB_SECONDS = 10.0
+"""How long the hub may take to answer."""
 LOADING_ERRORS = (
     *(SafetensorError, OSError, ImportError),
     *(LookupError, AttributeError, RuntimeError, TypeError, ValueError),
@@ -19,12 +24,26 @@ more packages."""
 
 
 def source_of(name: str) -> dict[str, Any]:
-    """Return what `from_pretrained` needs to find a model: a folder never asks the hub."""
+    """Return what `from_pretrained` needs to find a model: a folder never asks the hub.
+
+    Where the hub does not answer, only what was downloaded before is looked for: transformers would
+    try each file again and again, for minutes.
+    """
     path = Path(name).expanduser()
     return {
         "pretrained_model_name_or_path": str(path) if path.is_dir() else name,
-        "local_files_only": path.is_dir(),
+        "local_files_only": path.is_dir() or not _hub_answers(name),
     }
+
+
+def _hub_answers(name: str) -> bool:
+    try:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except (HfHubHTTPError, HFValidationError):  # it says no, or will: the loading tells why
+        return True
+    except NETWORK_ERRORS:
+        return False
+    return True
 
 
 def failure(what: str, error: Exception, *, fix: str) -> ModelError:

@@ -110,11 +110,15 @@ class UpscalerModel:
             return held_values(self.autoencoder.config)
         return None
 
-    def open_stream(self) -> TinyDecoderStream | None:
-        """Return a decoder of one clip piece by piece; None: this model decodes it whole."""
+    def open_stream(self, wanted: range) -> TinyDecoderStream | None:
+        """Return a decoder of one clip piece by piece; None: this model decodes it whole.
+
+        Args:
+            wanted: frames of the clip that it gives out.
+        """
         if isinstance(self.autoencoder, TinyAutoencoder):
             self._need_autoencoder()
-            return TinyDecoderStream(self.autoencoder.decoder)
+            return TinyDecoderStream(self.autoencoder.decoder, wanted)
         return None
 
     @torch.no_grad()

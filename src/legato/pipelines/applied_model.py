@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from legato.device import return_freed_memory
 from legato.diffusion.spans import Tile
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.decode import Decoder
@@ -41,7 +42,11 @@ class AppliedModel:
         *,
         conditions: ClipConditions | None = None,
     ) -> Tensor:
-        """Call the U-Net, its temporal layers off where frames are to be independent."""
+        """Call the U-Net, its temporal layers off where frames are to be independent.
+
+        Freed memory goes back before: what lies in holes adds to the network's own peak.
+        """
+        return_freed_memory()
         unet, text = self.model.unet, encoder_hidden_states
         with nullcontext() if self.settings.is_temporal else unet.disabled():
             return unet(sample, timestep, text, class_labels, conditions=conditions)
@@ -54,7 +59,9 @@ class AppliedModel:
             size: rows and columns of the input before padding.
         """
         temporal = self.settings.is_temporal
-        streams = temporal and not self.as_reference and self.model.open_stream() is not None
+        streams = (
+            temporal and not self.as_reference and self.model.open_stream(range(0)) is not None
+        )
         return Decoder(
             decode=self._decode,
             tiles=list(tiles),
@@ -72,8 +79,8 @@ class AppliedModel:
         temporal = self.settings.is_temporal
         return self.model.decode(latents.to(self.dtype), low_res.to(self.dtype), temporal=temporal)
 
-    def _open_stream(self) -> DecoderStream:
-        stream, dtype = self.model.open_stream(), self.dtype
+    def _open_stream(self, wanted: range) -> DecoderStream:
+        stream, dtype = self.model.open_stream(wanted), self.dtype
         assert stream is not None
 
         def decode(latents: Tensor, low_res: Tensor, *, is_last: bool) -> Tensor:

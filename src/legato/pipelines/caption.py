@@ -9,7 +9,6 @@ import torch
 from jaxtyping import UInt8
 
 from legato.device import return_freed_memory
-from legato.models.captioner import Captioner
 from legato.pipelines.events import Event, OnEvent
 from legato.pipelines.survey import Survey
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -44,6 +43,8 @@ def caption_shots(
     """
     if options.caption is None:
         return []
+    from legato.models.captioner import Captioner  # transformers takes a second or two
+
     captioner, prompts = Captioner(options.caption, device), list[str]()
     frames = sharpest_frames(found)
     for index in frames:

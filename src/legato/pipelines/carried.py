@@ -1,6 +1,6 @@
 """What a segment leaves behind for the next one of the same shot."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -60,6 +60,11 @@ class Carried:
                 f"state {path}", why="it is of another kind", fix="start again with --restart"
             )
         return cls(position=int(facts["position"]), tensors=tensors)
+
+    def without(self, prefix: str) -> "Carried":
+        """Return the rest, which does not hold the tensors whose names start with `prefix/`."""
+        rest = {k: v for k, v in self.tensors.items() if not k.startswith(f"{prefix}/")}
+        return replace(self, tensors=rest)
 
     def within(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with `prefix/`, by the rest of their names."""

@@ -97,8 +97,8 @@ class Decoder:
         scale: output pixels per cell, each way.
         size: (rows, cols) of the input before padding.
         at_full_size: whether the decoder's widest map has the output's size.
-        open_stream: begins to decode a clip piece by piece, each frame once; None: pieces overlap
-            by the context instead.
+        open_stream: begins to decode a clip piece by piece, each frame once, and to give out a
+            range of it; None: pieces overlap by the context instead.
         together: frames decoded at a time, from the first one on; None: as many as memory is meant
             for, evenly.
     """
@@ -109,7 +109,7 @@ class Decoder:
     scale: int
     size: tuple[int, int]
     at_full_size: bool = False
-    open_stream: Callable[[], DecoderStream] | None = None
+    open_stream: Callable[[range], DecoderStream] | None = None
     together: int | None = None
 
     def num_pieces(self, emitted: tuple[int, int], num_frames: int) -> int:
@@ -135,9 +135,10 @@ class Decoder:
             for chunk in self.chunks(*emitted):
                 yield chunk[0], self(latents, low_res, chunk)
             return
-        streams = {tile: self.open_stream() for tile in self.tiles}
         pieces = self._pieces(emitted, latents.shape[1])
-        position = pieces[0][0]
+        wanted = range(*(frame - pieces[0][0] for frame in emitted))
+        streams = {tile: self.open_stream(wanted) for tile in self.tiles}
+        position = emitted[0]
         for start, stop in pieces:
 
             def compute(tile: Tile, own: slice = slice(start, stop)) -> Tensor:
@@ -152,16 +153,18 @@ class Decoder:
                 )
 
             frames = self._merged(compute, latents)
-            first = max(emitted[0] - position, 0)
-            wanted = frames[first : max(emitted[1] - position, 0)]
-            yield position + first, wanted
+            yield position, frames
             position += frames.shape[0]
+
+    def reach(self, emitted: tuple[int, int], num_frames: int) -> range:
+        """Return the frames that reach those to emit, of a clip of so many."""
+        return range(max(emitted[0] - self.context, 0), min(emitted[1] + self.context, num_frames))
 
     def _pieces(self, emitted: tuple[int, int], num_frames: int) -> list[tuple[int, int]]:
         """Cut the frames to emit, with the context before and after them all, into pieces."""
-        first = max(emitted[0] - self.context, 0)
-        stop = min(emitted[1] + self.context, num_frames)
-        return self._even(first, stop, self._frames_decoded(context=0, streams=True))
+        reach = self.reach(emitted, num_frames)
+        most = self._frames_decoded(context=0, streams=True)
+        return self._even(reach.start, reach.stop, most)
 
     def _frames_decoded(self, *, context: int, streams: bool) -> int:
         cells = max(tile.rows.size * tile.cols.size for tile in self.tiles)
@@ -241,7 +244,11 @@ def finished_chunks(
     Raises:
         BrokenOutputError: a frame is NaN, or black where the input is not.
     """
-    latents, low_res = clip
+    num_frames = clip[0].shape[1]
+    reach = decoder.reach(finish.needed(emitted, num_frames), num_frames)
+    latents, low_res = (x[:, reach.start : reach.stop].clone() for x in clip)
+    del clip  # the look-ahead has done its work
+    emitted = emitted[0] - reach.start, emitted[1] - reach.start
     rows, cols = decoder.size
     small = low_res[0, :, :, :rows, :cols]
     needed = finish.needed(emitted, latents.shape[1])

@@ -66,7 +66,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     plan.require_same(fingerprint, folder.path)
     if isinstance(hints, GivenHints):
         hints.require_fitting(facts, plan.survey.num_frames)
-    sentences = [*request.notices, *plan.survey.notices]
+    sentences = [*request.notices, *plan.survey.notices, *_unused_prompts(options, facts, plan)]
     return TranslationJob(
         facts=facts,
         options=options,
@@ -81,6 +81,19 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         size_computed=size_computed(facts, options, model),
         notices=[notice(on_event, sentence) for sentence in sentences],
     )
+
+
+def _unused_prompts(
+    options: TranslateOptions, facts: VideoFacts, plan: TranslationPlan
+) -> list[str]:
+    """Return a sentence for each prompt that begins after the last key frame."""
+    pts = plan.survey.pts
+    last = float((pts[plan.all_keys[-1]] - pts[0]) * facts.time_base)
+    return [
+        f"the prompt at {float(since):.3g} s is not used: the last key frame is at {last:.3g} s"
+        for since, _ in options.prompts()
+        if since > last
+    ]
 
 
 def load_model(options: TranslateOptions, device: torch.device, dtype: torch.dtype) -> ImageModel:

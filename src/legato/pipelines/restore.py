@@ -211,14 +211,14 @@ class Restorer:
         decoder = self._applied.decoder(self._tiles(clip), size)
         emitted = (num_anchors, layout.emit_stop - layout.first)
         passes = len(windows) * len(self._timesteps) * (1 if self._negative_prompt is None else 2)
-        progress = _Progress(
-            passes + decoder.num_pieces(self._finish.needed(emitted, used), used), on_step
-        )
+        passes += decoder.num_pieces(self._finish.needed(emitted, used), used)
+        progress = _Progress(passes, on_step)
         denoiser = replace(
             self._denoiser(windows, clip, ticks[:used], progress),
-            kept=kept_predictions(state, layout),
+            kept=kept_predictions(state, layout),  # which lets each go once it is merged
             keep_after=emitted[1],
         )
+        state = None if state is None else state.without("kept")
         recorder = Recorder(
             stop=emitted[1],
             num_anchors=num_anchors_after(layout, self._grid) if self.settings.is_joint else 0,
@@ -281,7 +281,9 @@ class Restorer:
             conditions=Conditions(
                 prompt=self._prompt,
                 negative_prompt=self._negative_prompt,
-                low_res=augment(clip, noise, level=level, schedule=self._low_res_schedule),
+                low_res=augment(clip, noise, level=level, schedule=self._low_res_schedule).to(
+                    self._dtype  # as the network sees it: half the memory
+                ),
                 noise_level=level,
                 guidance_scale=self.settings.guidance_scale,
             ),

@@ -36,7 +36,7 @@ class DecoderStream(Protocol):
         *,
         is_last: bool,
     ) -> Float[Tensor, "t 3 H W"]:
-        """Return the frames that are complete; with the last piece all that remain."""
+        """Return the wanted frames that are complete; with the last piece all that remain."""
         ...
 
 
@@ -101,6 +101,10 @@ class Upscaler(Protocol):
         """Return frames, about [-1, 1]; without `temporal` each on its own."""
         ...
 
-    def open_stream(self) -> DecoderStream | None:
-        """Return a decoder of one clip piece by piece; None where there is none."""
+    def open_stream(self, wanted: range) -> DecoderStream | None:
+        """Return a decoder of one clip piece by piece; None where there is none.
+
+        Args:
+            wanted: frames of the clip that it gives out.
+        """
         ...

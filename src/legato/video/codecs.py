@@ -71,7 +71,7 @@ CODECS: dict[CodecName, Codec] = {
         formats=YUV,
         odd_formats=YUV444,
         crf=16,
-        options=(("preset", "medium"), ("bf", "0")),
+        options=(("preset", "faster"), ("bf", "0")),  # as small as medium, in half the time
     ),
     "x265": Codec(
         encoder="libx265",
@@ -127,8 +127,10 @@ CODECS: dict[CodecName, Codec] = {
         encoder="ffv1", formats=("bgr0", "bgr0"), alpha_formats=("bgra", "bgra"), smallest_side=2
     ),
 }
-LOOKAHEAD: dict[CodecName, int] = {"x264": 40, "x265": 20}
+LOOKAHEAD: dict[CodecName, int] = {"x264": 20, "x265": 20}
 """Frames that encoders look ahead at the preset in use, where that can be set."""
+OTHER_LOOKAHEAD = 40
+"""What is taken for the other encoders."""
 LOOKAHEAD_PIXELS = 1 << 29
 """Of the frames held at most, 0.8 GB: 64 frames of 3840 x 2160, 8 of 12104 x 5544."""
 FORMATS = {  # suffix: muxer and the codecs it holds, the usual one first
@@ -251,10 +253,10 @@ def losses(
 def frames_ahead(codec: CodecName, size: tuple[int, int]) -> int:
     """Return how many frames of this size an encoder looks ahead: fewer where they are large.
 
-    Those whose number cannot be set are taken to look as far as x264 does.
+    Those whose number cannot be set are taken to look `OTHER_LOOKAHEAD` frames ahead.
     """
     if codec not in LOOKAHEAD:
-        return LOOKAHEAD["x264"]
+        return OTHER_LOOKAHEAD
     return max(min(LOOKAHEAD[codec], LOOKAHEAD_PIXELS // (size[0] * size[1])), 4)
 
 
