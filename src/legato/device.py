@@ -1,9 +1,11 @@
 """Which device and dtype to compute with, and how much memory there is."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -101,9 +103,8 @@ class _HeapStatistics(ctypes.Structure):
 
 def _kept_bytes() -> int:
     """Return what glibc keeps of freed memory: this process gets it again."""
-    try:
-        statistics = ctypes.CDLL(None).mallinfo2
-    except (OSError, AttributeError, TypeError):  # not glibc, or older than 2.33
+    statistics: Any = _glibc("mallinfo2")  # since 2.33
+    if statistics is None:
         return 0
     statistics.restype = _HeapStatistics
     return int(statistics().fordblks)
@@ -130,12 +131,9 @@ def keep_freed_memory(at_most: int = KEPT_BYTES) -> None:
             (docs/decisions/0011).
     """
     m_mmap_threshold, m_trim_threshold = -3, -1
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return
-    mallopt(m_mmap_threshold, at_most)
-    mallopt(m_trim_threshold, 2**31 - 1)
+    if mallopt := _glibc("mallopt"):
+        mallopt(m_mmap_threshold, at_most)
+        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 @contextmanager
@@ -153,8 +151,15 @@ def return_freed_memory() -> None:
 
     Else holes that the one left are of no use to the other, and both add up.
     """
+    if trim := _glibc("malloc_trim"):
+        trim(0)
+
+
+@cache
+def _glibc(name: str) -> Callable[..., Any] | None:
+    """Return a function of glibc; None where the C library is another or an older one."""
     try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return
-    trim(0)
+        found: Callable[..., Any] = getattr(ctypes.CDLL(None), name)
+        return found
+    except (OSError, AttributeError, TypeError):
+        return None

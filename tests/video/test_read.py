@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny_files import STEADY, TICK, make_video, picture
 
 from legato.errors import DecodeError
@@ -162,6 +163,24 @@ def test_opacity_is_read_apart(tmp_path, codec, pixel_format, suffix):
     largest = np.iinfo(frame.alpha.dtype).max
     expected = picture(0, channels=4)[..., 3] / 255
     assert np.abs(frame.alpha / largest - expected).mean() < 0.03
+
+
+def test_a_jpeg_for_print_has_its_colours_and_no_opacity(tmp_path):
+    rows, cols = np.mgrid[0:64, 0:64]
+    shades = np.stack([cols * 4, rows * 4, 255 - cols * 2 - rows * 2], axis=-1).astype(np.uint8)
+    Image.fromarray(shades).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    assert not probe(tmp_path / "print.jpg").has_alpha
+    frame = next(read_frames(tmp_path / "print.jpg"))
+    assert frame.alpha is None
+    assert np.abs(frame.pixels.astype(int) - shades).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_no_colour_matrix_is_missed_in_a_grey_picture(tmp_path, mode):
+    Image.new(mode, (20, 10), 90 if mode == "L" else (90, 255)).save(tmp_path / "grey.png")
+    facts = probe(tmp_path / "grey.png")
+    assert not facts.notices
+    assert (next(read_frames(tmp_path / "grey.png")).pixels == 90).all()
 
 
 def test_an_opaque_gif_has_no_opacity(tmp_path):

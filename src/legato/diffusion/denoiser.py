@@ -164,7 +164,7 @@ class Denoiser:
                 known.update(zip(group, found.chunk(len(group)), strict=True))
                 self._advance(len(group))
             if is_first and window.stop > self.keep_after:
-                self.kept.update(known)
+                self.kept.update({key: _compact(value, self.dtype) for key, value in known.items()})
             return torch.cat([known[key].to(z.device) for key in keys])
 
         return merge_windows(self.windows, predict, num_frames=z.shape[1])
@@ -181,9 +181,9 @@ class Denoiser:
         window: Span,
         branches: Sequence[Branch],
     ) -> Float[Tensor, "RB t c h w"]:
-        sample = z[:, window.start : window.stop]
+        sample = z[:, window.start : window.stop].to(self.dtype)
         if self.conditions.low_res is not None:
-            low_res = self.conditions.low_res[:, window.start : window.stop]
+            low_res = self.conditions.low_res[:, window.start : window.stop].to(self.dtype)
             sample = torch.cat((sample, low_res), dim=2)
         whole = _whole(sample)
         return merge_tiles(
@@ -209,7 +209,7 @@ class Denoiser:
             return torch.full((count * batch,), value, device=sample.device)
 
         inputs = (
-            piece.to(self.dtype).repeat(count, 1, 1, 1, 1),
+            piece.repeat(count, 1, 1, 1, 1),
             labels(timestep),
             torch.cat([text.expand(batch, -1, -1) for text in texts]),
             None if level is None else labels(level),
@@ -314,6 +314,12 @@ def _estimate(
 
 def _cells(tile: Tile) -> tuple[slice, slice]:
     return slice(tile.rows.start, tile.rows.stop), slice(tile.cols.start, tile.cols.stop)
+
+
+def _compact(prediction: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return it in the network's precision where that loses nothing, as of a single tile."""
+    small = prediction.to(dtype)
+    return small if torch.equal(small.to(prediction.dtype), prediction) else prediction
 
 
 def _told(

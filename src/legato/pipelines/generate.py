@@ -1,6 +1,5 @@
 """Video from words, a first frame or nothing: the complete Video LDM, stage after stage."""
 
-import gc
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +63,6 @@ def generate(
             started = time.perf_counter()
             num_resumed += stage.run(on_event=job.on_event, stop=stop)
             stages[stage.name] = round(time.perf_counter() - started, 3)
-            gc.collect()
             return_freed_memory()
         made = job.join()
         if job.settings.upsampler is not None:

@@ -187,7 +187,7 @@ def _restore(
         on_step=report,
     )
     carried.save(job.folder.state(segment.index))
-    gc.collect()  # Python would find tensors in cycles of references only now and then
+    del carried
     return_freed_memory()  # of the denoising, before the decoding
     emitted = frames[before : before + len(segment)]
     width, height = job.size
@@ -207,7 +207,6 @@ def _restore(
             pictures = (picture for chunk in chunks for picture in to_size(chunk, job.size))
             for finished in zip(emitted, pictures, strict=True):
                 behind.put(finished)
-    gc.collect()
     return_freed_memory()
 
 

@@ -4,7 +4,6 @@ Yang et al. 2024, arXiv:2403.12962: key frames of each shot are denoised in batc
 one another, from the input under noise; the frames between them follow along the optical flow.
 """
 
-import gc
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +70,6 @@ def translate(
             started = time.perf_counter()
             num_resumed += _run(stage, job, stop)
             stages[stage.name] = round(time.perf_counter() - started, 3)
-            gc.collect()
             return_freed_memory()
         survey = job.plan.survey
         delivery = deliver(

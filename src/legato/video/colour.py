@@ -102,7 +102,9 @@ def tags_of(frame: VideoFrame, declared: ColourTags) -> ColourTags:
         transfer=_first_specified(frame.color_trc, declared.transfer),
         full_range=known_range or frame.format.name.startswith("yuvj"),
     )
-    return resolve_tags(tags, width=frame.width, height=frame.height)
+    found = resolve_tags(tags, width=frame.width, height=frame.height)
+    is_grey = sum(not component.is_alpha for component in frame.format.components) == 1
+    return replace(found, guessed=False) if is_grey and not is_rgb else found
 
 
 def bit_depth_of(pixel_format: str) -> int:

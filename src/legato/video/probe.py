@@ -175,6 +175,8 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     alpha = has_alpha(first.format.name) or holds_alpha(stream)
     if codec_name(stream) == "gif":
         alpha = any(_see_through(frame) for frame in frames)
+    if codec_name(stream) == "mjpeg":
+        alpha = False  # a CMYK picture is decoded into four planes, the last of them empty
     field_order: FieldOrder = FIELD_ORDERS.get(context.field_order, "progressive")
     if field_order == "progressive" and any(f.interlaced_frame for f in frames):
         field_order = "top"  # the frames' own flags decide when they are deinterlaced
