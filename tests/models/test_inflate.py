@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
 from tiny import randomise_, tiny_clip
 from tiny import tiny_unet as any_tiny_unet
 from torch.nn import functional as F
@@ -327,10 +328,12 @@ def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale,
     blocks = [block for block in model.spatial.modules() if isinstance(block, ResnetBlock2D)]
     for block in blocks:
         monkeypatch.setattr(block, "output_scale_factor", scale)
+    larger = [block for block in model.spatial.modules() if isinstance(block, Upsample2D)]
+    assert larger
     whole = model(**clip)
     sizes = set()
-    for block in blocks:
-        block.conv1.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
+    for conv in [block.conv1 for block in blocks] + [block.conv for block in larger]:
+        conv.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
     monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
     torch.testing.assert_close(model(**clip), whole, rtol=1e-5, atol=1e-5)
     assert sizes == {1}

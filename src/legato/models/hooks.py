@@ -4,7 +4,7 @@ Hooks are objects that hold the owner and the key of their layer, never closures
 pickle of the owner then carries hooks that are bound to the copy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -253,6 +254,37 @@ class FewFrames:
         torch.add(x if block.conv_shortcut is None else block.conv_shortcut(x), hidden, out=out)
 
 
+class FewFramesLarger:
+    """Stands in for an `Upsample2D`'s forward: on a CPU without gradients a few frames at a time.
+
+    Args:
+        block: the block.
+    """
+
+    def __init__(self, block: Upsample2D) -> None:
+        self.block = block
+
+    def __call__(self, hidden_states: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Return the block's output for `N C h w`."""
+        forward: Callable[..., Tensor] = partial(Upsample2D.forward, self.block)
+        frames = len(hidden_states)
+        few = max(ELEMENTS_AT_A_TIME // (4 * hidden_states[0].numel()), 1)
+        if torch.is_grad_enabled() or hidden_states.device.type != "cpu" or few >= frames:
+            return forward(hidden_states, output_size)
+        out: Tensor | None = None
+        for start in range(0, frames, few):
+            piece = forward(hidden_states[start : start + few], output_size)
+            if out is None:
+                out = torch.empty(
+                    (frames, *piece.shape[1:]),
+                    dtype=piece.dtype,
+                    memory_format=torch.channels_last,
+                )
+            out[start : start + few] = piece
+        assert out is not None
+        return out
+
+
 def _is_plain(block: ResnetBlock2D) -> bool:
     """Tell whether a block is of the usual kind: neither resamples, nor drops out, nor scales."""
     return (
@@ -321,9 +353,14 @@ def attach_clip_norms(owner: Owner, spatial: nn.Module) -> list[Callable[[], Non
 
 
 def attach_few_frames(spatial: nn.Module, *, together: bool) -> list[Callable[[], None]]:
-    """Let every `ResnetBlock2D` save memory as `FewFrames` does; return what undoes it."""
-    blocks = [module for module in spatial.modules() if isinstance(module, ResnetBlock2D)]
-    return [replace_forward(block, FewFrames(block, together=together)) for block in blocks]
+    """Let blocks save memory as `FewFrames` and `FewFramesLarger` do; return what undoes it."""
+    removers = []
+    for module in list(spatial.modules()):
+        if isinstance(module, ResnetBlock2D):
+            removers.append(replace_forward(module, FewFrames(module, together=together)))
+        elif isinstance(module, Upsample2D):
+            removers.append(replace_forward(module, FewFramesLarger(module)))
+    return removers
 
 
 def replace_forward(module: nn.Module, stand_in: Callable[..., Tensor]) -> Callable[[], None]:
