@@ -35,14 +35,12 @@ class DisFlow:
     ) -> tuple[Float[Tensor, "K 2 H W"], Float[Tensor, "K 2 H W"]]:
         """Return (flow_forward, flow_backward) as `FlowEstimator` says; on the CPU."""
         rows, cols = frames.shape[-2:]
-        lumas = _padded_luma(frames)
-        forward = [self._flow(a, b) for a, b in pairwise(lumas)]
-        backward = [self._flow(b, a) for a, b in pairwise(lumas)]
-        empty = torch.zeros(0, 2, rows, cols)
-        return tuple(  # type: ignore[return-value]
-            torch.stack(flows)[..., :rows, :cols].contiguous() if flows else empty
-            for flows in (forward, backward)
-        )
+        forward = torch.empty(max(frames.shape[0] - 1, 0), 2, rows, cols)
+        backward = torch.empty_like(forward)  # filled in place: flow of a long clip is large
+        for index, (a, b) in enumerate(pairwise(_padded_luma(frames))):
+            forward[index] = self._flow(a, b)[:, :rows, :cols]
+            backward[index] = self._flow(b, a)[:, :rows, :cols]
+        return forward, backward
 
     def _flow(self, source: np.ndarray, target: np.ndarray) -> Tensor:
         # an estimator of its own: OpenCV's remembers, and small frames show what came before

@@ -356,9 +356,11 @@ class Restorer:
         @cache
         def propagation() -> LatentPropagation:
             forward, backward = self._estimator(clip[0, first:, :, :height, :width])
+            forward = _padded(forward.to(self._device), rows, cols)  # one after the other: large
+            backward = _padded(backward.to(self._device), rows, cols)
             return LatentPropagation(
-                flow_forward=_padded(forward.to(self._device), rows, cols),
-                flow_backward=_padded(backward.to(self._device), rows, cols),
+                flow_forward=forward,
+                flow_backward=backward,
                 first_pair=first,
                 steps=self._propagation,
                 num_anchors=num_anchors,
