@@ -254,7 +254,7 @@ class FewFrames:
         torch.add(x if block.conv_shortcut is None else block.conv_shortcut(x), hidden, out=out)
 
 
-class FewFramesLarger:
+class FewFramesUpsample:
     """Stands in for an `Upsample2D`'s forward: on a CPU without gradients a few frames at a time.
 
     Args:
@@ -353,13 +353,13 @@ def attach_clip_norms(owner: Owner, spatial: nn.Module) -> list[Callable[[], Non
 
 
 def attach_few_frames(spatial: nn.Module, *, together: bool) -> list[Callable[[], None]]:
-    """Let blocks save memory as `FewFrames` and `FewFramesLarger` do; return what undoes it."""
+    """Let blocks save memory as `FewFrames` and `FewFramesUpsample` do; return what undoes it."""
     removers = []
     for module in list(spatial.modules()):
         if isinstance(module, ResnetBlock2D):
             removers.append(replace_forward(module, FewFrames(module, together=together)))
         elif isinstance(module, Upsample2D):
-            removers.append(replace_forward(module, FewFramesLarger(module)))
+            removers.append(replace_forward(module, FewFramesUpsample(module)))
     return removers
 
 

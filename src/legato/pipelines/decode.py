@@ -245,13 +245,13 @@ def finished_chunks(
         BrokenOutputError: a frame is NaN, or black where the input is not.
     """
     num_frames = clip[0].shape[1]
-    reach = decoder.reach(finish.needed(emitted, num_frames), num_frames)
+    needed = finish.needed(emitted, num_frames)
+    reach = decoder.reach(needed, num_frames)
     latents, low_res = (x[:, reach.start : reach.stop].clone() for x in clip)
     del clip  # the look-ahead has done its work
-    emitted = emitted[0] - reach.start, emitted[1] - reach.start
+    emitted, needed = ((a - reach.start, b - reach.start) for a, b in (emitted, needed))
     rows, cols = decoder.size
     small = low_res[0, :, :, :rows, :cols]
-    needed = finish.needed(emitted, latents.shape[1])
     fusion, fused = TemporalFusion(), needed[0]
     for first, decoded in decoder.run(latents, low_res, needed):
         stop = first + decoded.shape[0]

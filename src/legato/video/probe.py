@@ -176,7 +176,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     if codec_name(stream) == "gif":
         alpha = any(_see_through(frame) for frame in frames)
     if codec_name(stream) == "mjpeg":
-        alpha = False  # a CMYK picture is decoded into four planes, the last of them empty
+        alpha = False  # a CMYK picture is decoded into four planes, the last of them opaque
     field_order: FieldOrder = FIELD_ORDERS.get(context.field_order, "progressive")
     if field_order == "progressive" and any(f.interlaced_frame for f in frames):
         field_order = "top"  # the frames' own flags decide when they are deinterlaced
