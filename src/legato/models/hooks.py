@@ -16,6 +16,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from legato.device import KEPT_BYTES, return_freed_memory
 from legato.models.sites import DECODER_CONVS, Site
 from legato.models.temporal_conv import add_, norm_frames, silu_
 
@@ -257,6 +258,9 @@ class FewFrames:
 class FewFramesUpsample:
     """Stands in for an `Upsample2D`'s forward: on a CPU without gradients a few frames at a time.
 
+    Freed memory goes back before a large map, as in the widest block, where the U-Net's peak is:
+    what lies in the holes of narrower blocks would add to it.
+
     Args:
         block: the block.
     """
@@ -271,6 +275,8 @@ class FewFramesUpsample:
         few = max(ELEMENTS_AT_A_TIME // (4 * hidden_states[0].numel()), 1)
         if torch.is_grad_enabled() or hidden_states.device.type != "cpu" or few >= frames:
             return forward(hidden_states, output_size)
+        if 4 * hidden_states.nbytes > KEPT_BYTES:
+            return_freed_memory()
         out: Tensor | None = None
         for start in range(0, frames, few):
             piece = forward(hidden_states[start : start + few], output_size)

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from legato.device import return_freed_memory
 from legato.diffusion.spans import Tile
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.decode import Decoder
@@ -42,11 +41,7 @@ class AppliedModel:
         *,
         conditions: ClipConditions | None = None,
     ) -> Tensor:
-        """Call the U-Net, its temporal layers off where frames are to be independent.
-
-        Freed memory goes back before: what lies in holes adds to the network's own peak.
-        """
-        return_freed_memory()
+        """Call the U-Net, its temporal layers off where frames are to be independent."""
         unet, text = self.model.unet, encoder_hidden_states
         with nullcontext() if self.settings.is_temporal else unet.disabled():
             return unet(sample, timestep, text, class_labels, conditions=conditions)
