@@ -188,8 +188,10 @@ class ConditionalTinyDecoder(nn.Module):
         """Return the features before the blocks: latents, conditioned on the clip."""
         condition = self.condition_block(self.condition_in(low_res))
         hidden = add_(self.conv_in(latents), condition)
-        scale, shift = self.condition_out(silu_(condition)).chunk(2, dim=1)
-        return torch.addcmul(hidden + shift, hidden, scale)
+        active, last = silu_(condition), self.condition_out
+        halves = zip(last.weight.chunk(2), cast(Tensor, last.bias).chunk(2), strict=True)
+        scale, shift = (F.conv2d(active, w, b, padding=1) for w, b in halves)
+        return torch.addcmul(add_(shift, hidden), hidden, scale)
 
     def enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]

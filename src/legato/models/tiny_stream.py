@@ -97,4 +97,4 @@ class TinyDecoderStream:
         ready = len(seen) - 2
         self._held[index] = seen[-2:], waiting[ready:]
         done = [temporal.one(waiting[k], seen[k : k + 3]) for k in range(ready)]
-        return done[0] if ready == 1 else torch.cat([x[:0], *done])
+        return torch.cat(done) if ready > 1 else done[0] if done else x[:0]
