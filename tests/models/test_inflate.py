@@ -342,6 +342,19 @@ def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale,
     assert sizes == {1, clip["sample"].shape[0] * clip["sample"].shape[1]}
 
 
+@pytest.mark.parametrize(("kept_bytes", "times"), [(0, 1), (1 << 40, 0)], ids=["large", "small"])
+@torch.no_grad()
+def test_memory_goes_back_before_large_maps(model, clip, kept_bytes, times, monkeypatch):
+    calls = []
+    monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
+    monkeypatch.setattr("legato.models.hooks.KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("legato.models.hooks.return_freed_memory", lambda: calls.append(1))
+    model(**clip)
+    larger = [block for block in model.spatial.modules() if isinstance(block, Upsample2D)]
+    assert len(calls) == times * len(larger)
+    assert larger
+
+
 @torch.no_grad()
 def test_blocks_whose_norms_see_the_clip_give_the_same_in_place(clip, monkeypatch):
     model = inflate(tiny_unet(), "video_ldm", norm_stats="clip")

@@ -50,6 +50,26 @@ def test_only_wanted_frames_come_out(autoencoder, pieces, wanted):
     torch.testing.assert_close(torch.cat(out), own, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pieces", [(7,), (1, 1, 1, 1, 1, 1, 1)], ids=str)
+def test_features_stay_channels_last(autoencoder, pieces):
+    layouts = []
+
+    class Watched(TinyDecoderStream):
+        def _finished(self, x, low_res):
+            layouts.append(x.is_contiguous(memory_format=torch.channels_last))
+            return super()._finished(x, low_res)
+
+    decoder = autoencoder.decoder.to(memory_format=torch.channels_last)
+    stream = Watched(decoder, range(7))
+    latents, low_res = torch.randn(7, 4, 5, 6), torch.rand(7, 3, 5, 6) * 2 - 1
+    for start, z, small in zip(
+        accumulate(pieces, initial=0), latents.split(pieces), low_res.split(pieces), strict=False
+    ):
+        stream(z, small, is_last=start + len(z) == 7)
+    assert layouts
+    assert all(layouts)
+
+
 def test_a_stream_keeps_as_much_as_it_says(autoencoder):
     stream, rows, cols = TinyDecoderStream(autoencoder.decoder, range(5)), 40, 48
     frames = [(torch.randn(1, 4, rows, cols), torch.rand(1, 3, rows, cols)) for _ in range(5)]
