@@ -70,6 +70,15 @@ def test_every_option_is_one_flag_with_help(capsys):
         assert len(re.findall(rf"^ +--{name.replace('_', '-')} ", said, re.MULTILINE)) == 1, name
 
 
+@pytest.mark.parametrize("name", ["upscale", "generate", "translate", "compare", "plan"])
+def test_no_heading_of_the_help_is_an_inner_name(name, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    headings = re.findall(r"^ (.*options) *$", capsys.readouterr().out, re.MULTILINE)
+    assert headings[0] == "options"
+    assert [h for h in headings if h.startswith("options ") or "." in h] == []
+
+
 def test_short_flags_mean_the_long_ones():
     command = parsed("--steps", "4", "--guidance=2.5")
     assert command.options.restore == RestoreOptions(num_inference_steps=4, guidance_scale=2.5)

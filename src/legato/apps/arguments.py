@@ -6,13 +6,15 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import tyro
 
 from legato.errors import InputError
 
 T = TypeVar("T")
+Flat = Annotated[T, tyro.conf.arg(name="")]
+"""Options of a command whose name no heading of its help repeats."""
 
 SAMPLING_ALIASES: Mapping[str, str] = {
     "--steps": "--num-inference-steps",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import parse
+from legato.apps.arguments import Flat, parse
 from legato.evaluation.compare import CompareOptions, compare
 
 
@@ -29,7 +29,7 @@ class CompareCommand:
     target: tyro.conf.Positional[Path] = Path("compare.mp4")
     """What to write."""
 
-    options: CompareOptions = field(default_factory=CompareOptions)
+    options: Flat[CompareOptions] = field(default_factory=CompareOptions)
 
     json: bool = False
     """Print what was written as JSON."""

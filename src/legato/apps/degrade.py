@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import parse
+from legato.apps.arguments import Flat, parse
 from legato.evaluation.damage import DegradeOptions, degrade_clips
 
 
@@ -24,7 +24,7 @@ class DegradeCommand:
     target: tyro.conf.Positional[Path]
     """An .mkv or (no suffix) a folder of PNG for one clip; a folder for several."""
 
-    options: DegradeOptions
+    options: Flat[DegradeOptions]
 
 
 def run(arguments: Sequence[str]) -> int:

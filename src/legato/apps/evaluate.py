@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import parse
+from legato.apps.arguments import Flat, parse
 from legato.evaluation.evaluate_options import NAME, EvaluateOptions
 
 
@@ -28,7 +28,7 @@ class EvaluateCommand:
     out: Path = Path(NAME)
     """The folder to write to."""
 
-    options: EvaluateOptions = field(default_factory=EvaluateOptions)
+    options: Flat[EvaluateOptions] = field(default_factory=EvaluateOptions)
 
     json: bool = False
     """Print all values as JSON instead of the table."""

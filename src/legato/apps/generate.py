@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
@@ -34,7 +34,7 @@ class GenerateCommand:
     target: Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"])]
     """What to write: a video by its suffix, or (no suffix) a folder of PNG."""
 
-    options: GenerateOptions = field(default_factory=GenerateOptions)
+    options: Flat[GenerateOptions] = field(default_factory=GenerateOptions)
 
     run: RunOptions = field(default_factory=RunOptions)
 

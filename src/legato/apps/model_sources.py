@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import parse
+from legato.apps.arguments import Flat, parse
 from legato.models.convert.sources import ConvertOptions
 from legato.models.convert.sources import convert as convert_folder
 from legato.models.pull import pull as pull_model
@@ -28,7 +28,7 @@ class ConvertCommand:
     target: tyro.conf.Positional[Path]
     """Folder to write."""
 
-    options: ConvertOptions = field(default_factory=ConvertOptions)
+    options: Flat[ConvertOptions] = field(default_factory=ConvertOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PullCommand:
     name: tyro.conf.Positional[str]
     """Of the model, as `legato models list` shows it."""
 
-    options: ConvertOptions = field(default_factory=ConvertOptions)
+    options: Flat[ConvertOptions] = field(default_factory=ConvertOptions)
 
 
 def convert(arguments: Sequence[str]) -> int:

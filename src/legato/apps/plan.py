@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
 from legato.apps.computing import importing_torch
 from legato.apps.progress import Reporter
 from legato.pipelines.run_options import RunOptions
@@ -30,7 +30,7 @@ class PlanCommand:
     target: tyro.conf.Positional[Path | None] = None
     """Where the output would go. Default: an MP4 beside the input."""
 
-    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    options: Flat[UpscaleOptions] = field(default_factory=UpscaleOptions)
 
     run: RunOptions = field(default_factory=RunOptions)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
@@ -31,7 +31,7 @@ class TranslateCommand:
     target: tyro.conf.Positional[Path]
     """What to write: a video by its suffix, an image, or (no suffix) a folder of PNG."""
 
-    options: TranslateOptions = field(default_factory=TranslateOptions)
+    options: Flat[TranslateOptions] = field(default_factory=TranslateOptions)
 
     run: RunOptions = field(default_factory=RunOptions)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
 from legato.apps.cli import exit_code
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
@@ -33,7 +33,7 @@ class UpscaleCommand:
     target: tyro.conf.Positional[Path]
     """What to write: a video by its suffix, an image, or (no suffix) a folder of PNG."""
 
-    options: UpscaleOptions = field(default_factory=UpscaleOptions)
+    options: Flat[UpscaleOptions] = field(default_factory=UpscaleOptions)
 
     run: RunOptions = field(default_factory=RunOptions)
 
