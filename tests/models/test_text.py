@@ -21,6 +21,14 @@ def test_unknown_words_are_refused_with_the_list():
         WordEncoder(8).encode("face dragon")
 
 
+def test_more_words_than_are_read_are_refused_and_left_out_of_captions():
+    encoder, words = WordEncoder(8), list(SYNONYMS)[: MAX_WORDS + 1]
+    assert encoder.encode(" ".join([*words[:-1], *words[:-1]])).shape == (1, MAX_WORDS, 8)
+    with pytest.raises(InputError, match=rf"{MAX_WORDS + 1} words.*reads {MAX_WORDS}"):
+        encoder.encode(" ".join(words))
+    assert encoder.as_prompt(" ".join(words)) == ", ".join(words[:-1])
+
+
 def test_the_empty_prompt_is_the_empty_token_and_words_change_the_embedding():
     encoder = WordEncoder(8)
     empty, named = encoder.encode(""), encoder.encode("face water")

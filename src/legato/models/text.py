@@ -125,7 +125,7 @@ class WordEncoder(nn.Module):
         """Return the token numbers of a prompt.
 
         Raises:
-            InputError: a word is not in the vocabulary.
+            InputError: a word is not in the vocabulary, or there are more than `MAX_WORDS`.
         """
         words = {word: self._entry(word) for word in _words(prompt)}
         unknown = [word for word, known in words.items() if known not in self.vocabulary]
@@ -135,22 +135,30 @@ class WordEncoder(nn.Module):
                 why="this model knows a closed vocabulary",
                 fix=f"use some of: {', '.join(self.vocabulary)}",
             )
-        return self.tokens(list(dict.fromkeys(words.values())))
+        entries = list(dict.fromkeys(words.values()))
+        if len(entries) > MAX_WORDS:
+            raise InputError(
+                f"prompt of {len(entries)} words",
+                why=f"this model reads {MAX_WORDS} at most",
+                fix=f"leave some out, such as {entries[-1]!r}",
+            )
+        return self.tokens(entries)
 
     def encode(self, prompt: str) -> Float[Tensor, "1 N D"]:
         """Return the embeddings of a prompt.
 
         Raises:
-            InputError: a word is not in the vocabulary.
+            InputError: a word is not in the vocabulary, or there are more than `MAX_WORDS`.
         """
         tokens = self.prompt_tokens(prompt)[None].to(self.embedding.weight.device)
         embedded: Tensor = self(tokens)
         return embedded
 
     def as_prompt(self, text: str) -> str:
-        """Return the words of a free text that the vocabulary holds, as a prompt."""
+        """Return the first words of a free text that the vocabulary holds, as a prompt."""
         found = dict.fromkeys(self._entry(word) for word in _words(text))
-        return ", ".join(word for word in found if word in self.vocabulary)
+        known = [word for word in found if word in self.vocabulary]
+        return ", ".join(known[:MAX_WORDS])
 
     def with_words_of(self, prompt: str) -> "WordEncoder":
         """Return an encoder that also knows the prompt's other words, as the mean of all it knows.
