@@ -189,6 +189,7 @@ class ConditionalTinyDecoder(nn.Module):
         condition = self.condition_block(self.condition_in(low_res))
         hidden = add_(self.conv_in(latents), condition)
         active, last = silu_(condition), self.condition_out
+        # half by half: views of one result would make all that follows leave channels-last memory
         halves = zip(last.weight.chunk(2), cast(Tensor, last.bias).chunk(2), strict=True)
         scale, shift = (F.conv2d(active, w, b, padding=1) for w, b in halves)
         return torch.addcmul(add_(shift, hidden), hidden, scale)

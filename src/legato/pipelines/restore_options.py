@@ -28,7 +28,7 @@ class RestoreOptions:
     damage and invent more. Default and highest number: the model's own."""
 
     prompt: str = ""
-    """What the picture shows, in words that the model knows."""
+    """What the picture shows, in words that the model knows; the embedded model takes up to 8."""
 
     negative_prompt: str = ""
     """What the picture must not look like; counts only with a guidance scale above 1."""
