@@ -121,6 +121,7 @@ class Bench:
                     mask=every_fourth(BETWEEN + 1),
                     ticks=[range(100 * number, 100 * number + BETWEEN + 1)],
                     purpose=f"interpolation {stage}",
+                    start=self.model.defaults.interpolation_start,
                 ),
                 told=ClipConditions(stage=torch.tensor(stage), noise_level=torch.tensor(0)),
             )

@@ -15,7 +15,7 @@ from tiny import (
 from legato.models.box_layout import BoxLayout
 from legato.models.generator_folder import GeneratorParts, save_generator
 from legato.models.inflate import VideoModel, inflate
-from legato.models.manifest import GeneratorDefaults, Manifest
+from legato.models.manifest import GeneratorDefaults, InterpolationStart, Manifest
 from legato.models.text import WordEncoder
 
 LABELS = ["day", "night", "empty", "crowded"]
@@ -63,7 +63,12 @@ def tiny_parts(
 
 
 def tiny_generator_folder(
-    target: Path, *, upsampler: bool = False, noise_prior: str = "independent", **options
+    target: Path,
+    *,
+    upsampler: bool = False,
+    noise_prior: str = "independent",
+    interpolation_start: InterpolationStart = "noise",
+    **options,
 ) -> Path:
     """A folder of the tiny generating model: 16 x 16 pixels, three key frames a clip."""
     large = tiny_upscaler_folder(target.parent / "large") if upsampler else None
@@ -74,6 +79,7 @@ def tiny_generator_folder(
         width=16,
         height=16,
         noise_prior=noise_prior,
+        interpolation_start=interpolation_start,
         decoder_window=4,
         decoder_context=1,
     )

@@ -8,6 +8,7 @@ from legato.diffusion.context import (
     context_condition,
     every_fourth,
     first_frames,
+    linear_blend,
     sample_counts,
 )
 from legato.errors import InputError
@@ -26,6 +27,15 @@ def test_given_frames_stand_there_with_a_mask_and_others_are_zero():
 
 def test_an_interpolation_is_given_every_fourth_frame():
     assert every_fourth(9).nonzero().flatten().tolist() == [0, 4, 8]
+
+
+def test_a_blend_fades_evenly_between_untouched_ends():
+    latents = torch.full((1, 5, 1, 1, 1), float("nan"))
+    latents[0, 0], latents[0, 4] = 1 / 3, 2.0
+    blend = linear_blend(latents).flatten()
+    assert blend[0] == latents[0, 0]
+    assert blend[4] == latents[0, 4]
+    torch.testing.assert_close(blend.diff(), torch.full((4,), (2 - 1 / 3) / 4))
 
 
 def test_counts_follow_their_shares():

@@ -51,6 +51,16 @@ def test_a_manifest_of_a_generating_model_survives_json():
     assert Manifest.from_values(json.loads(manifest.to_json())) == manifest
 
 
+def test_an_unknown_start_of_the_frames_between_is_refused():
+    manifest = Manifest(
+        name="x", family="video_ldm", licence="none", job="generate", defaults=GeneratorDefaults()
+    )
+    values = json.loads(manifest.to_json())
+    values["defaults"]["interpolation_start"] = "x"
+    with pytest.raises(ModelError, match="interpolation_start"):
+        Manifest.from_values(values)
+
+
 def test_jobs_are_not_mixed_up(tmp_path):
     generator = tiny_generator_folder(tmp_path / "g", interpolation="none")
     upscaler = tiny_upscaler_folder(tmp_path / "u")

@@ -245,6 +245,19 @@ def test_steps_of_the_frames_between_are_their_own(whole, tmp_path):
     assert not np.array_equal(pixels_of(target), pixels)
 
 
+def test_frames_between_that_begin_from_a_blend_take_one_step(whole, tmp_path):
+    options, pixels = whole
+    folder = tiny_generator_folder(tmp_path / "tiny", interpolation_start="blend")
+    blend, target = replace(options, model=str(folder)), tmp_path / "out.mkv"
+    generate("night", target, blend, run=RUN)
+    made = pixels_of(target)
+    assert not np.array_equal(made, pixels)
+    generate("night", tmp_path / "b.mkv", replace(blend, interpolation_steps=1), run=RUN)
+    assert np.array_equal(pixels_of(tmp_path / "b.mkv"), made)
+    with pytest.raises(InputError, match="blend of two key frames in one step"):
+        generate("night", tmp_path / "c.mkv", replace(blend, interpolation_steps=2), run=RUN)
+
+
 @pytest.mark.parametrize("parts", [1, 5])
 def test_an_interrupted_run_ends_with_the_same_frames(whole, tmp_path, parts):
     options, pixels = whole

@@ -59,6 +59,12 @@ def every_fourth(num_frames: int) -> Bool[Tensor, "T"]:
     return torch.arange(num_frames) % BETWEEN == 0
 
 
+def linear_blend(latents: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C h w"]:
+    """Return clips that fade evenly from their first frame to their last one, both untouched."""
+    share = torch.linspace(0, 1, latents.shape[1]).to(latents)[:, None, None, None]
+    return torch.lerp(latents[:, :1], latents[:, -1:], share)
+
+
 def context_condition(
     latents: Float[Tensor, "B T C h w"], is_given: Bool[Tensor, "B T"]
 ) -> Float[Tensor, "B T C+1 h w"]:

@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from legato.errors import ModelError
 
 MANIFEST = "legato.json"
 FORMAT_VERSION = 1
 REFILL = "fetch the model again, or point to an undamaged copy"
+InterpolationStart = Literal["noise", "blend"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class GeneratorDefaults(ImageDefaults):
     """Denoising steps."""
     interpolation_steps: int = 0
     """Those of frames between key frames, of which little is open; 0: as many."""
+    interpolation_start: InterpolationStart = "noise"
+    """What these begin from: noise, or the blend of the two key frames, corrected in one step."""
     guidance_scale: float = 1.0
     """How strongly the prompt is followed; 1: without guidance."""
     context_guidance: float = 1.0
@@ -80,6 +83,14 @@ class GeneratorDefaults(ImageDefaults):
     """Frames decoded together."""
     decoder_context: int = 2
     """Frames on either side that are decoded with them and dropped."""
+
+    def __post_init__(self) -> None:
+        if self.interpolation_start not in get_args(InterpolationStart):
+            raise ModelError(
+                f"{MANIFEST} has interpolation_start={self.interpolation_start!r}",
+                why=f"known are {', '.join(get_args(InterpolationStart))}",
+                fix=REFILL,
+            )
 
 
 Defaults = UpscalerDefaults | ImageDefaults

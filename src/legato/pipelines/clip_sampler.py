@@ -9,14 +9,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from legato.diffusion.augmentation import augment
-from legato.diffusion.context import context_condition
-from legato.diffusion.denoiser import Conditions, Denoiser, Network, denoise
+from legato.diffusion.context import context_condition, linear_blend
+from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Network, denoise
 from legato.diffusion.noise import INDEPENDENT, NoisePrior, frame_noise
 from legato.diffusion.reconstruction_guidance import ReconstructionGuided
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import SolverName
 from legato.diffusion.spans import Span
 from legato.models.inflate import VideoModel
+from legato.models.manifest import InterpolationStart
 from legato.models.micro_conditioning import ClipConditions
 
 
@@ -34,6 +35,9 @@ class Given:
     """Stage that the noise is for."""
     guidance: float = 1.0
     """How strongly the given frames are followed."""
+    start: InterpolationStart = "noise"
+    """What the first step sees: noise, or the fade from the first frame to the last one, both
+    given, to which the estimate is added: for a network that was taught so."""
     aims: Bool[Tensor, "T"] | None = None
     """Frames that are known too, but not shown to the network: the others are led to them."""
     aiming: float = 0.0
@@ -110,15 +114,24 @@ class ClipSampler:
             dtype=self.dtype,
             on_window=passes.advance,
         )
+        start, edits = self._start(given)
         with nullcontext() if is_temporal else unet.disabled():
             sampled = denoise(
                 denoiser,
-                self._noise(given, given.purpose, self.prior).to(self.device),
+                start,
                 schedule=self.schedule,
                 timesteps=timesteps,
                 solver=self.solver,
+                hooks=(edits, ()),
             ).cpu()
         return torch.where(kept[None, :, None, None, None], known, sampled)
+
+    def _start(self, given: Given) -> tuple[Float[Tensor, "B T C h w"], list[Edit]]:
+        """Return what the first step sees, and what changes its estimate."""
+        if given.start == "noise":
+            return self._noise(given, given.purpose, self.prior).to(self.device), []
+        blend = linear_blend(given.latents.float()).to(self.device)
+        return blend, [lambda _, x0: x0 + blend]
 
     def _context(
         self, known: Float[Tensor, "B T C h w"], given: Given, told: ClipConditions

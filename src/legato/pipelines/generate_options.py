@@ -55,7 +55,8 @@ class GenerateOptions:
     """Denoising steps of every clip. Default: the model's own."""
 
     interpolation_steps: int | None = None
-    """Those of frames between key frames. Default: the model's own, or as many as key frames."""
+    """Those of frames between key frames; one for a model that corrects their blend, such as
+    driving. Default: the model's own, or as many as key frames."""
 
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
     """How steps follow each other: ddim, or dpm++ and unipc, which need fewer steps."""

@@ -226,6 +226,7 @@ class Generation:
                     mask=mask,
                     ticks=[range(first, first + BETWEEN + 1) for first in firsts],
                     purpose=f"interpolation {stage}",
+                    start=self.settings.interpolation_start,
                 ),
                 told=ClipConditions(
                     frame_rate=self._rate(after=stage + 1),

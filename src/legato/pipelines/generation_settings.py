@@ -10,6 +10,7 @@ from legato.errors import InputError
 from legato.models.folder import ModelFolder
 from legato.models.generator import GeneratorModel
 from legato.models.load import require_job
+from legato.models.manifest import InterpolationStart
 from legato.models.spec import find_folder
 from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions, within
 from legato.pipelines.timeline import Timeline
@@ -24,6 +25,7 @@ class Settings:
     start: Literal["image", "clip"]
     num_inference_steps: int
     interpolation_steps: int
+    interpolation_start: InterpolationStart
     guidance_scale: float
     context_guidance: float
     context_frames: int
@@ -82,6 +84,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         start=_start(options, model),
         num_inference_steps=steps,
         interpolation_steps=options.interpolation_steps or defaults.interpolation_steps or steps,
+        interpolation_start=_interpolation_start(options, model),
         guidance_scale=guidance_scale,
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
         context_frames=options.context_frames,
@@ -92,6 +95,22 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         height=height,
         upsampler=_upsampler(options, model),
     )
+
+
+def _interpolation_start(options: GenerateOptions, model: GeneratorModel) -> InterpolationStart:
+    """Return what the frames between begin from.
+
+    Raises:
+        InputError: more steps are asked for than correct a blend.
+    """
+    start = model.defaults.interpolation_start
+    if start == "blend" and options.interpolation_steps not in (None, 1):
+        raise InputError(
+            f"interpolation_steps={options.interpolation_steps} with model {model.name!r}",
+            why="it corrects the blend of two key frames in one step",
+            fix="leave it out",
+        )
+    return start
 
 
 def _upsampler(options: GenerateOptions, model: GeneratorModel) -> str | None:

@@ -47,11 +47,9 @@ BETWEEN: dict[str, Any] = {
     "context_channels": LATENT_CHANNELS + 1,
     "initial_mix": 0.0,
     "sees_stage": True,
-    "cross_attention": False,
-    "ff_in": False,
-    "ff_multiple": 2,
+    "attention": False,
 }
-"""Leaner: what lies between two frames is all but given by them."""
+"""Leaner: five frames are within reach of the convolutions."""
 DECODER = TemporalDecoderOptions()
 SCHEDULE = Schedule(
     beta_start=0.00085,
@@ -153,7 +151,7 @@ class DrivingSystem:
     key_frames: VideoModel | None = None
     """The image model's U-Net with the layers of key frames."""
     interpolation: VideoModel | None = None
-    """The same U-Net with the layers of the frames between."""
+    """A U-Net of its own with the layers of the frames between."""
     decoder: TemporalDecoder | None = None
     """The image model's autoencoder with its temporal layers."""
 
@@ -169,8 +167,14 @@ class DrivingSystem:
         return self.key_frames
 
     def begin_interpolation_(self) -> VideoModel:
-        """Return the layers of the frames between, fresh ones if there are none."""
-        self.interpolation = self.interpolation or inflate(self.image.unet, "video_ldm", **BETWEEN)
+        """Return the model of the frames between; one that is none yet begins as their blend."""
+        if self.interpolation is None:
+            unet = UNet2DConditionModel.from_config(self.image.unet.config)
+            unet.load_state_dict(self.image.unet.state_dict())
+            for parameter in unet.conv_out.parameters():
+                nn.init.zeros_(parameter)
+            unet.to(memory_format=torch.channels_last)
+            self.interpolation = inflate(unet, "video_ldm", **BETWEEN)
         return self.interpolation
 
     def begin_decoder_(self) -> TemporalDecoder:

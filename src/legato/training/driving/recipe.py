@@ -18,6 +18,7 @@ from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
 from legato.training.batches import unit_range
+from legato.training.correction_stage import CorrectionTask
 from legato.training.driving.clips import (
     HELD_BACK_FROM,
     KEY_FRAMES,
@@ -187,6 +188,7 @@ def run_stage(
 ) -> bool:
     """Run or continue a stage; return whether it is finished."""
     learning, held_back = (PackedClips(options.out / part) for part in (CLIPS, HELD_BACK))
+    device = system.image.device
     if name not in ("autoencoder", "decoder"):
         for clips in (learning, held_back):
             encode_clips(system.image, clips)
@@ -198,12 +200,14 @@ def run_stage(
         case "image":
             task = ImageTask(system.image, held_back_pictures(held_back))
         case "key_frames":
-            task = _denoising(system, system.begin_key_frames_(), _key_clips(held_back), name)
+            ldm = _inflated(system, system.begin_key_frames_())
+            task = DenoisingTask(ldm, _on(device, _key_clips(held_back)), DenoisingOptions())
         case "interpolation":
-            task = _denoising(system, system.begin_interpolation_(), _between(held_back), name)
+            ldm = _inflated(system, system.begin_interpolation_())
+            task = CorrectionTask(ldm, _on(device, _between(held_back)))
         case "decoder":
-            decoder = system.begin_decoder_().to(system.image.device)
-            truth = _on(system.image.device, moving(held_back))
+            decoder = system.begin_decoder_().to(device)
+            truth = _on(device, moving(held_back))
             task = DecoderTask(decoder, PixelLoss(recipe.pixels, distance), truth, recipe.decoder)
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,15 +224,9 @@ def run_stage(
     return finished
 
 
-def _denoising(
-    system: DrivingSystem,
-    layers: VideoModel,
-    held_back: list[Batch],
-    stage: Literal["key_frames", "interpolation"],
-) -> DenoisingTask:
+def _inflated(system: DrivingSystem, unet: VideoModel) -> VideoLdm:
     image = system.image
-    ldm = VideoLdm(layers, system.autoencoder, image.words, image.schedule).to(image.device)
-    return DenoisingTask(ldm, _on(image.device, held_back), DenoisingOptions(stage=stage))
+    return VideoLdm(unet, system.autoencoder, image.words, image.schedule).to(image.device)
 
 
 def _batches(learning: PackedClips, name: DrivingStage, recipe: DrivingRecipe) -> Batches:
