@@ -6,9 +6,9 @@ The U-Net of the Stable Diffusion x4 upscaler with Upscale-A-Video's temporal la
 guided step; beside it the image U-Net as diffusers' `StableDiffusionUpscalePipeline` runs it, in
 float32, on the same frames; beside both the best product of two 2048 x 2048 matrices. The decoder
 turns one frame of `--decoder-size` into pixels, whole and in strips. Every part runs in a process
-of its own, so that its peak memory is its own. On CUDA it adds the frames per second and the share
-of the peak rate at outputs of 1408x768 and 1920x1080. Run it on an idle machine. Exit code 1: a bar
-is missed.
+of its own, so that its peak memory is its own. On CUDA it leaves the decoder in strips out and adds
+the frames per second, the memory and the share of the peak rate at outputs of 1408x768 and
+1920x1080; the bars are for CPUs. Run it on an idle machine. Exit code 1: a bar is missed.
 """
 
 import argparse
@@ -130,17 +130,21 @@ def unet(arguments: argparse.Namespace, *, ours: bool) -> Measurement:
 def timed(
     first: Callable[[], Tensor], run: Callable[[], Tensor], model: nn.Module, device: torch.device
 ) -> Measurement:
-    """Warm up with less work, then measure."""
-    first()
+    """Warm up, with less work where nothing is loaded for each size anew, then measure."""
+    (run if device.type == "cuda" else first)()
     return measured(run, model, device)
 
 
 @torch.no_grad()
-def decode(arguments: argparse.Namespace, *, in_strips: bool) -> Measurement:
-    """One frame by the released per-frame decoder, or `--decoder video`, the temporal one."""
+def decode(arguments: argparse.Namespace, *, in_strips: bool | None) -> Measurement:
+    """One frame by the released per-frame decoder, or `--decoder video`, the temporal one.
+
+    `in_strips`: None leaves it to the decoder, as in the program.
+    """
     device = arguments.device
-    decoders.WHOLE_VALUES = 0 if in_strips else sys.maxsize
-    decoders.SHARE = 0.0 if in_strips else float("inf")
+    if in_strips is not None:
+        decoders.WHOLE_VALUES = 0 if in_strips else sys.maxsize
+        decoders.SHARE = 0.0 if in_strips else float("inf")
     options = {
         "3d": {"conv": "none"},
         "video": {"conv": "volume", "condition_channels": 128},
@@ -155,6 +159,8 @@ def decode(arguments: argparse.Namespace, *, in_strips: bool) -> Measurement:
     draw = torch.Generator().manual_seed(2)
     latents, low_res = (torch.randn(1, 1, c, rows, cols, generator=draw) for c in (4, 3))
     inputs = latents.to(device) * model.spatial.config.scaling_factor, low_res.to(device)
+    if device.type == "cuda":
+        model.decode(*inputs)
     found = measured(lambda: outputs.append(model.decode(*inputs)), model, device)
     torch.save(outputs[0].cpu(), arguments.picture)
     return found
@@ -178,7 +184,9 @@ PARTS: dict[str, Callable[[argparse.Namespace], Measurement]] = {
     "matmul": multiply,
     "decoder": lambda arguments: decode(arguments, in_strips=False),
     "strips": lambda arguments: decode(arguments, in_strips=True),
+    "chosen": lambda arguments: decode(arguments, in_strips=None),
 }
+ON_CPU, ON_CUDA = ("unet", "diffusers", "matmul", "decoder", "strips"), ("unet", "matmul")
 
 
 def alone(part: str, arguments: list[str]) -> Measurement:
@@ -238,14 +246,18 @@ def throughput(given: list[str], peak: float) -> dict[str, Measurement]:
     for name, (cols, rows) in OUTPUTS.items():
         size = f"{cols}x{rows}"
         step = alone("unet", [*given, "--size", size, "--frames", "8"])
-        decoder = alone("strips", [*given, "--decoder-size", size])
+        decoder = alone("chosen", [*given, "--decoder-size", size])
         seconds = STEPS * step["seconds"] / NEW_FRAMES + decoder["seconds"]
         made[name] = {
             "frames_per_second": 1 / seconds,
             "peak": max(step["peak"], decoder["peak"]),
             "share_of_peak": rate(step) / peak,
         }
-        print(f"{name}: {1 / seconds:.3f} frames/s, {made[name]['share_of_peak']:.2f} of the peak")
+        print(
+            f"{name}: {1 / seconds:.3f} frames/s, {made[name]['share_of_peak']:.2f} of the peak, "
+            f"{made[name]['peak'] / GIB:.2f} GiB",
+            flush=True,
+        )
     return made
 
 
@@ -264,11 +276,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", type=choose_device, default="auto")
     parser.add_argument("--dtype", default="auto", help="of our U-Net and the matrix product")
     parser.add_argument("--batched", action="store_true", help="both guidance halves in one call")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("runs/full_size.json"))
     arguments = parser.parse_args()
     arguments.dtype = choose_dtype(arguments.dtype, arguments.device)
+    arguments.parts = arguments.parts or (ON_CUDA if arguments.device.type == "cuda" else ON_CPU)
     return arguments
 
 
@@ -284,14 +297,15 @@ def main() -> int:
         print(json.dumps(PARTS[arguments.part](arguments)))
         return 0
     print(f"{arguments.device}, {arguments.dtype}, {torch.get_num_threads()} threads")
-    given = sys.argv[1:]
+    given, is_cuda = sys.argv[1:], arguments.device.type == "cuda"
     found = {part: alone(part, given) for part in arguments.parts}
     compared = [torch.load(path, weights_only=True) for path in pictures if path.is_file()]
-    kept = bars(found, compared, arguments.dtype)
+    kept = [] if is_cuda else bars(found, compared, arguments.dtype)
     print("\n".join(map(str, kept)))
     written: dict[str, object] = {"parts": found, "bars": {bar.name: bar.value for bar in kept}}
-    if arguments.device.type == "cuda":
-        written["outputs"] = throughput(given, rate(found["matmul"]))
+    if is_cuda:
+        product = found.get("matmul") or alone("matmul", given)
+        written["outputs"] = throughput(given, rate(product))
     arguments.out.write_text(json.dumps(written, indent=1))
     for path in pictures:
         path.unlink(missing_ok=True)

@@ -58,7 +58,7 @@ class Altered(UpscalerModel):
         change = self.variant.change or (lambda same: same)
         return super().decode(change(latents), low_res, temporal=temporal and self.variant.decoder)
 
-    def open_stream(self) -> None:
+    def open_stream(self, wanted: range) -> None:
         """Return None: `decode` is to be used."""
 
 

@@ -7,6 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from tiny import tiny_upscaler_folder
+
+from legato.device import choose_device, choose_dtype
+from legato.models.load import load_upscaler
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if "__main__" in p.read_text(encoding="utf-8"))
@@ -61,3 +66,16 @@ def test_texture_in_flat_places_is_found_and_nothing_in_a_copy():
     assert (same.flat_share, same.flat_max, same.colour, same.flicker) == (0.5, 0, 0, 0)
     assert found.flat_max == pytest.approx(2)
     assert found.colour == pytest.approx(2, abs=0.2)
+
+
+def test_a_variant_decodes_as_it_is_told(tmp_path):
+    from variants import Variant, restore
+
+    folder, device = tiny_upscaler_folder(tmp_path / "tiny"), choose_device("auto")
+    model = load_upscaler(str(folder), device, choose_dtype("auto", device))
+    small = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), dtype=np.uint8)
+    ways = [Variant(), Variant(decoder=False), Variant(change=torch.zeros_like)]
+    made = [restore(model, small, way) for way in ways]
+    assert {clip.shape for clip in made} == {(4, 64, 96, 3)}
+    assert not np.array_equal(made[0], made[1])
+    assert not np.array_equal(made[0], made[2])
