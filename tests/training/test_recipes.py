@@ -93,7 +93,7 @@ def test_every_stage_runs_resumes_and_exports_a_model_that_loads(folder, tmp_pat
     }
     monkeypatch.setattr(recipes, "embedded", lambda: small)
     monkeypatch.setitem(recipes.UNET, "block_out_channels", (16, 16, 32, 32))
-    options = recipes.TrainOptions(data=(folder,), out=tmp_path / "run", max_mb=20.0)
+    options = recipes.TrainOptions(data=(folder,), out=tmp_path / "run", max_mb=20.0, crop=64)
     lines = []
     model = recipes.train_embedded(options, log=lines.append)
     assert [line for line in lines if line.startswith("stage")] == [f"stage {s}" for s in small]
@@ -138,9 +138,23 @@ def test_later_steps_begin_from_the_own_result_where_they_are_told_to(own_share)
     assert (losses() == before) == (own_share == 1)
 
 
-def test_somebody_has_to_make_the_batches(tmp_path):
-    with pytest.raises(InputError, match="num_workers=0"):
-        recipes.TrainOptions(data=(tmp_path,), num_workers=0)
+@pytest.mark.parametrize(
+    "wrong", [{"num_workers": 0}, {"batch_scale": 0}, {"crop": 100}, {"crop": 352}]
+)
+def test_numbers_that_cannot_be_trained_with_are_refused(tmp_path, wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(InputError, match=f"{name}={value}"):
+        recipes.TrainOptions(data=(tmp_path,), **wrong)
+
+
+def test_a_larger_machine_gets_larger_batches_and_crops(tmp_path):
+    larger = recipes.TrainOptions(data=(tmp_path,), batch_scale=12, crop=256, steps=9)
+    plain = recipes.embedded()
+    for stage, usual in plain.items():
+        chosen = larger.recipe(stage)
+        assert chosen.batch.batch_size == 12 * usual.batch.batch_size
+        assert (chosen.batch.size, chosen.trainer.steps) == (256, 9)
+        assert recipes.TrainOptions(data=(tmp_path,)).recipe(stage) == usual
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core

@@ -16,7 +16,7 @@ from legato.models.inflate import inflate
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from legato.training.batches import BatchOptions, batches, sample
-from legato.training.data import PackedClips, PackOptions, pack
+from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.stages import (
@@ -51,6 +51,8 @@ TEMPORAL: dict[str, Any] = {
     "initial_mix": 0.0,
 }
 SCHEDULE = Schedule(timestep_spacing="refining", set_alpha_to_one=True, blind_start=True)
+CELL_PX = 32
+"""Pixels of a crop, each way, that are one cell at the U-Net's lowest level."""
 HELD_BACK_EVERY = 12
 """Every twelfth source is kept for validation."""
 
@@ -105,14 +107,39 @@ class TrainOptions:
     """Sources left out: beginnings of file names."""
     num_workers: int = 1
     """Processes beside the training that read and damage clips."""
+    batch_scale: int = 1
+    """The recipe's batches, which suit a CPU, grow by this factor; 12 keeps a large GPU busy."""
+    crop: int = 128
+    """Rows and columns to learn from: a multiple of 32 up to 320. From 192 on the attention has
+    more to compare; the shipped weights ended on 256."""
 
     def __post_init__(self) -> None:
+        if self.batch_scale < 1:
+            raise InputError(
+                f"batch_scale={self.batch_scale}",
+                why="a batch holds at least what suits a CPU",
+                fix="use 1 or more",
+            )
+        if self.crop % CELL_PX or not CELL_PX <= self.crop <= CROP:
+            raise InputError(
+                f"crop={self.crop}",
+                why=f"the network divides crops by {CELL_PX}, and packed clips have {CROP} pixels",
+                fix="use 128, 192 or 256",
+            )
         if self.num_workers < 1:
             raise InputError(
                 f"num_workers={self.num_workers}",
                 why="somebody has to read and damage the clips",
                 fix="use 1 or more",
             )
+
+    def recipe(self, stage: StageName) -> StageRecipe:
+        """Return a stage of the recipe with the numbers that were chosen."""
+        chosen = embedded()[stage]
+        size = chosen.batch.batch_size * self.batch_scale
+        batch = replace(chosen.batch, batch_size=size, size=self.crop)
+        steps = chosen.trainer.steps if self.steps is None else self.steps
+        return replace(chosen, batch=batch, trainer=replace(chosen.trainer, steps=steps))
 
 
 def build_embedded(schedule: Schedule = SCHEDULE) -> EmbeddedUpscaler:
@@ -149,10 +176,7 @@ def train_embedded(
     distance = load_lpips(options.lpips_weights, device) if options.lpips_weights else None
     for name in options.stages:
         log(f"stage {name}")
-        recipe = embedded()[name]
-        if options.steps is not None:
-            recipe = replace(recipe, trainer=replace(recipe.trainer, steps=options.steps))
-        if not _run_stage(system, name, recipe, options, distance, log):
+        if not _run_stage(system, name, options.recipe(name), options, distance, log):
             log("time is up; the same command goes on")
             break
     return export_embedded(system, options.out / "model")
