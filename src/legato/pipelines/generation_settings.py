@@ -24,8 +24,8 @@ class Settings:
     frame_rate: Fraction
     start: Literal["image", "clip"]
     num_inference_steps: int
-    interpolation_steps: int
     interpolation_start: InterpolationStart
+    interpolation_steps: int
     guidance_scale: float
     context_guidance: float
     context_frames: int
@@ -83,8 +83,8 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         frame_rate=rate.limit_denominator(10_000),
         start=_start(options, model),
         num_inference_steps=steps,
-        interpolation_steps=options.interpolation_steps or defaults.interpolation_steps or steps,
-        interpolation_start=_interpolation_start(options, model),
+        interpolation_start=defaults.interpolation_start,
+        interpolation_steps=_interpolation_steps(options, model, steps),
         guidance_scale=guidance_scale,
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
         context_frames=options.context_frames,
@@ -97,20 +97,22 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     )
 
 
-def _interpolation_start(options: GenerateOptions, model: GeneratorModel) -> InterpolationStart:
-    """Return what the frames between begin from.
+def _interpolation_steps(options: GenerateOptions, model: GeneratorModel, usual: int) -> int:
+    """Return the steps of the frames between.
 
     Raises:
         InputError: more steps are asked for than correct a blend.
     """
-    start = model.defaults.interpolation_start
-    if start == "blend" and options.interpolation_steps not in (None, 1):
+    asked, defaults = options.interpolation_steps, model.defaults
+    if defaults.interpolation_start == "noise":
+        return asked or defaults.interpolation_steps or usual
+    if asked not in (None, 1):
         raise InputError(
-            f"interpolation_steps={options.interpolation_steps} with model {model.name!r}",
+            f"interpolation_steps={asked} with model {model.name!r}",
             why="it corrects the blend of two key frames in one step",
             fix="leave it out",
         )
-    return start
+    return 1
 
 
 def _upsampler(options: GenerateOptions, model: GeneratorModel) -> str | None:
