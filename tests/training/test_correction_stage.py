@@ -11,7 +11,7 @@ from legato.diffusion.schedule import Schedule
 from legato.models.micro_conditioning import ClipConditions
 from legato.models.text import WordEncoder
 from legato.pipelines.clip_sampler import ClipSampler, Given
-from legato.training.correction_stage import CorrectionTask
+from legato.training.correction_stage import CorrectionOptions, CorrectionTask
 from legato.training.generator_stages import VideoLdm
 
 ENDS_WITHOUT_SIGNAL = {
@@ -52,7 +52,7 @@ def silence_(system):
 def test_a_network_that_says_nothing_leaves_the_blend(system):
     silence_(system)
     batch = waves(0)
-    task = CorrectionTask(system, [batch])
+    task = CorrectionTask(system, [batch], CorrectionOptions())
     blend = linear_blend(batch["latents"])
     assert torch.equal(task.corrected(batch, batch["latents"]), blend)
     assert torch.equal(blend[:, [0, -1]], batch["latents"][:, [0, -1]])
@@ -62,7 +62,7 @@ def test_it_learns_what_sampling_does(system):
     batch = waves(1, clips=2)
     latents = batch["latents"]
     with torch.no_grad():
-        learned = CorrectionTask(system, []).corrected(batch, latents)
+        learned = CorrectionTask(system, [], CorrectionOptions()).corrected(batch, latents)
         text = system.words(batch["words"][:1])
         sampler = ClipSampler(
             schedule=system.schedule,
@@ -95,7 +95,7 @@ def test_it_learns_what_sampling_does(system):
 def test_a_learned_correction_is_nearer_than_the_blend_on_unseen_clips(system):
     silence_(system)
     held_back = [waves(100)]
-    task = CorrectionTask(system, held_back)
+    task = CorrectionTask(system, held_back, CorrectionOptions())
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=5e-4)
     generator = torch.Generator().manual_seed(0)
@@ -113,5 +113,5 @@ def test_a_learned_correction_is_nearer_than_the_blend_on_unseen_clips(system):
             for clip in (task.corrected(held_back[0], latents), linear_blend(latents))
         ]
     assert off[0] < 0.85 * off[1]
-    assert errors["given"] < 0.7 * errors["blend"]
+    assert errors["corrected"] < 0.7 * errors["blend"]
     assert picture.shape[0] == 3

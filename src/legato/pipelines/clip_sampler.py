@@ -37,7 +37,7 @@ class Given:
     """How strongly the given frames are followed."""
     start: InterpolationStart = "noise"
     """What the first step sees: noise, or the fade from the first frame to the last one, both
-    given, to which the estimate is added: for a network that was taught so."""
+    given, to which the estimate is added: for a network that was taught so, in one step."""
     aims: Bool[Tensor, "T"] | None = None
     """Frames that are known too, but not shown to the network: the others are led to them."""
     aiming: float = 0.0
@@ -130,6 +130,7 @@ class ClipSampler:
         """Return what the first step sees, and what changes its estimate."""
         if given.start == "noise":
             return self._noise(given, given.purpose, self.prior).to(self.device), []
+        assert self.num_inference_steps == 1, "each step would add the blend again"
         blend = linear_blend(given.latents.float()).to(self.device)
         return blend, [lambda _, x0: x0 + blend]
 

@@ -37,13 +37,9 @@ class CorrectionTask:
     """
 
     def __init__(
-        self,
-        system: VideoLdm,
-        held_back: list[Batch],
-        options: CorrectionOptions | None = None,
+        self, system: VideoLdm, held_back: list[Batch], options: CorrectionOptions
     ) -> None:
-        self.system, self.held_back = system, held_back
-        self.options = options or CorrectionOptions()
+        self.system, self.held_back, self.options = system, held_back, options
         system.requires_grad_(requires_grad=False)
         learning = {"temporal": system.unet.temporal, "spatial": system.unet.spatial}
         self.module = nn.ModuleDict(learning).requires_grad_(requires_grad=True)
@@ -62,14 +58,14 @@ class CorrectionTask:
 
     def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
         """Return errors of decoded frames in 8-bit levels, and the blend's; made above truth."""
-        errors: dict[str, list[float]] = {"given": [], "blend": []}
+        errors: dict[str, list[float]] = {"corrected": [], "blend": []}
         rows = []
         decode = self.system.autoencoder.decode
         for batch in self.held_back:
             latents = self.system.latents(batch)
             truth = decode(latents).clamp(-1, 1)
             made = decode(self.corrected(batch, latents)).clamp(-1, 1)
-            for name, clip in (("given", made), ("blend", linear_blend(truth))):
+            for name, clip in (("corrected", made), ("blend", linear_blend(truth))):
                 errors[name].append(127.5 * (clip - truth)[:, 1:-1].abs().mean().item())
             strips = [rearrange(clip[0], "t c h w -> c h (t w)") for clip in (made, truth)]
             rows.append(torch.cat(strips, dim=1).float())

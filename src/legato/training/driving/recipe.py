@@ -18,7 +18,7 @@ from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
 from legato.training.batches import unit_range
-from legato.training.correction_stage import CorrectionTask
+from legato.training.correction_stage import CorrectionOptions, CorrectionTask
 from legato.training.driving.clips import (
     HELD_BACK_FROM,
     KEY_FRAMES,
@@ -93,6 +93,7 @@ class DrivingRecipe:
             perceptual=0.4, deception=0.15, deceive_from=2500
         )
     )
+    correction: CorrectionOptions = field(default_factory=CorrectionOptions)
     decoder: DecoderOptions = field(
         default_factory=lambda: DecoderOptions(trains_spatial=False, adversarial_start=300)
     )
@@ -204,7 +205,7 @@ def run_stage(
             task = DenoisingTask(ldm, _on(device, _key_clips(held_back)), DenoisingOptions())
         case "interpolation":
             ldm = _inflated(system, system.begin_interpolation_())
-            task = CorrectionTask(ldm, _on(device, _between(held_back)))
+            task = CorrectionTask(ldm, _on(device, _between(held_back)), recipe.correction)
         case "decoder":
             decoder = system.begin_decoder_().to(device)
             truth = _on(device, moving(held_back))
