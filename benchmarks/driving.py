@@ -25,7 +25,7 @@ from legato.diffusion.context import BETWEEN, every_fourth
 from legato.diffusion.noise import INDEPENDENT
 from legato.diffusion.schedule import Schedule
 from legato.evaluation.datasets import SEVERITIES, degrade
-from legato.evaluation.driving_state import own_speed
+from legato.evaluation.driving_state import nearing
 from legato.evaluation.frechet import frechet_distance, random_features
 from legato.evaluation.report import Bar
 from legato.models.generator import GeneratorModel
@@ -33,6 +33,7 @@ from legato.models.generator_folder import load_generator
 from legato.models.load import load_upscaler
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
+from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.restore_options import RestoreOptions
 from legato.training.batches import unit_range
 from legato.training.driving.clips import (
@@ -41,13 +42,12 @@ from legato.training.driving.clips import (
     ClipOptions,
     PackedClips,
     frames_between,
+    moving_moment,
     pack_clips,
 )
 from legato.training.driving.labels import VOCABULARY
 from legato.training.driving.render import World
 
-MOVES = 2.0
-"""m/s above which a direction of motion is told."""
 LARGE, FAST = (256, 512), 15
 """Size and frame rate of what an upsampler is to reach."""
 
@@ -76,7 +76,7 @@ class Bench:
         return ClipSampler(
             schedule=Schedule.from_config(self.model.schedule),
             num_inference_steps=self.steps,
-            solver="ddim",
+            solver=GenerateOptions.solver,
             prompt=self.model.encode_prompt(words),
             negative_prompt=self.model.encode_prompt(""),
             guidance_scale=self.model.defaults.guidance_scale,
@@ -86,14 +86,15 @@ class Bench:
             dtype=self.model.unet.dtype,
         )
 
-    def key_frames(self, number: int, *, given: int, temporal: bool = True) -> np.ndarray:
-        """Return the frames of a clip whose first so many are the truth's."""
-        truth = encoded(self.model, self.clips.frames[number, :KEY_FRAMES])
+    def key_frames(
+        self, number: int, latents: torch.Tensor, *, given: int, temporal: bool = True
+    ) -> torch.Tensor:
+        """Return the latents `1 T C h w` of a clip whose first so many frames are given."""
         with self.timed("key frames"):
-            made = self.sampler(number)(
+            return self.sampler(number)(
                 self.model.unet,
                 Given(
-                    latents=truth,
+                    latents=latents,
                     mask=torch.arange(KEY_FRAMES) < given,
                     ticks=[range(100 * number, 100 * number + KEY_FRAMES)],
                     purpose="key frames",
@@ -102,8 +103,11 @@ class Bench:
                 told=ClipConditions(noise_level=torch.tensor(0)),
                 is_temporal=temporal,
             )
+
+    def seen(self, latents: torch.Tensor) -> np.ndarray:
+        """Return the frames of latents."""
         with self.timed("decoder"):
-            return decoded(self.model, made)
+            return decoded(self.model, latents)
 
     def between(self, number: int, stage: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the truth's five frames of a stage, through the autoencoder, and the model's."""
@@ -163,43 +167,61 @@ def measure_decoder(bench: Bench) -> None:
 
 
 def measure_distances(bench: Bench) -> None:
-    """Distances of key frames from the truth, temporal layers on and off, and their floor."""
+    """Distances of key frames from the truth, temporal layers on and off, and their floor.
+
+    And where one frame is given: the image model's, as `generate` begins, or a true one.
+    """
     real = bench.clips.frames[:, :KEY_FRAMES]
-    numbers = range(len(real))
-    sets = {
-        "layers on": np.stack([bench.key_frames(k, given=0) for k in numbers]),
-        "layers off": np.stack([bench.key_frames(k, given=0, temporal=False) for k in numbers]),
-        "one given": np.stack([bench.key_frames(k, given=1) for k in numbers]),
-    }
+    sets: dict[str, list[np.ndarray]] = {}
+    for number, clip in enumerate(real):
+        truth = encoded(bench.model, clip)
+        alone = bench.key_frames(number, truth, given=0, temporal=False)
+        made = {
+            "layers on": bench.key_frames(number, truth, given=0),
+            "layers off": alone,
+            "image given": bench.key_frames(number, alone, given=1),
+            "true frame given": bench.key_frames(number, truth, given=1),
+        }
+        for name, latents in made.items():
+            sets.setdefault(name, []).append(bench.seen(latents))
     for kind in ("video", "frame"):
         truth = random_features(real, kind)
         half = len(truth) // 2
         floor = frechet_distance(truth[:half], truth[half:], scale=truth)
         bench.figures[f"{kind} distance, floor"] = floor
-        for name, made in sets.items():
-            features = random_features(made, kind)
+        for name, clips in sets.items():
+            features = random_features(np.stack(clips), kind)
             distance = frechet_distance(truth, features, scale=truth)
             bench.figures[f"{kind} distance, {name}"] = distance
 
 
 def measure_directions(bench: Bench) -> None:
-    """How often continuations move as the truth does, one frame and two frames given."""
-    rate = bench.model.defaults.key_frame_rate
-    agree: dict[int, list[bool]] = {1: [], 2: []}
-    moving: list[float] = []
+    """How often continuations move as the truth does, one frame and two frames given.
+
+    Every other world reverses, or one frame would give the direction away.
+    """
+    options = ClipOptions(key_frame_rate=bench.model.defaults.key_frame_rate)
+    kept: dict[str, list[bool]] = {}
     for number in range(len(bench.clips.frames)):
-        truth = own_speed(bench.clips.frames[number, :KEY_FRAMES], rate)
-        if abs(truth[0]) < MOVES:
+        world, is_forward = World(HELD_BACK_FROM + number), number % 2 == 0
+        rng = np.random.default_rng((number, 5))
+        begin = moving_moment(world, rng, options, is_forward=is_forward)
+        if begin is None:
             continue
-        for given, said in agree.items():
-            made = own_speed(bench.key_frames(number, given=given), rate)[given:]
-            said.append(bool(np.sign(np.median(made)) == np.sign(truth[0])))
-            moving.append(float(np.abs(np.median(made)) > MOVES / 2))
-    for given, said in agree.items():
-        if said:
-            bench.figures[f"direction kept, S={given}, share of {len(said)}"] = float(np.mean(said))
-    if moving:
-        bench.figures["continuations that move, share"] = float(np.mean(moving))
+        times = [begin + k / options.key_frame_rate for k in range(KEY_FRAMES)]
+        latents = encoded(bench.model, world.clip(times)[0])
+        read = {"truth's latents": bench.seen(latents)}
+        for given in (1, 2):
+            made = bench.key_frames(number, latents, given=given)
+            read[f"S={given}"] = bench.seen(made)[given - 1 :]
+        for name, frames in read.items():
+            is_kept = bool((np.median(nearing(frames)) > 0) == is_forward)
+            kept.setdefault(name, []).append(is_kept)
+            kept.setdefault(f"{name}, {'forwards' if is_forward else 'backwards'}", []).append(
+                is_kept
+            )
+    for name, said in kept.items():
+        bench.figures[f"direction kept, {name}, share of {len(said)}"] = float(np.mean(said))
 
 
 def measure_between(bench: Bench) -> None:
@@ -307,7 +329,7 @@ def bars(figures: dict[str, float]) -> list[Bar]:
             at_least=False,
         )
     for name, value in f.items():
-        if name.startswith("direction kept, S=2"):
+        if name.startswith("direction kept, S=2, share"):
             bar(name, 0.95, lambda value=value: value)  # type: ignore[misc]
     return found
 

@@ -78,7 +78,7 @@ def test_defaults_of_generating():
         "negative_prompt": "",
         "num_inference_steps": None,
         "interpolation_steps": None,
-        "solver": "ddim",
+        "solver": "unipc",
         "guidance_scale": None,
         "context_guidance": None,
         "context_frames": 2,

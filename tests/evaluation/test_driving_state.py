@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from legato.evaluation.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
-from legato.evaluation.driving_state import car_ahead, colour_drift, lane_offset, own_speed
-from legato.training.driving.clips import HELD_BACK_FROM
+from legato.evaluation.driving_state import (
+    car_ahead,
+    colour_drift,
+    lane_offset,
+    nearing,
+    own_speed,
+)
+from legato.training.driving.clips import HELD_BACK_FROM, ClipOptions, moving_moment
 from legato.training.driving.render import World
 
 RATE = 7.5
@@ -74,6 +80,28 @@ def test_the_car_ahead_is_found(scenes):
     assert np.nanmedian(errors) < 0.3
 
 
+@pytest.fixture(scope="module")
+def moving():
+    """24 clips of key frames, every other one reversing."""
+    options, found = ClipOptions(), []
+    for number in range(24):
+        world, rng = World(HELD_BACK_FROM + number), np.random.default_rng((number, 5))
+        is_forward = number % 2 == 0
+        begin = moving_moment(world, rng, options, is_forward=is_forward)
+        if begin is not None:
+            times = [begin + k / options.key_frame_rate for k in range(4)]
+            found.append((world.clip(times)[0], is_forward))
+    return found
+
+
+@pytest.mark.slow
+def test_the_direction_of_motion_is_told_without_fail(moving):
+    directions = [is_forward for _, is_forward in moving]
+    assert min(directions.count(True), directions.count(False)) >= 10
+    read = [bool(np.median(nearing(clip)) > 0) for clip, _ in moving]
+    assert read == directions
+
+
 def road_moving_by(metres, frames=3):
     """A flat grey road with random blots on its ground, seen from places `metres` apart."""
     rng = np.random.default_rng(3)
@@ -94,6 +122,16 @@ def road_moving_by(metres, frames=3):
 @pytest.mark.parametrize("metres", [-0.4, 0.0, 0.6, 1.5, 2.4])
 def test_a_known_movement_is_measured(metres):
     assert own_speed(road_moving_by(metres), RATE) == pytest.approx(metres * RATE, abs=0.9)
+
+
+def test_what_comes_nearer_moves_outwards_and_what_stands_still_does_not():
+    assert (nearing(road_moving_by(0.6)) > 0.2).all()
+    assert (nearing(road_moving_by(-0.4)) < -0.2).all()
+    assert nearing(road_moving_by(0.0)) == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_without_anything_to_follow_nothing_moves():
+    assert (nearing(np.full((3, 64, 128, 3), 90, np.uint8)) == 0).all()
 
 
 def test_a_drift_of_colour_is_measured_and_its_absence_too():

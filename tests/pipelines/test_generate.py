@@ -88,7 +88,7 @@ def test_the_same_call_gives_the_same_video(make, plain):
     [
         {"seed": 1},
         {"num_inference_steps": 2},
-        {"solver": "unipc", "num_inference_steps": 3},
+        {"solver": "ddim", "num_inference_steps": 3},
         {"guidance_scale": 3.0},
         {"context_guidance": 2.0},
         {"context_frames": 1},

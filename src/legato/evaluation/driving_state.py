@@ -1,4 +1,4 @@
-"""What a driving clip shows, by its pixels: own speed, place in the lane, car ahead, drift.
+"""What a driving clip shows, by its pixels: own speed and direction, lane, car ahead, drift.
 
 All assume the camera of `driving_camera` on a road that is nearly flat and straight for 20 m. They
 are coarse: `tests/evaluation/test_driving_state.py` states their errors on scenes whose truth is
@@ -20,6 +20,8 @@ from legato.evaluation.driving_camera import (
     ground_columns,
     ground_rows,
 )
+from legato.evaluation.lattice import LUMA
+from legato.evaluation.steadiness import correspondences
 
 NEAREST_M, FURTHEST_M, STEP_M = 4.0, 13.0, 0.1
 SPEEDS = (-4.0, 22.0)
@@ -29,6 +31,9 @@ SHIFTS_M = (-2.5, 6.5)
 """metres per frame: of these two ranges the narrower."""
 _LATERAL_M = np.arange(-6.0, 6.01, 0.2)
 _BAND = 10
+_ENLARGED = 3
+_CONTRAST, _FURTHEST_PX = 20.0, 6.0
+"""Least gradient, 8-bit, of what tells of turning, and the most that a pixel's movement counts."""
 
 
 def own_speed(clip: UInt8[ndarray, "T H W 3"], frame_rate: float) -> Float[ndarray, " T-1"]:
@@ -56,6 +61,35 @@ def own_speed(clip: UInt8[ndarray, "T H W 3"], frame_rate: float) -> Float[ndarr
     padded = np.pad(scores, ((1, 1), (0, 0)))
     together = padded[:-2] + padded[1:-1] + padded[2:]
     return np.array([_peak(row, shifts) for row in together]) * STEP_M * frame_rate
+
+
+def nearing(clip: UInt8[ndarray, "T H W 3"]) -> Float[ndarray, " T-1"]:
+    """Return how far what is seen moves away from the point ahead, pixels per frame.
+
+    Positive: everything comes nearer, the own car moves forwards. The flow (DIS, of frames enlarged
+    three times) where it can be believed, without that of the distance ahead (the car's own turning
+    and nodding), towards the margins; the mean over pixels by their contrast. Its sign is the
+    direction of motion: unlike `own_speed` it needs no grain on the road, but knows no metres.
+    """
+    rows, columns = (_ENLARGED * n for n in clip.shape[1:3])
+    large = np.stack([cv2.resize(f, (columns, rows), interpolation=cv2.INTER_CUBIC) for f in clip])
+    y, x = np.mgrid[:rows, :columns]
+    away = np.stack((x - columns / 2, y - HORIZON * rows))
+    distance = np.hypot(*away)
+    is_ahead = (np.abs(away[0]) < 0.15 * columns) & (np.abs(away[1]) < 0.12 * rows)
+    is_beside = distance > 0.12 * rows
+    found = []
+    for frame, pair in zip(large, correspondences(large), strict=False):
+        luma = frame.astype(np.float32) @ LUMA
+        contrast = np.hypot(cv2.Sobel(luma, -1, 1, 0), cv2.Sobel(luma, -1, 0, 1))
+        flow, seen = pair.flow[0].numpy(), pair.valid[0, 0].numpy()
+        far = is_ahead & seen & (contrast > _CONTRAST)
+        turning = np.median(flow[:, far], axis=1) if far.any() else 0
+        outwards = ((flow.T - turning).T * away).sum(axis=0) / np.maximum(distance, 1)
+        weight = contrast * (seen & is_beside)
+        limited = outwards.clip(-_FURTHEST_PX, _FURTHEST_PX)
+        found.append((weight * limited).sum() / max(weight.sum(), 1.0))
+    return np.array(found)
 
 
 def lane_offset(
@@ -93,7 +127,7 @@ def colour_drift(clip: UInt8[ndarray, "T H W 3"], frames: int) -> tuple[float, f
     """
     ends = [part.reshape(-1, 3).astype(np.float64) for part in (clip[:frames], clip[-frames:])]
     means = ends[1].mean(axis=0) - ends[0].mean(axis=0)
-    contrasts = [(end @ (0.299, 0.587, 0.114)).std() for end in ends]
+    contrasts = [(end @ LUMA).std() for end in ends]
     return float(np.sqrt((means**2).mean())), float(abs(contrasts[1] - contrasts[0]))
 
 
@@ -103,7 +137,7 @@ def _from_above(frame: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "R K"]:
     z = np.arange(NEAREST_M, FURTHEST_M, STEP_M)
     x = ground_columns(z, _LATERAL_M, columns)
     y = np.broadcast_to(ground_rows(z, rows, columns)[:, None], x.shape)
-    luma = frame.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32) / 255
+    luma = frame.astype(np.float32) @ LUMA / 255
     at = [(v - 0.5).astype(np.float32) for v in (x, y)]
     seen = cv2.remap(luma, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(seen)

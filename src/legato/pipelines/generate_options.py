@@ -58,7 +58,7 @@ class GenerateOptions:
     """Those of frames between key frames; one for a model that corrects their blend, such as
     driving. Default: the model's own, or as many as key frames."""
 
-    solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
+    solver: Literal["ddim", "dpm++", "unipc"] = "unipc"
     """How steps follow each other: ddim, or dpm++ and unipc, which need fewer steps."""
 
     guidance_scale: float | None = None

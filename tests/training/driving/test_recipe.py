@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legato.apps.train import RECIPES
@@ -23,11 +23,13 @@ from legato.training.driving import recipe as recipes
 from legato.training.driving.clips import (
     HELD_BACK_FROM,
     KEY_FRAMES,
+    MOVES,
     BatchOptions,
     ClipOptions,
     PackedClips,
     frames_between,
     moments,
+    moving_moment,
     pack_clips,
 )
 from legato.training.driving.export import MANIFEST, export_driving, load_driving
@@ -40,6 +42,7 @@ from legato.training.driving.model import (
     build_driving,
 )
 from legato.training.driving.recipe import DrivingOptions, DrivingRecipe
+from legato.training.driving.render import World
 from legato.training.driving.stages import AutoencoderOptions, AutoencoderTask, ImageTask
 from legato.training.generator_stages import (
     DecoderOptions,
@@ -121,6 +124,17 @@ def test_frames_between_are_evenly_spaced_and_end_on_their_neighbours(key, quart
         five = times[frames_between(np.array([key, quarter]), stage)]
         np.testing.assert_allclose(np.diff(five), apart)
     assert times[frames_between(np.array([key, quarter]), 0)][0] == key
+
+
+@given(seed=st.integers(0, 200), is_forward=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_a_moving_moment_lasts_as_long_as_a_clip(seed, is_forward):
+    world, options = World(seed), ClipOptions()
+    begin = moving_moment(world, np.random.default_rng(seed), options, is_forward=is_forward)
+    if begin is not None:
+        times = begin + np.arange(KEY_FRAMES) / options.key_frame_rate
+        speeds = np.array([world.road.own.speed(time) for time in times])
+        assert ((speeds if is_forward else -speeds) > MOVES).all()
 
 
 @pytest.mark.parametrize("kind", ["crops", "moving", "pictures", "key_frames", "between"])

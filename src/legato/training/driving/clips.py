@@ -29,6 +29,8 @@ KEY_FRAMES = 8
 """Of a clip; the frames between follow them in the pack, first stage first."""
 NEW = BETWEEN - 1
 MAX_BOXES = 12
+MOVES = 0.8
+"""Metres per second from which on a direction of motion is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,21 @@ def pack_clips(folder: Path, options: ClipOptions) -> Path:
     np.save(folder / "boxes.npy", np.stack(boxes))
     partial.replace(folder / "frames.npy")
     return folder
+
+
+def moving_moment(
+    world: World, rng: np.random.Generator, options: ClipOptions, *, is_forward: bool
+) -> float | None:
+    """Return when the own car moves one way, fast enough to be seen, for as long as a clip takes.
+
+    None: at none of 200 moments that are tried.
+    """
+    sign = 1 if is_forward else -1
+    for begin in rng.uniform(0, options.latest_seconds, 200):
+        times = begin + np.arange(KEY_FRAMES) / options.key_frame_rate
+        if min(sign * world.road.own.speed(time) for time in times) > MOVES:
+            return float(begin)
+    return None
 
 
 def moments(key: int, quarter: int) -> list[float]:
