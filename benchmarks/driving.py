@@ -24,6 +24,7 @@ from legato.device import choose_device, choose_dtype
 from legato.diffusion.context import BETWEEN, every_fourth
 from legato.diffusion.noise import INDEPENDENT
 from legato.diffusion.schedule import Schedule
+from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.evaluation.datasets import SEVERITIES, degrade
 from legato.evaluation.driving_state import nearing
 from legato.evaluation.frechet import frechet_distance, random_features
@@ -90,18 +91,24 @@ class Bench:
         self, number: int, latents: torch.Tensor, *, given: int, temporal: bool = True
     ) -> torch.Tensor:
         """Return the latents `1 T C h w` of a clip whose first so many frames are given."""
+        sampler, defaults = self.sampler(number), self.model.defaults
+        network = TemporalGuided.in_share(
+            self.model.unet,
+            scale=defaults.temporal_guidance if temporal else 0.0,
+            share=defaults.temporal_share,
+            timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
+        )
         with self.timed("key frames"):
-            return self.sampler(number)(
-                self.model.unet,
+            return sampler(
+                network,
                 Given(
                     latents=latents,
                     mask=torch.arange(KEY_FRAMES) < given,
                     ticks=[range(100 * number, 100 * number + KEY_FRAMES)],
                     purpose="key frames",
-                    guidance=self.model.defaults.context_guidance,
+                    guidance=defaults.context_guidance,
                 ),
                 told=ClipConditions(noise_level=torch.tensor(0)),
-                is_temporal=temporal,
             )
 
     def seen(self, latents: torch.Tensor) -> np.ndarray:

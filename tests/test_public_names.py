@@ -81,6 +81,8 @@ def test_defaults_of_generating():
         "solver": "unipc",
         "guidance_scale": None,
         "context_guidance": None,
+        "temporal_guidance": None,
+        "temporal_share": None,
         "context_frames": 2,
         "context_noise": 0,
         "window": None,

@@ -91,6 +91,8 @@ def test_the_same_call_gives_the_same_video(make, plain):
         {"solver": "ddim", "num_inference_steps": 3},
         {"guidance_scale": 3.0},
         {"context_guidance": 2.0},
+        {"temporal_guidance": 2.0},
+        {"temporal_share": 0.0},
         {"context_frames": 1},
         {"context_noise": 300},
         {"window": 4},

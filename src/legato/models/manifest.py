@@ -65,6 +65,10 @@ class GeneratorDefaults(ImageDefaults):
     """How strongly the prompt is followed; 1: without guidance."""
     context_guidance: float = 1.0
     """How strongly given frames are followed; 1: without guidance."""
+    temporal_guidance: float = 1.0
+    """How strongly temporal layers of key frames act; 1: as trained."""
+    temporal_share: float = 1.0
+    """In which share of the steps, from the first on."""
     window: int = 8
     """Key frames denoised together."""
     key_frame_rate: float = 1.875

@@ -1,7 +1,6 @@
 """One clip of latents from noise, some of its frames given."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +15,6 @@ from legato.diffusion.reconstruction_guidance import ReconstructionGuided
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import SolverName
 from legato.diffusion.spans import Span
-from legato.models.inflate import VideoModel
 from legato.models.manifest import InterpolationStart
 from legato.models.micro_conditioning import ClipConditions
 
@@ -65,29 +63,26 @@ class ClipSampler:
 
     def __call__(
         self,
-        unet: VideoModel,
+        network: Network,
         given: Given,
         *,
         told: ClipConditions,
-        is_temporal: bool = True,
         on_pass: Callable[[float | int], None] | None = None,
     ) -> Float[Tensor, "B T C h w"]:
         """Return the clips, float32 on the CPU; given frames are kept as they were given.
 
         Args:
-            unet: of the stage.
+            network: of the stage; a `VideoModel` that is disabled makes every frame on its own.
             given: frames that are known, and where the clips lie in the video.
             told: frame rate, stage, window and noise of the given frames; these are added here.
-            is_temporal: False makes every frame on its own, by the image model.
             on_pass: called after each pass with the share of the work that is done.
         """
         num_frames = given.latents.shape[1]
         known, kept = given.latents.float(), given.mask
-        network: Network = unet
         if given.aims is not None:
             kept = kept | given.aims
             network = ReconstructionGuided(
-                network=unet,
+                network=network,
                 schedule=self.schedule,
                 known=known,
                 mask=given.aims,
@@ -115,15 +110,14 @@ class ClipSampler:
             on_window=passes.advance,
         )
         start, edits = self._start(given)
-        with nullcontext() if is_temporal else unet.disabled():
-            sampled = denoise(
-                denoiser,
-                start,
-                schedule=self.schedule,
-                timesteps=timesteps,
-                solver=self.solver,
-                hooks=(edits, ()),
-            ).cpu()
+        sampled = denoise(
+            denoiser,
+            start,
+            schedule=self.schedule,
+            timesteps=timesteps,
+            solver=self.solver,
+            hooks=(edits, ()),
+        ).cpu()
         return torch.where(kept[None, :, None, None, None], known, sampled)
 
     def _start(self, given: Given) -> tuple[Float[Tensor, "B T C h w"], list[Edit]]:

@@ -69,6 +69,14 @@ class GenerateOptions:
     """How strongly key frames follow the ones before; 1 is without guidance. Default: the
     model's own."""
 
+    temporal_guidance: float | None = None
+    """How strongly temporal layers hold key frames together; 1 is as they were trained, and faster.
+    Default: the model's own."""
+
+    temporal_share: float | None = None
+    """Share of the steps, from the first on, in which they do; the image model finishes every frame
+    by itself, with detail that they have not learned. Default: the model's own."""
+
     context_frames: Literal[1, 2] = 2
     """Last key frames that the next ones are told of: two also tell the direction of motion."""
 
@@ -129,6 +137,8 @@ class GenerateOptions:
         within("interpolation_steps", self.interpolation_steps, 1, 1000)
         within("guidance_scale", self.guidance_scale, 0.0, 100.0)
         within("context_guidance", self.context_guidance, 0.0, 100.0)
+        within("temporal_guidance", self.temporal_guidance, 0.0, 100.0)
+        within("temporal_share", self.temporal_share, 0.0, 1.0)
         within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
         within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
         within("context_noise", self.context_noise, 0, 999)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.diffusion.context import BETWEEN, every_fourth
+from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.errors import ResourceError
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
@@ -104,7 +105,7 @@ class Generation:
             aims = torch.arange(num_frames) == settings.timeline.num_key_frames - 1 - call.first
             latents[aims] = ending
         made = self.sampler(
-            self.model.unet,
+            self._guided(),
             Given(
                 latents=latents[None],
                 mask=torch.arange(num_frames) < call.num_given,
@@ -158,11 +159,21 @@ class Generation:
             pictures = self.model.decode(latents)[0, start - low : after - low]
             yield finite(pictures.cpu())
 
+    def _guided(self) -> TemporalGuided:
+        """Return what denoises key frames."""
+        sampler = self.sampler
+        return TemporalGuided.in_share(
+            self.model.unet,
+            scale=self.settings.temporal_guidance,
+            share=self.settings.temporal_share,
+            timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
+        )
+
     def _image(self, progress: Progress) -> Float[Tensor, "1 C h w"]:
         """Return the latents of the first frame: the user's, or one of the image model."""
         if self.first_frame is not None:
             return self._encoded(self.first_frame)
-        with self._told_of_boxes():
+        with self._told_of_boxes(), self.model.unet.disabled():
             made = self.sampler(
                 self.model.unet,
                 Given(
@@ -172,7 +183,6 @@ class Generation:
                     purpose="key frames",
                 ),
                 told=ClipConditions(),
-                is_temporal=False,
                 on_pass=progress,
             )
         return finite(made[0])

@@ -136,9 +136,11 @@ class _Clock:
         steps, timeline = job.settings.num_inference_steps, job.settings.timeline
         calls, pairs = len(job.generation.calls), timeline.num_key_frames - 1
         image = self.took.get("image", 0.0) * (1 if job.options.first_frame else steps)
+        share, call = job.settings.temporal_share, self.took.get("call", 0.0)
+        step = share * call + (1 - share) * self.took.get("finish", call)
         between = self.took["between"] * pairs / self.pairs
         return {
-            "keyframes": image + steps * calls * self.took.get("call", 0.0),
+            "keyframes": image + steps * calls * step,
             "interpolate": between
             * (job.settings.interpolation_steps if timeline.interpolations else 1),
             "decode": self.took["decode"] * timeline.num_frames / self.frames,
@@ -169,6 +171,10 @@ def _measure(job: GenerationJob, folder: Path) -> tuple[_Clock, int]:
         is_image = first == 0 and settings.start == "image"
         with clock.timed("image" if is_image else "call"):
             made.make_key_frames(part, _unheard)
+        if not is_image and 0 < settings.temporal_share < 1:
+            finish = replace(made, settings=replace(short, temporal_share=0.0))
+            with clock.timed("finish"):
+                finish.make_key_frames(part, _unheard)
     clock.pairs = max(timeline.num_key_frames - 1, 1)
     with clock.timed("between"):
         made.make_between(0, _unheard)

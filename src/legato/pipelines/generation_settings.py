@@ -28,6 +28,8 @@ class Settings:
     interpolation_steps: int
     guidance_scale: float
     context_guidance: float
+    temporal_guidance: float
+    temporal_share: float
     context_frames: int
     context_noise: int
     window: int
@@ -87,6 +89,8 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         interpolation_steps=_interpolation_steps(options, model, steps),
         guidance_scale=guidance_scale,
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
+        temporal_guidance=_or(options.temporal_guidance, defaults.temporal_guidance),
+        temporal_share=_or(options.temporal_share, defaults.temporal_share),
         context_frames=options.context_frames,
         context_noise=options.context_noise,
         window=window,
