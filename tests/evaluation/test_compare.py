@@ -121,3 +121,11 @@ def test_other_containers_are_refused(pair, tmp_path):
 def test_shares_beyond_the_picture_are_refused(name):
     with pytest.raises(InputError, match=rf"{name}=1\.5"):
         CompareOptions(**{name: 1.5})
+
+
+def test_a_folder_is_never_replaced(pair, tmp_path):
+    (tmp_path / "full.mp4").mkdir()
+    (tmp_path / "full.mp4" / "notes.txt").write_text("precious")
+    with pytest.raises(InputError, match="is a folder"):
+        compare(*pair, tmp_path / "full.mp4")
+    assert (tmp_path / "full.mp4" / "notes.txt").read_text() == "precious"

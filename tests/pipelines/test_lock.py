@@ -50,3 +50,12 @@ def test_a_released_lock_leaves_no_file(tmp_path):
     with Lock(tmp_path / "lock"):
         pass
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_lock_made_anew_by_another_run_is_not_ours_to_remove(tmp_path):
+    with Lock(tmp_path / "lock") as ours:
+        assert ours.is_held
+        (tmp_path / "lock").unlink()
+        (tmp_path / "lock").write_text("another")
+        assert not ours.is_held
+    assert (tmp_path / "lock").read_text() == "another"

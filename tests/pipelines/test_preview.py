@@ -1,8 +1,11 @@
 import cv2
 import numpy as np
+import pytest
 from clips import pixels_of, texture, times_of, write_clip
 
-from legato.pipelines.preview import picture_path, preview
+from legato.errors import Interrupted
+from legato.pipelines.output import picture_path, preview_path
+from legato.pipelines.preview import preview
 from legato.pipelines.upscale import upscale
 
 
@@ -15,8 +18,10 @@ def test_a_preview_shows_the_most_detailed_shot_as_the_whole_job_gives_it(option
     assert upscale(source, tmp_path / "whole.mkv", options()).shots == 2
     report = preview(source, tmp_path / "part.mkv", options())
     assert report.frames_out == 6
-    assert np.array_equal(pixels_of(tmp_path / "part.mkv"), pixels_of(tmp_path / "whole.mkv")[6:])
-    assert times_of(tmp_path / "part.mkv")[0] == 0
+    assert np.array_equal(
+        pixels_of(tmp_path / "part_preview.mkv"), pixels_of(tmp_path / "whole.mkv")[6:]
+    )
+    assert times_of(tmp_path / "part_preview.mkv")[0] == 0
 
 
 def test_a_preview_ends_after_two_seconds_and_whole_segments(options, tmp_path):
@@ -26,7 +31,9 @@ def test_a_preview_ends_after_two_seconds_and_whole_segments(options, tmp_path):
     assert report.frames_out == 64  # four segments: the fourth begins before two seconds
     whole = options(segment=16)
     upscale(source, tmp_path / "whole.mkv", whole)
-    assert np.array_equal(pixels_of(tmp_path / "part.mkv"), pixels_of(tmp_path / "whole.mkv")[:64])
+    assert np.array_equal(
+        pixels_of(tmp_path / "part_preview.mkv"), pixels_of(tmp_path / "whole.mkv")[:64]
+    )
 
 
 def test_the_picture_shows_before_and_after(clip, options, tmp_path):
@@ -34,6 +41,22 @@ def test_the_picture_shows_before_and_after(clip, options, tmp_path):
     preview(clip(), target, options())
     picture = cv2.imread(str(picture_path(target)))[..., ::-1]
     assert picture.shape == (96, 256, 3)
-    finished = pixels_of(target)
+    finished = pixels_of(preview_path(target))
     assert any(np.array_equal(picture[:, 128:], frame) for frame in finished)
     assert not np.array_equal(picture[:, :128], picture[:, 128:])
+
+
+def stop_after_one():
+    asked = iter((False, True))
+    return lambda: next(asked)
+
+
+def test_a_preview_leaves_an_interrupted_job_and_its_output_alone(clip, options, tmp_path):
+    target = tmp_path / "out.mkv"
+    target.write_bytes(b"finished before")
+    with pytest.raises(Interrupted):
+        upscale(clip(frames=10), target, options(segment=4), stop=stop_after_one())
+    kept = sorted((tmp_path / ".out.mkv.legato").iterdir())
+    preview(clip(frames=10), target, options(segment=4))
+    assert sorted((tmp_path / ".out.mkv.legato").iterdir()) == kept
+    assert target.read_bytes() == b"finished before"

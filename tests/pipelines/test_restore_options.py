@@ -6,6 +6,7 @@ import pytest
 from tiny_upscaler import TinyDefaults
 
 from legato.errors import InputError
+from legato.models.load import PER_FRAME
 from legato.pipelines.consistency import holds
 from legato.pipelines.restore_options import RestoreOptions, propagation_steps, resolve
 
@@ -177,3 +178,14 @@ def test_options_are_frozen():
     with pytest.raises(AttributeError):
         RestoreOptions().seed = 1
     assert replace(RestoreOptions(), seed=1).seed == 1
+
+
+def test_windows_of_an_image_upscaler_share_frames_where_frames_see_each_other():
+    assert (
+        resolve(RestoreOptions(consistency="fresco"), PER_FRAME, has_temporal_layers=False).overlap
+        == 2
+    )
+    assert (
+        resolve(RestoreOptions(consistency="none"), PER_FRAME, has_temporal_layers=False).overlap
+        == 0
+    )

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from legato.errors import InputError
-from legato.pipelines.workfolder import WorkFolder, write_json
+from legato.pipelines.workfolder import WorkFolder, working, write_json
 
 
 def test_leftovers_of_a_killed_run_go_and_finished_work_stays(tmp_path):
@@ -58,3 +58,13 @@ def test_an_unused_folder_is_removed_and_a_used_one_is_not(tmp_path):
     folder.segment(0).unlink()
     folder.remove_if_unused()
     assert not folder.path.exists()
+
+
+def test_a_folder_that_another_run_made_after_ours_went_is_left_alone(tmp_path):
+    folder = WorkFolder(tmp_path / "out.mkv")
+    with working(folder, restart=False):
+        folder.remove()  # as a delivered job does
+        other = working(WorkFolder(tmp_path / "out.mkv"), restart=False)
+        other.__enter__()
+    assert folder.lock.exists()
+    other.__exit__(None, None, None)

@@ -14,6 +14,7 @@ from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
+from legato.pipelines.output import picture_path, preview_path
 from legato.pipelines.report import Report
 from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
@@ -38,7 +39,8 @@ class UpscaleCommand:
     run: RunOptions = field(default_factory=RunOptions)
 
     preview: bool = False
-    """Render about two seconds only, and a picture that shows them beside the input."""
+    """Render about two seconds only, to NAME_preview beside the output, and a picture that shows
+    them beside the input."""
 
     json: bool = False
     """Print the report on standard output."""
@@ -52,9 +54,10 @@ def run(arguments: Sequence[str]) -> int:
     command = parse(UpscaleCommand, arguments, name="upscale", aliases=SAMPLING_ALIASES)
     is_folder = is_folder_of_videos(command.source) and not command.preview
     if not is_folder:  # refuse before torch and diffusers are imported, which takes seconds
-        examine(command.source, command.target, command.options, command.run)
+        target = preview_path(command.target) if command.preview else command.target
+        examine(command.source, target, command.options, command.run)
     with importing_torch():
-        from legato.pipelines.preview import picture_path, preview
+        from legato.pipelines.preview import preview
         from legato.pipelines.upscale import upscale
 
     if is_folder:

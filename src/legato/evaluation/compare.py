@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from legato.errors import InputError
 from legato.evaluation.clips import Picture, shown
+from legato.pipelines.output import require_replaceable
 from legato.video.atomic import writing
 from legato.video.codecs import CodecOptions, choose_codec
 from legato.video.images import encode_image
@@ -134,6 +135,7 @@ def _check_target(a: Path, b: Path, target: Path) -> None:
             fix=f"name a file that ends in {' or '.join(CONTAINERS)}",
         )
     for written in (target, profile_path(target)):
+        require_replaceable(written, is_folder=False)
         if written.exists() and any(written.samefile(path) for path in (a, b) if path.exists()):
             raise InputError(f"{written}", why="it is one of the inputs", fix="name another file")
 

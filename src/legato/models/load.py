@@ -26,7 +26,7 @@ from legato.models.spec import find_folder
 from legato.models.tiny_autoencoder import TinyAutoencoder
 from legato.models.upscaler import UpscalerModel
 
-PER_FRAME = UpscalerDefaults(guidance_scale=9.0, overlap=0)
+PER_FRAME = UpscalerDefaults(guidance_scale=9.0)
 """Of a plain image upscaler: diffusers' defaults; its frames are independent."""
 
 

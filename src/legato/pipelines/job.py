@@ -88,11 +88,12 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
     reader = _read_ahead(job, first)
     try:
         buffer = FrameBuffer(iter(reader), job.plan.survey.pts, first=first)
+        shot = waiting[0].shot_first
         for segment in waiting:
             if stop():
                 raise _interrupted(job)
-            if segment.starts_shot and job.plan.prompts:
-                restorer = job.restorer(segment)
+            if segment.shot_first != shot and job.plan.prompts:
+                restorer, shot = job.restorer(segment), segment.shot_first
             report = _Progress(on_event, done=done, total=total, frames=len(segment))
             restorer = _with_fallbacks(job, restorer, segment, buffer, report)
             _forget_state(job, segment)

@@ -48,6 +48,11 @@ class Lock:
         self._descriptor = descriptor
         return self
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the file is still ours: after its folder went, another run may have made anew."""
+        return self._descriptor is not None and _is_file_of(self._descriptor, self.path)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -55,7 +60,8 @@ class Lock:
         trace: TracebackType | None,
     ) -> None:
         if self._descriptor is not None:
-            self.path.unlink(missing_ok=True)
+            if self.is_held:
+                self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 

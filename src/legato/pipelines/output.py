@@ -41,6 +41,16 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
     require_replaceable(target, is_folder=is_folder)
 
 
+def preview_path(target: Path) -> Path:
+    """Return where the preview of a job with this output lies: it never replaces the output."""
+    return target.with_stem(f"{target.stem}_preview")
+
+
+def picture_path(target: Path) -> Path:
+    """Return where a preview's side-by-side picture lies."""
+    return target.with_name(f"{target.name}.preview.png")
+
+
 def require_replaceable(target: Path, *, is_folder: bool) -> None:
     """Refuse an output path where something stands that is not to be replaced.
 

@@ -11,6 +11,7 @@ import numpy as np
 from legato.pipelines import job as jobs
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.job import Job
+from legato.pipelines.output import picture_path, preview_path
 from legato.pipelines.pictures import to_model, to_pixels, to_size
 from legato.pipelines.prepare import prepared
 from legato.pipelines.report import Report
@@ -46,7 +47,7 @@ def preview(
 
     Args:
         source: see `upscale`.
-        target: see `upscale`.
+        target: of the whole job; what is rendered lies beside it, see `preview_path`.
         options: see `upscale`; the shots are those of the range from start to end.
         run: see `upscale`.
         on_event: see `upscale`.
@@ -59,7 +60,7 @@ def preview(
         Interrupted: see `upscale`.
     """
     began = time.perf_counter()
-    target = Path(target)
+    whole, target = Path(target), preview_path(Path(target))
     request = examine(Path(source), target, options or UpscaleOptions(), run or RunOptions())
     with disk_errors(target), prepared(request, on_event) as ready:
         job = ready.job
@@ -68,15 +69,10 @@ def preview(
         picture = side_by_side(job, chosen)
         span = _span(job.plan.survey, chosen, job.facts.time_base)
         report = finish(ready, chosen, outcome, span=span, began=began, on_event=on_event)
-    path = picture_path(target)
+    path = picture_path(whole)
     path.write_bytes(encode_image(picture, None, ".png"))
     sync_folder(path.absolute().parent)
     return report
-
-
-def picture_path(target: Path) -> Path:
-    """Return where a preview's side-by-side picture lies."""
-    return target.with_name(f"{target.name}.preview.png")
 
 
 def choose_segments(job: Job) -> Sequence[Segment]:

@@ -117,14 +117,15 @@ def working(folder: WorkFolder, *, restart: bool) -> Iterator[None]:
         ResourceError: another run works there.
     """
     folder.create()
-    with Lock(folder.lock):
+    with Lock(folder.lock) as lock:
         try:
             if restart:
                 folder.clear()
             folder.drop_leftovers()
             yield
         finally:
-            folder.remove_if_unused()
+            if lock.is_held:
+                folder.remove_if_unused()
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
