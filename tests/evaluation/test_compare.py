@@ -112,6 +112,11 @@ def test_codecs_that_the_container_does_not_hold_are_refused(pair, tmp_path, nam
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("name", ["c.MP4", "c.Mov"])
+def test_a_suffix_in_upper_case_is_the_same_container(pair, tmp_path, name):
+    assert len(frames(compare(*pair, tmp_path / name).video)) == 5
+
+
 def test_other_containers_are_refused(pair, tmp_path):
     with pytest.raises(InputError, match=r"ends in \.mp4"):
         compare(*pair, tmp_path / "c.mkv")

@@ -19,8 +19,9 @@ def video(tmp_path):
     return tmp_path / "in" / "a.mkv"
 
 
-def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path):
-    (target,) = degrade_clips(video, tmp_path / "small.mkv", S2)
+@pytest.mark.parametrize("name", ["small.mkv", "small.MKV"])
+def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path, name):
+    (target,) = degrade_clips(video, tmp_path / name, S2)
     expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("a")))
     assert np.array_equal(pixels_of(target), expected)
     assert times_of(target) == times_of(video)

@@ -85,13 +85,13 @@ def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Pa
         InputError: see `degrade_clips`.
     """
     if source in clips.values():  # one clip by itself
-        if target.suffix not in ("", SUFFIX):
+        if target.suffix.lower() not in ("", SUFFIX):
             raise InputError(
                 f"{target}",
                 why="a damaged clip is stored without further loss",
                 fix=f"name a file that ends in {SUFFIX}, or a folder for PNG",
             )
-        require_target(source, target, is_folder=target.suffix != SUFFIX)
+        require_target(source, target, is_folder=target.suffix.lower() != SUFFIX)
         return dict.fromkeys(clips, target)
     if target.resolve() in (source.resolve(), *(path.resolve() for path in clips.values())):
         raise InputError(f"{target}", why="it is the input itself", fix="name another path")
@@ -111,7 +111,7 @@ def _write(target: Path, clip: np.ndarray, times: list[Fraction], facts: VideoFa
     plain = replace(
         facts, rotation_deg=0, display_matrix=None, has_alpha=False, bit_depth=8, hdr=None
     )
-    if target.suffix == SUFFIX:
+    if target.suffix.lower() == SUFFIX:
         _encode(target, clip, times, plain, CodecOptions(codec="ffv1"))
         return
     with tempfile.TemporaryDirectory() as folder:

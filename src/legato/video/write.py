@@ -195,7 +195,7 @@ class _Encoder:
 
     def _open(self) -> tuple[OutputContainer, VideoStream]:
         codec = CODECS[self.options.codec]
-        muxer = FORMATS[self.path.suffix][0]
+        muxer = FORMATS[self.path.suffix.lower()][0]
         container = av.open(
             f"file:{self.path}", "w", format=muxer, container_options=muxer_options(self.time_base)
         )
@@ -238,7 +238,7 @@ class _Encoder:
 
     def _mux(self, container: OutputContainer, packets: Sequence[Any]) -> None:
         for packet in packets:
-            if self.path.suffix == ".mkv":
+            if self.path.suffix.lower() == ".mkv":
                 packet.time_base = MKV_TICK  # ticks as they are: its own rounding loses times
             container.mux_one(packet)
 
