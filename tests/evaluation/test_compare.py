@@ -8,14 +8,18 @@ import pytest
 from legato.errors import InputError
 from legato.evaluation.compare import CompareOptions, compare, profile_path
 from legato.video.codecs import CodecOptions
+from legato.video.probe import probe
 
 
-def make(path, *, size=(64, 48), num_frames=5, level=60, pix_fmt="yuv420p"):
+def make(path, *, size=(64, 48), num_frames=5, level=60, pix_fmt="yuv420p", aspect=1, turn=0):
     """A grey video whose brightness rises by ten from frame to frame."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(30000, 1001))
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
         stream.options = {"crf": "1"}
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        if turn:
+            stream.set_display_rotation(turn)
         for t in range(num_frames):
             pixels = np.full((size[1], size[0], 3), level + 10 * t, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
@@ -48,6 +52,13 @@ def test_side_by_side_shows_both_whole_at_the_larger_size(pair, tmp_path):
 def test_times_are_those_of_the_first_video(pair, tmp_path):
     result = compare(*pair, tmp_path / "c.mp4")
     assert [time for time, _ in frames(result.video)] == [time for time, _ in frames(pair[0])]
+
+
+@pytest.mark.parametrize("turn", [90, 180])
+def test_pixels_turn_with_the_picture(tmp_path, turn):
+    source = make(tmp_path / "a.mp4", aspect=Fraction(4, 3), turn=turn)
+    result = compare(source, source, tmp_path / "c.mp4")
+    assert probe(result.video).sample_aspect == (Fraction(3, 4) if turn == 90 else Fraction(4, 3))
 
 
 def test_split_takes_left_from_a_and_right_from_b(pair, tmp_path):

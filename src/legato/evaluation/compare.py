@@ -22,6 +22,7 @@ from legato.video.codecs import CodecOptions, choose_codec
 from legato.video.images import encode_image
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_frames
+from legato.video.stills import shown_aspect
 from legato.video.write import VideoWriter
 
 MAX_PROFILE_FRAMES = 1080
@@ -91,7 +92,14 @@ def compare(
     size = max((_shown_size(each) for each in facts), key=lambda size: size[0] * size[1])
     width, height = size[0] * (2 if options.layout == "side" else 1), size[1]
     row = round(options.row * (height - 1))
-    plain = replace(facts[0], rotation_deg=0, display_matrix=None, has_alpha=False, bit_depth=8)
+    plain = replace(
+        facts[0],
+        rotation_deg=0,
+        display_matrix=None,
+        sample_aspect=shown_aspect(facts[0]),
+        has_alpha=False,
+        bit_depth=8,
+    )
     codec = choose_codec(target, options.output, plain)
     profile: list[ndarray] = []
     num_frames, notices = 0, []

@@ -67,7 +67,7 @@ def join_gif(
         for (ticks, _), picture in zip(timed, pictures, strict=True):
             if not count:
                 stream.width, stream.height = picture.width, picture.height
-                stream.codec_context.sample_aspect_ratio = _shown_aspect(facts)
+                stream.codec_context.sample_aspect_ratio = shown_aspect(facts)
                 stream.pix_fmt = picture.format.name
             picture.pts, picture.time_base = ticks, GIF_TICK
             output.mux(stream.encode(picture))
@@ -92,7 +92,7 @@ def _upright(frame: VideoFrame, facts: VideoFacts) -> VideoFrame:
     return VideoFrame.from_ndarray(orient(packed, facts.display_matrix), "rgba")
 
 
-def _shown_aspect(facts: VideoFacts) -> Fraction:
+def shown_aspect(facts: VideoFacts) -> Fraction:
     """Return the pixels' width over height after the source's turn."""
     sideways = facts.rotation_deg % 180 == 90
     return 1 / facts.sample_aspect if sideways else facts.sample_aspect
