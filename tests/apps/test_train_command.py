@@ -1,5 +1,7 @@
 """`legato train`: which recipes there are, and that flags are their options."""
 
+import cv2
+import numpy as np
 import pytest
 from shard_clips import write_videos
 
@@ -41,3 +43,45 @@ def test_shards_are_made_and_a_folder_without_videos_is_told(tmp_path, capsys):
     missing = ["train", "shards", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "b")]
     assert main(missing) == 2
     assert "no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "value"),
+    [
+        ("driving", "clips", "0"),
+        ("driving", "clips", "-1"),
+        ("embedded", "steps", "0"),
+        ("motion", "learning-rate", "nan"),
+        ("motion", "fps", "nan"),
+        ("motion", "fps", "0"),
+        ("shards", "seed", "-1"),
+        ("shards", "quality", "1000"),
+        ("shards", "shard-mb", "nan"),
+        ("frames", "learning-rate", "nan"),
+        ("upscale_a_video", "steps", "0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_in_one_line(tmp_path, recipe, name, value, capsys):
+    data = [] if recipe == "driving" else ["--data", str(tmp_path)]
+    held_back = ["--held-back", str(tmp_path)] if recipe == "upscale_a_video" else []
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["train", recipe, *data, *held_back, *out, f"--{name}", value]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{name.replace('-', '_')}={value}" in said
+
+
+def test_a_prompt_for_no_pictures_of_the_prior_is_refused(tmp_path, capsys):
+    flags = ["--prompt", "a", "--prior-prompt", "b", "--prior-pictures", "0"]
+    assert main(["train", "dreambooth", "--data", str(tmp_path), *flags]) == 2
+    assert "prior_prompt='b' and prior_pictures=0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["driving", "motion", "shards", "embedded", "frames"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe, capsys):
+    (tmp_path / "out").touch()
+    videos = write_videos(tmp_path / "videos", ["a"])
+    cv2.imwrite(str(videos / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    data = [] if recipe == "driving" else ["--data", str(videos)]
+    assert main(["train", recipe, *data, "--out", str(tmp_path / "out")]) == 2
+    assert f"{tmp_path / 'out'}: it cannot be written" in capsys.readouterr().err

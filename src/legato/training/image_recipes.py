@@ -18,6 +18,7 @@ from legato.models.image_model import ImageModel, load_image_model
 from legato.models.text import WordEncoder
 from legato.models.trainable_text import TrainableText
 from legato.training.export import export_image
+from legato.training.limits import require_at_least, require_positive
 from legato.training.picture_stage import PictureOptions, PictureTask, sampled
 from legato.training.pictures import (
     PictureBatchOptions,
@@ -29,6 +30,7 @@ from legato.training.pictures import (
 )
 from legato.training.shard_batches import Share, numbered_batches
 from legato.training.trainer import Log, TrainerOptions, silent, train
+from legato.video.atomic import writing
 
 PRIOR = "prior.safetensors"
 PRIOR_SEED = 1
@@ -79,6 +81,12 @@ class TuneOptions:
     max_minutes: float | None = None
     """Stop after this long, with a checkpoint; the same command goes on."""
 
+    def __post_init__(self) -> None:
+        require_at_least(1, self, ("steps", "batch_size", "pictures_at_once", "validate_every"))
+        require_at_least(0, self, ("num_workers", "seed", "max_minutes"))
+        require_at_least(0, self, ("ema_decay", "prompt_dropout"), most=1)
+        require_positive(self, ("learning_rate",))
+
     @property
     def learning(self) -> PictureOptions:
         """What learns."""
@@ -110,6 +118,16 @@ class DreamBoothOptions(TuneOptions):
     ema_decay: float = 0.99
     prompt_dropout: float = 0.0
     validate_every: int = 200
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(0, self, ("prior_pictures", "prior_weight"))
+        if self.prior_prompt and not self.prior_pictures:
+            raise InputError(
+                f"prior_prompt={self.prior_prompt!r} and prior_pictures=0",
+                why="the prompt is of the prior's pictures",
+                fix="leave it out, or have some made",
+            )
 
     @property
     def learning(self) -> PictureOptions:
@@ -144,6 +162,8 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     model = load_image_model(options.model, here.device, torch.float32)
     size = _size(options, model)
     pictures = Pictures(options.data)
+    with writing(options.out):
+        options.out.mkdir(parents=True, exist_ok=True)
     words = model.text
     if booth is not None and isinstance(words, WordEncoder):
         words = words.with_words_of(options.prompt)
@@ -168,7 +188,6 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
         num_workers=options.num_workers,
     )
     samples = PictureSamples(pictures, kinds, prior)
-    options.out.mkdir(parents=True, exist_ok=True)
     finished = train(
         task,
         lambda step: numbered_batches(samples, options.batch_size, share, step),

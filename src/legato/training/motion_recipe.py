@@ -25,8 +25,10 @@ from legato.models.generator_folder import load_generator
 from legato.models.low_rank import adapt_, save_low_rank
 from legato.models.trainable_text import TrainableText
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
+from legato.training.limits import require_at_least, require_positive
 from legato.training.pictures import as_clip, fitted, joined
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
+from legato.video.atomic import writing
 from legato.video.probe import probe
 
 FILE = "motion.safetensors"
@@ -68,6 +70,9 @@ class MotionOptions:
     """Stop after this long, with a checkpoint; the same command goes on."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, ("validate_every",))
+        require_at_least(0, self, ("seed", "max_minutes"))
+        require_positive(self, ("fps", "learning_rate"))
         if min(self.rank, self.batch_size, self.steps) < 1:
             raise InputError(
                 f"rank={self.rank}, batch_size={self.batch_size}, steps={self.steps}",
@@ -91,12 +96,14 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     """Train low-rank weights on clips; return their file.
 
     Raises:
-        InputError: there is no clip, or one is too short.
+        InputError: there is no clip, or one is too short; or the folder cannot be written.
         ModelError: the model is missing or has no attention over frames.
     """
     keep_freed_memory()
     device = choose_device("auto")
     model = load_generator(options.model, device, torch.float32)
+    with writing(options.out):
+        options.out.mkdir(parents=True, exist_ok=True)
     clips = encode_clips(options.data, model, options)
     held_back = clips
     if options.held_back is not None:
@@ -122,7 +129,6 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
             starts = [int(rng.integers(len(c.latents) - (window - 1) * c.stride)) for c in chosen]
             yield _batch(chosen, starts, model)
 
-    options.out.mkdir(parents=True, exist_ok=True)
     trainer = TrainerOptions(
         steps=options.steps,
         learning_rate=options.learning_rate,

@@ -18,6 +18,7 @@ from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfi
 from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
+from legato.training.limits import require_at_least, require_positive
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.stages import (
     AutoencoderTask,
@@ -28,6 +29,7 @@ from legato.training.stages import (
     latent_scale,
 )
 from legato.training.trainer import Batch, Task, TrainerOptions, train
+from legato.video.atomic import writing
 
 TEXT_WIDTH = 64
 UNET: dict[str, Any] = {
@@ -114,6 +116,9 @@ class TrainOptions:
     more to compare; the shipped weights ended on 256."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, ("steps",))
+        require_at_least(0, self, ("max_minutes",))
+        require_positive(self, ("max_mb",))
         if self.batch_scale < 1:
             raise InputError(
                 f"batch_scale={self.batch_scale}",
@@ -158,10 +163,12 @@ def train_embedded(
     """Train the stages in order and export a model folder; return it.
 
     Raises:
-        InputError: the data folders hold nothing to learn from.
+        InputError: the data folders hold nothing to learn from, or `out` cannot be written.
     """
     keep_freed_memory()
     torch.manual_seed(0)
+    with writing(options.out):
+        options.out.mkdir(parents=True, exist_ok=True)
     packed = options.out / "data.pack"
     if not packed.exists():
         log(f"packing {', '.join(map(str, options.data))}")

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
+from legato.video.atomic import writing
 
 FRAME = re.compile(r"(low\.)?(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 CAPTION = "txt"
@@ -97,7 +98,7 @@ class ShardWriter:
         quality: of the JPEG frames; low-resolution frames are PNG.
 
     Raises:
-        InputError: the folder holds shards already.
+        InputError: the folder holds shards already, or cannot be written.
     """
 
     def __init__(self, folder: Path, *, max_mb: float, quality: int) -> None:
@@ -107,7 +108,8 @@ class ShardWriter:
                 why="new ones would be mixed with them",
                 fix="name another folder, or remove them",
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.max_bytes, self.quality = folder, max_mb * 1e6, quality
         self.written: list[Path] = []
         self._tar: tarfile.TarFile | None = None

@@ -17,6 +17,7 @@ from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
 from legato.training.batches import motion
 from legato.training.export import export_upscaler
+from legato.training.limits import require_at_least, require_positive
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
 from legato.training.shards import Shards
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
@@ -26,6 +27,7 @@ from legato.training.upscaler_stages import (
     UnetStage,
     with_temporal_layers,
 )
+from legato.video.atomic import writing
 
 UpscalerStageName = Literal["unet", "refine", "decoder"]
 HELD_BACK_SEED = 12345
@@ -107,6 +109,9 @@ class TrainUpscalerOptions:
     """Stop after this long, with a checkpoint."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, ("steps", "batch_size", "clips_at_once", "validate_every"))
+        require_at_least(0, self, ("num_workers", "max_minutes"))
+        require_positive(self, ("learning_rate",))
         if self.lpips_weights is not None and self.size < SMALLEST_FOR_LPIPS:
             raise InputError(
                 f"size={self.size}",
@@ -198,7 +203,8 @@ def _run_stage(
         else UnetStage(model, held_back, distance, recipe.batch.seed)
     )
     folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return train(
         task,
         lambda step: numbered_batches(samples, recipe.batch.batch_size, share, step),

@@ -39,8 +39,10 @@ from legato.training.generator_stages import (
     DenoisingTask,
     VideoLdm,
 )
+from legato.training.limits import require_at_least
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.trainer import Batch, Task, TrainerOptions, train
+from legato.video.atomic import writing
 
 DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "decoder"]
 ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
@@ -127,6 +129,8 @@ class DrivingOptions:
     """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, ("clips", "steps"))
+        require_at_least(0, self, ("max_minutes",))
         if self.batch_scale < 1:
             raise InputError(
                 f"batch_scale={self.batch_scale}",
@@ -155,6 +159,7 @@ def train_driving(
     """Render, train the stages in order and export a model folder; return it.
 
     Raises:
+        InputError: the folder cannot be written.
         ModelError: the LPIPS weights or the model to start from cannot be read.
     """
     keep_freed_memory()
@@ -169,6 +174,8 @@ def train_driving(
     )
     system.image.to(device)
     log(f"rendering {recipe.clips.clips} clips")
+    with writing(options.out):
+        options.out.mkdir(parents=True, exist_ok=True)
     pack_clips(options.out / CLIPS, recipe.clips)
     pack_clips(options.out / HELD_BACK, recipe.held_back)
     for name in options.stages:
