@@ -307,6 +307,11 @@ def no_folder(source):
     shutil.rmtree(source)
 
 
+def a_video(source):
+    no_folder(source)
+    source.write_bytes(b"video")
+
+
 def a_model_already(source):
     (source / "legato.json").write_text("{}")
 
@@ -328,6 +333,7 @@ BAD = {
     "no tokenizer": (lambda s: shutil.rmtree(s / "tokenizer"), "tokenizer is missing"),
     "no U-Net": (lambda s: shutil.rmtree(s / "unet"), "there is no"),
     "no folder": (no_folder, "there is no such folder"),
+    "a video": (a_video, "single files are AnimateDiff's motion modules"),
     "a model already": (a_model_already, "is a model folder already"),
     "another's weights": (half_an_x4, "the U-Net is not Upscale-A-Video's"),
 }

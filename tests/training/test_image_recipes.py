@@ -111,7 +111,7 @@ def test_pictures_come_with_the_captions_beside_them(data, tmp_path):
 
 
 def test_a_folder_without_pictures_is_told(tmp_path):
-    with pytest.raises(InputError, match="no clips in"):
+    with pytest.raises(InputError, match="neither images nor shards"):
         Pictures((tmp_path,))
     with pytest.raises(InputError, match="no such folder"):
         Pictures((tmp_path / "none",))

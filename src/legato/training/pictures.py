@@ -42,6 +42,13 @@ class Pictures:
         of_images = {root: list_images(root) for root in roots}
         self.files = [path for paths in of_images.values() for path in paths]
         others = tuple(root for root, paths in of_images.items() if not paths)
+        for root in others:
+            if not any(root.rglob("*.tar")):
+                raise InputError(
+                    f"no pictures in {root}",
+                    why="it holds neither images nor shards of clips",
+                    fix="name a folder of images, or one that legato train shards made",
+                )
         self.shards = Shards(others) if others else None
 
     def __len__(self) -> int:

@@ -103,6 +103,12 @@ def recognise(source: Path) -> Source:
     """
     if source.is_file() and source.suffix in FILES:
         return ANIMATEDIFF
+    if source.is_file():
+        raise ModelError(
+            f"{source} is not a file that can be converted",
+            why=f"single files are AnimateDiff's motion modules, {', '.join(FILES)}",
+            fix="name one, or a model's folder",
+        )
     if not source.is_dir():
         raise ModelError(f"{source}", why="there is no such folder", fix="name another")
     if (source / MANIFEST).is_file():
