@@ -1,3 +1,4 @@
+import os
 from typing import get_args
 
 import numpy as np
@@ -25,6 +26,12 @@ def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path
     expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("a")))
     assert np.array_equal(pixels_of(target), expected)
     assert times_of(target) == times_of(video)
+
+
+def test_a_name_that_is_no_text_is_a_name(video, tmp_path):
+    source = video.rename(video.with_name(os.fsdecode(b"bad\xff.mkv")))
+    (target,) = degrade_clips(source, tmp_path / os.fsdecode(b"small\xff.mkv"), S2)
+    assert len(pixels_of(target)) == len(truth_clip())
 
 
 def test_a_folder_keeps_names_and_kinds(video, tmp_path):

@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 import re
 
 import av
@@ -77,6 +78,15 @@ def test_names_cannot_break_the_page(tmp_path):
     page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
     assert "a&lt;b&gt;&amp;" in page
     assert "a<b>" not in page
+
+
+def test_a_name_that_is_no_text_is_written_with_a_mark(tmp_path):
+    write_images(tmp_path / "r", truth_clip(num_frames=1))
+    results = (tmp_path / "r").rename(tmp_path / os.fsdecode(b"bad\xff"))
+    evaluate(results, None, tmp_path / "out")
+    for suffix in ("md", "html", "tex"):
+        assert "bad?" in (tmp_path / "out" / f"evaluation.{suffix}").read_text(encoding="utf-8")
+    assert "bad\\udcff" in (tmp_path / "out" / "evaluation.json").read_text()
 
 
 def test_without_references_only_natural_figures_are_taken(judged, tmp_path):

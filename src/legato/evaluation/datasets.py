@@ -91,7 +91,8 @@ def seed_of(name: str) -> int:
     Args:
         name: file name without folder and suffix.
     """
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    raw = name.encode("utf-8", "surrogateescape")  # a name may be no text
+    return int.from_bytes(hashlib.sha256(raw).digest()[:8], "big")
 
 
 def degrade(

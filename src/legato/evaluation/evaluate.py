@@ -68,7 +68,7 @@ def evaluate(
     for suffix, text in texts.items():
         path = out / f"{NAME}{suffix}"
         with writing(path):
-            path.write_text(text + "\n", encoding="utf-8")
+            path.write_text(text + "\n", encoding="utf-8", errors="replace")
     return evaluation
 
 
