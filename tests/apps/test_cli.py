@@ -175,6 +175,14 @@ def test_without_a_command_there_is_help(capsys):
     assert "upscale" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("start", ["abc", None, "1/0", [], float("inf")])
+def test_a_damaged_report_is_told(capsys, tmp_path, start):
+    report = tmp_path / "r.json"
+    report.write_text(json.dumps({"target": "x", "range": {"start": start}}))
+    assert cli.main(["verify", "a.mkv", "b.mkv", "--report", str(report)]) == 2
+    assert "the report is damaged" in capsys.readouterr().err
+
+
 def test_upscale_verify_and_compare(capsys, clip, tmp_path, tiny_model):
     source, target = str(clip()), str(tmp_path / "out.mkv")
     flags = ["--model", tiny_model, "--codec", "ffv1", "--end", "0.2", "--json"]

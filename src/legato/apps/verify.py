@@ -46,9 +46,8 @@ def run(arguments: Sequence[str]) -> int:
             why="it is no report of a job",
             fix="name its JSON, or leave it out",
         )
-    chosen = read_range(command.report or report_path(command.target)) or {}
-    ends = {name: Fraction(chosen[name]) if name in chosen else None for name in ("start", "end")}
-    found = verify(command.source, command.target, start=ends["start"], end=ends["end"])
+    start, end = _ends(command.report or report_path(command.target))
+    found = verify(command.source, command.target, start=start, end=end)
     if command.json:
         sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n")
     elif found.kept:
@@ -56,3 +55,16 @@ def run(arguments: Sequence[str]) -> int:
     else:
         sys.stdout.write("\n".join(found.differences) + "\n")
     return 0 if found.kept else DIFFERS
+
+
+def _ends(report: Path) -> tuple[Fraction | None, Fraction | None]:
+    chosen = read_range(report) or {}
+    try:
+        start, end = (Fraction(chosen[e]) if e in chosen else None for e in ("start", "end"))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise InputError(
+            f"{report}",
+            why=f"the report is damaged: its range is {chosen}",
+            fix="name another with --report, or remove it",
+        ) from error
+    return start, end

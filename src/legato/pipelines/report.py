@@ -176,7 +176,7 @@ def read_report(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "target" in found else None
 
 
-def read_range(path: Path) -> dict[str, str] | None:
+def read_range(path: Path) -> dict[str, Any] | None:
     """Return the range that a report names; None where there is no report or no range."""
     chosen = (read_report(path) or {}).get("range")
     return chosen if isinstance(chosen, dict) else None
