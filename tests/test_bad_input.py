@@ -238,6 +238,17 @@ class TestEvents:
         (tmp_path / "link.mkv").hardlink_to(source)
         refused(source, tmp_path / "link.mkv", code=2, says="both input and output")
 
+    def test_an_output_that_links_to_itself(self, refused, source, tmp_path):
+        (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+        refused(source, tmp_path / "loop.mp4", code=2, says="leads to itself")
+        flags = ("--report", tmp_path / "loop.mp4")
+        refused(source, tmp_path / "out.mp4", *flags, code=2, says="leads to itself")
+
+    def test_an_output_without_a_name(self, refused, source, tmp_path, monkeypatch):
+        (tmp_path / "empty").mkdir()
+        monkeypatch.chdir(tmp_path / "empty")
+        refused(source, ".", code=2, says="has no name")
+
     def test_a_missing_output_folder(self, refused, source, tmp_path):
         refused(source, tmp_path / "no" / "out.mp4", code=2, says="no such folder")
 

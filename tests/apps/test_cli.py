@@ -183,6 +183,11 @@ def test_a_damaged_report_is_told(capsys, tmp_path, start):
     assert "the report is damaged" in capsys.readouterr().err
 
 
+def test_the_root_cannot_be_planned(capsys):
+    assert cli.main(["plan", "/", "--quiet"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_upscale_verify_and_compare(capsys, clip, tmp_path, tiny_model):
     source, target = str(clip()), str(tmp_path / "out.mkv")
     flags = ["--model", tiny_model, "--codec", "ffv1", "--end", "0.2", "--json"]

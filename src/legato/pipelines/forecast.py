@@ -86,7 +86,7 @@ def plan(
         ResourceError: memory does not suffice.
     """
     options, run, source = options or UpscaleOptions(), run or RunOptions(), Path(source)
-    target = Path(target) if target else source.absolute().with_name(f"{source.stem}-legato.mp4")
+    target = Path(target) if target else source.absolute().parent / f"{source.stem}-legato.mp4"
     request = examine(source, target, options, run)
     options, facts = request.options, request.facts
     device = choose_device(run.device)

@@ -1,5 +1,6 @@
 """Whether an output path can be used, and what it will take on the disk; asked before any work."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -63,6 +64,11 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
             why=f"{target.name} goes there",
             fix="make it first",
         )
+    if not target.name:
+        raise InputError(
+            f"{target} has no name", why="the report is named after the output", fix="give its name"
+        )
+    _require_no_loop(target)
     if not target.exists():
         return
     if is_folder:
@@ -87,12 +93,23 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
         )
 
 
+def _require_no_loop(path: Path) -> None:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(
+                f"{path}", why="it is a link that leads to itself", fix="remove it"
+            ) from error
+
+
 def require_report(path: Path, target: Path) -> None:
     """Refuse a path that cannot take the report of an output, before any work, not behind it.
 
     Raises:
         InputError: see the message.
     """
+    _require_no_loop(path)
     why = ""
     if len(os.fsencode(path.name)) > LONGEST_REPORT_NAME:
         why = f"the name is longer than {LONGEST_REPORT_NAME} bytes"
