@@ -1,4 +1,4 @@
-"""Latents that glide, and the smoother between frames."""
+"""The smoother between frames."""
 
 from dataclasses import replace
 
@@ -8,37 +8,11 @@ from tiny_upscaler import moving_clip
 
 from legato.diffusion.denoiser import Step
 from legato.diffusion.interleaved_smoother import FlowBetween, InterleavedSmoother
-from legato.diffusion.schedule import Schedule
-from legato.diffusion.warped_latents import moved_latents, noised_again
 from legato.flow.dis import DisFlow
 
 
 def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def test_no_motion_repeats_the_first_frame():
-    first = draw(2, 4, 6, 9)
-    out = moved_latents(first, 3, cells_per_frame=(0.0, 0.0))
-    assert torch.equal(out, first[:, None].expand(-1, 3, -1, -1, -1))
-
-
-def test_whole_cells_are_a_shift_mirrored_at_the_border():
-    first = draw(1, 4, 6, 9)
-    out = moved_latents(first, 3, cells_per_frame=(2.0, 1.0))
-    assert torch.equal(out[:, 0], first)
-    assert torch.equal(out[:, 2, :, :4, :5], first[..., 2:, 4:])
-    assert torch.equal(out[:, 1, :, 0, 7], first[..., 1, 7])  # column 9 is column 7 mirrored
-
-
-def test_noising_again_gives_the_spread_of_the_earlier_timestep():
-    schedule = Schedule()
-    x0, eps, more = (draw(1, 1, 4, 8, 8, seed=seed) for seed in range(3))
-    (a, s), (a_stop, s_stop) = schedule.scales(101), schedule.scales(601)
-    z = noised_again(a * x0 + s * eps, more, schedule=schedule, start=101, stop=601)
-    kept = a_stop / a * s
-    added = (s_stop**2 - kept**2) ** 0.5
-    torch.testing.assert_close(z, a_stop * x0 + kept * eps + added * more, rtol=1e-4, atol=1e-4)
 
 
 def smoother(first_step=2, between=None):

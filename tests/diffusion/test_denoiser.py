@@ -9,7 +9,7 @@ from legato.diffusion.denoiser import Conditions, Denoiser, Step, denoise
 from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.schedule import Schedule
 from legato.pipelines.tiles import plan_tiles
-from legato.pipelines.windows import Grid, plan_windows
+from legato.pipelines.windows import Grid, plan_segment_windows
 
 SCHEDULE = Schedule(timestep_spacing="trailing", steps_offset=0, set_alpha_to_one=True)
 TEXT = torch.zeros(1, 2, 3)
@@ -37,7 +37,13 @@ def denoiser(low_res, *, tile=0, window=8, **changes):
     values = {
         "network": KnownAnswer(),
         "conditions": Conditions(prompt=TEXT, low_res=low_res, noise_level=20),
-        "windows": plan_windows(low_res.shape[1], Grid(size=window, overlap=2)),
+        "windows": plan_segment_windows(
+            0,
+            low_res.shape[1],
+            Grid(size=window, overlap=2),
+            needed=(0, low_res.shape[1]),
+            ends=True,
+        ),
         "tiles": plan_tiles(*low_res.shape[-2:], tile=tile, multiple=8),
     }
     return Denoiser(**(values | changes))

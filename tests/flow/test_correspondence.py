@@ -64,11 +64,10 @@ def test_a_static_clip_shows_everything_in_its_first_frame():
         assert links.trajectories.linked.all()
 
 
-def test_links_are_found_by_stride_and_by_token_count():
+def test_links_are_found_by_stride():
     found = correspond(textured(), DisFlow("medium"))
     assert [links.size for links in found.links] == [(8, 12), (4, 6), (2, 3)]
-    assert found.with_tokens(24) is found.at(stride=16)
-    assert found.with_tokens(25) is None
+    assert found.at(stride=16) is found.links[1]
     with pytest.raises(KeyError):
         found.at(stride=4)
 

@@ -85,7 +85,7 @@ def test_a_conditioned_decoder_refuses_to_go_without_small_frames(latents):
 
 def test_training_the_temporal_layers_leaves_encoder_and_image_decoder_alone(latents, low_res):
     decoder = tiny_temporal_decoder(conv="time")
-    decoder.freeze_spatial()
+    decoder.spatial.requires_grad_(False)
     before = {key: value.clone() for key, value in decoder.spatial.state_dict().items()}
     frames = torch.rand(1, 2, 3, 16, 16)
     encoded = decoder.encode(frames)

@@ -127,7 +127,7 @@ def test_a_window_bounds_how_far_the_whole_model_sees():
 
 def test_a_training_step_leaves_the_image_model_alone(model, clip):
     before = {key: value.clone() for key, value in model.spatial.state_dict().items()}
-    model.freeze_spatial()
+    model.spatial.requires_grad_(False)
     stir_(model)
     temporal = {key: value.clone() for key, value in model.temporal.state_dict().items()}
     optimizer = torch.optim.AdamW(model.temporal.parameters(), lr=0.1)

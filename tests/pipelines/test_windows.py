@@ -4,11 +4,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from legato.pipelines.windows import Grid, plan_segment_windows, plan_windows, reference_windows
+from legato.pipelines.windows import Grid, plan_segment_windows, reference_windows
 
 grids = st.integers(1, 12).flatmap(
     lambda size: st.builds(Grid, size=st.just(size), overlap=st.integers(0, size - 1))
 )
+
+
+def plan_windows(num_frames, grid):
+    """Cover a whole clip."""
+    return plan_segment_windows(0, num_frames, grid, needed=(0, num_frames), ends=True)
 
 
 def totals(windows):

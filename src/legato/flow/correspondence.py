@@ -100,11 +100,6 @@ class Correspondence:
         """
         return {links.stride: links for links in self.links}[stride]
 
-    def with_tokens(self, num_tokens: int) -> TokenLinks | None:
-        """Return the links of a grid of so many tokens, the finest of several; None without one."""
-        fitting = (links for links in self.links if links.size[0] * links.size[1] == num_tokens)
-        return min(fitting, key=lambda links: links.stride, default=None)
-
     def to(self, device: torch.device | str) -> "Correspondence":
         """Return it with every tensor on a device."""
         return Correspondence(

@@ -112,10 +112,6 @@ class Inflated(nn.Module):
         finally:
             self.enabled = before
 
-    def freeze_spatial(self) -> None:
-        """Keep the image model's parameters from being trained."""
-        self.spatial.requires_grad_(False)
-
     def set_gradient_checkpointing(self, on: bool) -> None:
         """Trade compute for memory in training: repeat forward passes, keep no activations."""
         if on:

@@ -91,7 +91,7 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
         shot = waiting[0].shot_first
         for segment in waiting:
             if stop():
-                raise _interrupted(job)
+                raise _interrupted()
             if segment.shot_first != shot and job.plan.prompts:
                 restorer, shot = job.restorer(segment), segment.shot_first
             report = _Progress(on_event, done=done, total=total, frames=len(segment))
@@ -231,7 +231,7 @@ def _forget_state(job: Job, segment: Segment) -> None:
     job.folder.state(segment.index - 1).unlink(missing_ok=True)
 
 
-def _interrupted(job: Job) -> Interrupted:
+def _interrupted() -> Interrupted:
     return Interrupted(
         "stopped", why="finished segments were kept", fix="repeat the command to continue"
     )

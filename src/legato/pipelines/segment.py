@@ -47,11 +47,6 @@ class Layout:
         """Frames before the first one to emit."""
         return self.position - self.first
 
-    @property
-    def num_emitted(self) -> int:
-        """Frames to emit."""
-        return self.emit_stop - self.position
-
 
 def kept_predictions(state: Carried | None, layout: Layout) -> dict[tuple[int, int, str], Tensor]:
     """Return the first-step predictions that an earlier segment made, by the clip's own windows."""

@@ -31,16 +31,6 @@ class Grid:
         return self.size - self.overlap
 
 
-def plan_windows(num_frames: int, grid: Grid) -> list[Span]:
-    """Cover a whole clip; the last window ends with it. Weights sum to 1 at every frame.
-
-    Args:
-        num_frames: of the clip; a clip shorter than a window is one window.
-        grid: size and overlap.
-    """
-    return plan_segment_windows(0, num_frames, grid, needed=(0, num_frames), ends=True)
-
-
 def plan_segment_windows(
     first: int, stop: int, grid: Grid, *, needed: tuple[int, int], ends: bool
 ) -> list[Span]:
