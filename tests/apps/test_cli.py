@@ -135,6 +135,13 @@ def test_a_bug_is_one_line_without_debug_and_a_traceback_with_it(capsys, monkeyp
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_path_that_may_not_be_read_or_written_is_named(capsys, monkeypatch):
+    error = PermissionError(13, "Permission denied", "secret/film.mp4")
+    monkeypatch.setattr(doctor, "run", failing(error))
+    assert cli.main(["doctor"]) == cli.exit_code(InputError("x", why="y", fix="z"))
+    assert "secret/film.mp4: this user may not read" in capsys.readouterr().err
+
+
 def test_closed_standard_streams_do_no_harm(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)

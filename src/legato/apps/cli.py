@@ -63,6 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted: what is finished was kept; repeat the command to continue")
         return INTERRUPTED
+    except PermissionError as error:  # wherever it was met, before or in the work
+        if debug:
+            traceback.print_exc()
+        refused = InputError(
+            str(error.filename or error),
+            why="this user may not read or write it",
+            fix="change its permissions, or name another path",
+        )
+        _complain(str(refused))
+        return exit_code(refused)
     except BrokenPipeError:  # the reader of our output has left
         _give_up_stdout()
         return BROKEN_PIPE
