@@ -248,6 +248,7 @@ class TestEvents:
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")
         refused(source, ".", code=2, says="has no name")
+        refused(source, ".", "--preview", code=2, says="has no name")
 
     def test_a_missing_output_folder(self, refused, source, tmp_path):
         refused(source, tmp_path / "no" / "out.mp4", code=2, says="no such folder")

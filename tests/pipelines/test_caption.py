@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from clips import SIZE, pixels_of, texture
+from clips import SIZE, pixels_of, texture, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_captioner import tiny_captioner
@@ -126,3 +126,22 @@ def test_a_bad_caption_model_is_one_line_and_leaves_nothing(clip, tmp_path, tiny
     assert len(errors) == 1
     assert f"caption model '{tmp_path}' cannot be loaded" in errors[0]
     assert not WorkFolder(target).path.exists()
+
+
+def test_a_shot_has_its_own_prompt_though_its_first_segment_is_finished_already(
+    options, tmp_path, captioner
+):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    write_clip(source, texture(48, SIZE, 6), sound=False)  # longer than windows that are known
+    chosen = options(caption=captioner, segment=3)
+    upscale(source, tmp_path / "whole.mkv", chosen)
+
+    def finished():
+        return WorkFolder(target).path.glob("segment_*")
+
+    with pytest.raises(Interrupted):  # the second shot begins with the third segment
+        upscale(source, target, chosen, stop=lambda: len(list(finished())) == 3)
+    for lost in sorted(finished())[:2]:
+        lost.unlink()
+    assert upscale(source, target, chosen).segments_resumed == 1
+    assert np.array_equal(pixels_of(target), pixels_of(tmp_path / "whole.mkv"))

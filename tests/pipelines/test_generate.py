@@ -176,6 +176,32 @@ def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_fram
     assert not np.array_equal(pixels_of(tmp_path / "b.mkv")[0], made[0])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reconstruction_guidance": 9.0},
+        {"motion_lora_scale": 3.0},
+        {"interpolation_steps": 2, "interpolations": 0},
+        {"temporal_guidance": 2.0, "temporal_share": 0.0},
+        {"width": 0},
+        {"height": -16},
+        {"temporal_share": 1.5},
+        {"temporal_guidance": float("nan")},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_would_count_for_nothing_is_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        GenerateOptions(**options)
+
+
+def test_models_in_memory_part_by_part_are_for_upscaling(model, tmp_path):
+    with pytest.raises(InputError, match="only upscaling models"):
+        generate(
+            "", tmp_path / "out.mkv", GenerateOptions(model=model), run=RunOptions(offload=True)
+        )
+
+
 @pytest.mark.parametrize(("frames", "fix"), [(4, "ask for 3 frames"), (1, "ask for 2 frames")])
 def test_a_last_frame_that_is_out_of_reach_is_refused(make, first_frame, frames, fix):
     with pytest.raises(InputError, match=fix) as error:

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return exit_code(error)
     except KeyboardInterrupt:
-        _complain("interrupted: what is finished was kept; repeat the command to continue")
+        _complain("interrupted: repeat the command")
         return INTERRUPTED
     except PermissionError as error:  # wherever it was met, before or in the work
         if debug:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from legato.errors import InputError
+from legato.pipelines.limits import require_needed, within
 from legato.video.codecs import CodecOptions
 
 MAX_FRAMES = 1_000_000
 MAX_RATE = 240
+MAX_SIDE = 1 << 16
 DEFAULT_AIMING = 4.0
 FILES = ("first_frame", "last_frame", "boxes", "motion_lora")
 """Options that name one."""
@@ -143,8 +145,17 @@ class GenerateOptions:
         within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
         within("context_noise", self.context_noise, 0, 999)
         within("window", self.window, 3, 1024)
+        within("width", self.width, 1, MAX_SIDE)
+        within("height", self.height, 1, MAX_SIDE)
         within("segment", self.segment, 1, 4096)
         within("seed", self.seed, 0, 2**63 - 1)
+        needs = (
+            ("reconstruction_guidance", "a last frame", self.last_frame is not None),
+            ("motion_lora_scale", "a motion lora", self.motion_lora is not None),
+            ("interpolation_steps", "frames between", self.interpolations != 0),
+            ("temporal_guidance", "steps with temporal layers", self.temporal_share != 0),
+        )
+        require_needed(self, needs)
         if self.first_frame is not None and self.start == "clip":
             raise InputError(
                 "start='clip' with a first frame",
@@ -164,15 +175,3 @@ class GenerateOptions:
         values |= values.pop("output")
         files = {name: values[name] for name in FILES}
         return values | {name: None if path is None else str(path) for name, path in files.items()}
-
-
-def within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
-    """Refuse a number out of range; None is in every range.
-
-    Raises:
-        InputError: it is out of range.
-    """
-    if value is not None and not low <= value <= high:
-        raise InputError(
-            f"{name}={value:g}", why="out of range", fix=f"use a number from {low} to {high}"
-        )

@@ -12,7 +12,8 @@ from legato.models.generator import GeneratorModel
 from legato.models.load import require_job
 from legato.models.manifest import InterpolationStart
 from legato.models.spec import find_folder
-from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions, within
+from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions
+from legato.pipelines.limits import within
 from legato.pipelines.timeline import Timeline
 
 

@@ -43,7 +43,12 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
 
 
 def preview_path(target: Path) -> Path:
-    """Return where the preview of a job with this output lies: it never replaces the output."""
+    """Return where the preview of a job with this output lies: it never replaces the output.
+
+    Raises:
+        InputError: the output has no name.
+    """
+    _require_name(target)
     return target.with_stem(f"{target.stem}_preview")
 
 
@@ -64,10 +69,7 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
             why=f"{target.name} goes there",
             fix="make it first",
         )
-    if not target.name:
-        raise InputError(
-            f"{target} has no name", why="the report is named after the output", fix="give its name"
-        )
+    _require_name(target)
     _require_no_loop(target)
     if not target.exists():
         return
@@ -90,6 +92,13 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
             f"{target} is neither a file nor a folder",
             why="the output is put in place by renaming, which would replace it",
             fix="name a file",
+        )
+
+
+def _require_name(target: Path) -> None:
+    if not target.name:
+        raise InputError(
+            f"{target} has no name", why="the report is named after the output", fix="give its name"
         )
 
 

@@ -47,6 +47,8 @@ def prepare(
     on_event(Event(stage="load", message=f"model {options.model}"))
     model = load_generator(options.model, device, dtype, spatial=options.spatial)
     settings = resolve(options, model)
+    if settings.upsampler is None:
+        run.require_no_offload()
     if options.motion_lora is not None:
         add_lora_(model.unet.temporal, None, options.motion_lora, scale=options.motion_lora_scale)
     facts = generated_facts(target, settings)

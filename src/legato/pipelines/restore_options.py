@@ -6,6 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
 from legato.pipelines.consistency import FUSION_REACH, UPSCALERS_FRESCO, holds, sees_other_frames
+from legato.pipelines.limits import within
 
 PHASES = ("early", "middle", "late", "none")
 MAX_STEPS = 1000
@@ -75,17 +76,17 @@ class RestoreOptions:
     merged by running averages, three frames decoded at a time, a whole shot in one segment."""
 
     def __post_init__(self) -> None:
-        _within("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
-        _within("noise_level", self.noise_level, 0, 999)
-        _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
-        _within("fidelity", self.fidelity, 0.0, 1.0)
-        _within("strength", self.strength, 0.0, 1.0)
-        _within("seed", self.seed, 0, 2**63 - 1)
-        _within("window", self.window, 1, 1024)
+        within("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        within("noise_level", self.noise_level, 0, 999)
+        within("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        within("fidelity", self.fidelity, 0.0, 1.0)
+        within("strength", self.strength, 0.0, 1.0)
+        within("seed", self.seed, 0, 2**63 - 1)
+        within("window", self.window, 1, 1024)
         if self.tile:
-            _within("tile", self.tile, 16, 1 << 20)
+            within("tile", self.tile, 16, 1 << 20)
         elif self.tile is not None:
-            _within("tile", self.tile, 0, 0)
+            within("tile", self.tile, 0, 0)
         if self.solver not in ("ddim", "dpm++", "unipc"):
             raise InputError(
                 f"solver={self.solver!r}",
@@ -307,12 +308,3 @@ def _numbers(propagate: str, num_inference_steps: int) -> tuple[int, ...]:
             fix="name steps in that range, or use more steps",
         )
     return tuple(steps)
-
-
-def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
-    if value is not None and not low <= value <= high:
-        raise InputError(
-            f"{name}={value}",
-            why=f"it must lie between {low} and {high}",
-            fix=f"use a number from {low} to {high}",
-        )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from legato.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -23,3 +25,16 @@ class RunOptions:
 
     report: Path | None = None
     """Where to write the report. Default: beside the output, as NAME.legato.json."""
+
+    def require_no_offload(self) -> None:
+        """Refuse `offload` where no upscaling model is at work: others are in memory as a whole.
+
+        Raises:
+            InputError: it was chosen.
+        """
+        if self.offload:
+            raise InputError(
+                "offload=True",
+                why="only upscaling models can be in memory part by part",
+                fix="leave it out",
+            )

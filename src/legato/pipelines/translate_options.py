@@ -8,6 +8,7 @@ from typing import Any, Literal
 from legato.errors import InputError
 from legato.pipelines.consistency import TRANSLATING, holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
+from legato.pipelines.limits import require_needed, within
 from legato.pipelines.time_range import TimeRange
 from legato.pipelines.timecode import parse_time
 from legato.video.codecs import CodecOptions
@@ -115,15 +116,15 @@ class TranslateOptions(TimeRange):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _within("strength", self.strength, 1e-3, 1.0)
-        _within("num_inference_steps", self.num_inference_steps, 1, 1000)
-        _within("guidance_scale", self.guidance_scale, 0.0, 100.0)
-        _within("control_scale", self.control_scale, 0.0, 10.0)
-        _within("lora_scale", self.lora_scale, -10.0, 10.0)
-        _within("batch_size", self.batch_size, SMALLEST_BATCH, MAX_BATCH)
-        _within("resolution", self.resolution, 8, MAX_RESOLUTION)
-        _within("segment", self.segment, 1, MAX_SEGMENT)
-        _within("seed", self.seed, 0, 2**63 - 1)
+        within("strength", self.strength, 1e-3, 1.0)
+        within("num_inference_steps", self.num_inference_steps, 1, 1000)
+        within("guidance_scale", self.guidance_scale, 0.0, 100.0)
+        within("control_scale", self.control_scale, 0.0, 10.0)
+        within("lora_scale", self.lora_scale, -10.0, 10.0)
+        within("batch_size", self.batch_size, SMALLEST_BATCH, MAX_BATCH)
+        within("resolution", self.resolution, 8, MAX_RESOLUTION)
+        within("segment", self.segment, 1, MAX_SEGMENT)
+        within("seed", self.seed, 0, 2**63 - 1)
         scale = self.guidance_scale
         if self.negative_prompt and scale is not None and scale <= 1:
             raise InputError(
@@ -137,19 +138,14 @@ class TranslateOptions(TimeRange):
                 why="ddpm draws new noise at every step, which forgets the inversion",
                 fix="use solver ddim",
             )
-        for name, is_default, needed, is_there in (
-            ("preset", self.preset == "released", "features", "features" in self.chosen),
-            ("control_scale", self.control_scale == 1, "a controlnet", self.controlnet is not None),
-            ("hint_model", self.hint_model is None, "a controlnet", self.controlnet is not None),
-            ("hint", self.hint is None, "a controlnet", self.controlnet is not None),
-            ("lora_scale", self.lora_scale == 1, "a lora", self.lora is not None),
-        ):
-            if not is_default and not is_there:
-                raise InputError(
-                    f"{name}={getattr(self, name)}",
-                    why=f"it says something about {needed}, and there is none",
-                    fix="give both, or leave it out",
-                )
+        needs = (
+            ("preset", "features", "features" in self.chosen),
+            ("control_scale", "a controlnet", self.controlnet is not None),
+            ("hint_model", "a controlnet", self.controlnet is not None),
+            ("hint", "a controlnet", self.controlnet is not None),
+            ("lora_scale", "a lora", self.lora is not None),
+        )
+        require_needed(self, needs)
         if self.hint is not None and self.hint_model is not None:
             raise InputError(
                 f"hint={str(self.hint)!r} with hint_model={self.hint_model!r}",
@@ -200,10 +196,3 @@ class TranslateOptions(TimeRange):
         for name in ("controlnet", "hint", "lora"):
             values[name] = None if values[name] is None else str(values[name])
         return values | {"prompt_at": list(self.prompt_at)}
-
-
-def _within(name: str, value: float | int | None, low: float | int, high: float | int) -> None:
-    if value is not None and not low <= value <= high:
-        raise InputError(
-            f"{name}={value:g}", why="out of range", fix=f"use a number from {low:g} to {high:g}"
-        )

@@ -49,6 +49,7 @@ def examine(
             why="which image model shall translate must be said",
             fix="name its folder with --model; bundled is driving, for driving videos",
         )
+    run.require_no_offload()
     refuse_folder_of_videos(source)
     facts = probe(source)
     notices = [*facts.notices, *options.read.notices(facts)]

@@ -17,8 +17,8 @@ from legato.errors import InputError
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.text import WordEncoder
 from legato.models.trainable_text import TrainableText
+from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.export import export_image
-from legato.training.limits import require_at_least, require_positive
 from legato.training.picture_stage import PictureOptions, PictureTask, sampled
 from legato.training.pictures import (
     PictureBatchOptions,
@@ -82,10 +82,10 @@ class TuneOptions:
     """Stop after this long, with a checkpoint; the same command goes on."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, ("steps", "batch_size", "pictures_at_once", "validate_every"))
-        require_at_least(0, self, ("num_workers", "seed", "max_minutes"))
-        require_at_least(0, self, ("ema_decay", "prompt_dropout"), most=1)
-        require_positive(self, ("learning_rate",))
+        all_within(self, ("steps", "batch_size", "pictures_at_once", "validate_every"), 1)
+        all_within(self, ("num_workers", "seed", "max_minutes"), 0)
+        all_within(self, ("ema_decay", "prompt_dropout"), 0, 1)
+        all_above_zero(self, ("learning_rate",))
 
     @property
     def learning(self) -> PictureOptions:
@@ -121,7 +121,7 @@ class DreamBoothOptions(TuneOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(0, self, ("prior_pictures", "prior_weight"))
+        all_within(self, ("prior_pictures", "prior_weight"), 0)
         if self.prior_prompt and not self.prior_pictures:
             raise InputError(
                 f"prior_prompt={self.prior_prompt!r} and prior_pictures=0",

@@ -24,8 +24,8 @@ from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
 from legato.models.low_rank import adapt_, save_low_rank
 from legato.models.trainable_text import TrainableText
+from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
-from legato.training.limits import require_at_least, require_positive
 from legato.training.pictures import as_clip, fitted, joined
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
 from legato.video.atomic import writing
@@ -70,9 +70,9 @@ class MotionOptions:
     """Stop after this long, with a checkpoint; the same command goes on."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, ("validate_every",))
-        require_at_least(0, self, ("seed", "max_minutes"))
-        require_positive(self, ("fps", "learning_rate"))
+        all_within(self, ("validate_every",), 1)
+        all_within(self, ("seed", "max_minutes"), 0)
+        all_above_zero(self, ("fps", "learning_rate"))
         if min(self.rank, self.batch_size, self.steps) < 1:
             raise InputError(
                 f"rank={self.rank}, batch_size={self.batch_size}, steps={self.steps}",

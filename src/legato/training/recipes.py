@@ -15,10 +15,10 @@ from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import inflate
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
+from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
-from legato.training.limits import require_at_least, require_positive
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.stages import (
     AutoencoderTask,
@@ -116,9 +116,9 @@ class TrainOptions:
     more to compare; the shipped weights ended on 256."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, ("steps",))
-        require_at_least(0, self, ("max_minutes",))
-        require_positive(self, ("max_mb",))
+        all_within(self, ("steps",), 1)
+        all_within(self, ("max_minutes",), 0)
+        all_above_zero(self, ("max_mb",))
         if self.batch_scale < 1:
             raise InputError(
                 f"batch_scale={self.batch_scale}",

@@ -13,8 +13,8 @@ from numpy import ndarray
 from legato.errors import DecodeError, InputError
 from legato.evaluation.clips import find_clips, read_clip
 from legato.evaluation.datasets import SCALE
+from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
-from legato.training.limits import require_at_least, require_positive
 from legato.training.shards import ShardedClip, ShardWriter
 from legato.video.shots import ShotDetector
 
@@ -50,9 +50,9 @@ class ShardOptions:
     """Seed of places and damage, together with the source's name."""
 
     def __post_init__(self) -> None:
-        require_at_least(0, self, ("seed",))
-        require_at_least(1, self, ("quality",), most=100)
-        require_positive(self, ("shard_mb",))
+        all_within(self, ("seed",), 0)
+        all_within(self, ("quality",), 1, 100)
+        all_above_zero(self, ("shard_mb",))
         wrong = self.size < SCALE or self.size % SCALE
         if wrong or min(self.frames, self.clips_per_source) < 1:
             raise InputError(

@@ -15,9 +15,9 @@ from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
+from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.batches import motion
 from legato.training.export import export_upscaler
-from legato.training.limits import require_at_least, require_positive
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
 from legato.training.shards import Shards
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
@@ -109,9 +109,9 @@ class TrainUpscalerOptions:
     """Stop after this long, with a checkpoint."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, ("steps", "batch_size", "clips_at_once", "validate_every"))
-        require_at_least(0, self, ("num_workers", "max_minutes"))
-        require_positive(self, ("learning_rate",))
+        all_within(self, ("steps", "batch_size", "clips_at_once", "validate_every"), 1)
+        all_within(self, ("num_workers", "max_minutes"), 0)
+        all_above_zero(self, ("learning_rate",))
         if self.lpips_weights is not None and self.size < SMALLEST_FOR_LPIPS:
             raise InputError(
                 f"size={self.size}",

@@ -17,6 +17,7 @@ from legato.device import choose_device, keep_freed_memory
 from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
+from legato.pipelines.limits import all_within
 from legato.training.batches import unit_range
 from legato.training.correction_stage import CorrectionOptions, CorrectionTask
 from legato.training.driving.clips import (
@@ -39,7 +40,6 @@ from legato.training.generator_stages import (
     DenoisingTask,
     VideoLdm,
 )
-from legato.training.limits import require_at_least
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.trainer import Batch, Task, TrainerOptions, train
 from legato.video.atomic import writing
@@ -129,8 +129,8 @@ class DrivingOptions:
     """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
 
     def __post_init__(self) -> None:
-        require_at_least(1, self, ("clips", "steps"))
-        require_at_least(0, self, ("max_minutes",))
+        all_within(self, ("clips", "steps"), 1)
+        all_within(self, ("max_minutes",), 0)
         if self.batch_scale < 1:
             raise InputError(
                 f"batch_scale={self.batch_scale}",

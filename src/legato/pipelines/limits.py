@@ -1,0 +1,57 @@
+"""What options may be; None is left to the model or the recipe, and NaN is never right."""
+
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from legato.errors import InputError
+
+
+def within(name: str, value: float | int | None, low: float | int, high: float | int = inf) -> None:
+    """Refuse a number out of range; infinity is in none.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if value is not None and not (low <= value <= high and value < inf):
+        limits = f"{low} or more" if high == inf else f"a number from {low} to {high}"
+        raise InputError(f"{name}={value}", why="out of range", fix=f"use {limits}")
+
+
+def all_within(
+    options: object, names: Sequence[str], low: float | int, high: float | int = inf
+) -> None:
+    """Refuse options out of one range; see `within`."""
+    for name in names:
+        within(name, getattr(options, name), low, high)
+
+
+def all_above_zero(options: object, names: Sequence[str]) -> None:
+    """Refuse 0, what is smaller and what is not finite.
+
+    Raises:
+        InputError: names the first such option.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < inf:
+            raise InputError(f"{name}={value}", why="out of range", fix="use more than 0")
+
+
+def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> None:
+    """Refuse an option that differs from its default though what it acts on is not there.
+
+    Args:
+        options: a dataclass.
+        needs: name of an option, what it acts on, and whether that is there.
+
+    Raises:
+        InputError: names the first such option.
+    """
+    for name, needed, is_there in needs:
+        value = getattr(options, name)
+        if value != getattr(type(options), name) and not is_there:
+            raise InputError(
+                f"{name}={value}",
+                why=f"it says something about {needed}, and there is none",
+                fix="give both, or leave it out",
+            )
