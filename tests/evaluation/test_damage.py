@@ -1,4 +1,6 @@
 import os
+from dataclasses import replace
+from fractions import Fraction
 from typing import get_args
 
 import numpy as np
@@ -9,6 +11,8 @@ from judged import truth_clip, write_images
 from legato.errors import InputError
 from legato.evaluation.damage import DegradeOptions, degrade_clips
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.video.probe import probe
+from legato.video.streams import join
 
 S2 = DegradeOptions(severity="s2")
 
@@ -26,6 +30,13 @@ def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path
     expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("a")))
     assert np.array_equal(pixels_of(target), expected)
     assert times_of(target) == times_of(video)
+
+
+def test_a_video_keeps_the_shape_of_its_pixels(video, tmp_path):
+    wide = replace(probe(video), sample_aspect=Fraction(4, 3))
+    join([video], tmp_path / "wide.mkv", source=video, facts=wide)
+    (target,) = degrade_clips(tmp_path / "wide.mkv", tmp_path / "small.mkv", S2)
+    assert probe(target).sample_aspect == Fraction(4, 3)
 
 
 def test_a_name_that_is_no_text_is_a_name(video, tmp_path):

@@ -112,7 +112,13 @@ def test_positions_are_those_of_diffusers(width):
 
 @pytest.mark.parametrize(
     ("layout", "mid_block"),
-    [("folder", True), ("pickled folder", False), ("ckpt", True), ("safetensors", False)],
+    [
+        ("folder", True),
+        ("pickled folder", False),
+        ("ckpt", True),
+        ("safetensors", False),
+        ("SAFETENSORS", True),
+    ],
 )
 def test_it_gives_what_that_of_diffusers_gives(convert, tmp_path, mid_block, layout):
     heads = {} if "folder" in layout else {"motion_num_attention_heads": 8}  # a file tells none

@@ -13,10 +13,11 @@ from clips import pixels_of, times_of
 from tiny import tiny_upscaler_folder
 from tiny_generator import tiny_generator_folder
 
-from legato.errors import InputError, Interrupted, ModelError
+from legato.errors import InputError, Interrupted, ModelError, ResourceError
 from legato.models.generator_folder import load_generator
 from legato.pipelines import prepare_generation
 from legato.pipelines.box_file import read_boxes
+from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_forecast import _Clock
@@ -433,3 +434,12 @@ def test_the_bundled_model_follows_its_words(tmp_path):
         assert (report.frames, report.key_frames) == (frames, key_frames)
         means[light] = pixels_of(target)[0].mean()
     assert means["day"] > means["night"] + 20
+
+
+def test_memory_that_runs_out_names_the_dials(make, monkeypatch):
+    def fail(self, *_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(ClipSampler, "__call__", fail)
+    with pytest.raises(ResourceError, match="--width"):
+        make()

@@ -1,7 +1,9 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -58,6 +60,17 @@ def test_a_report_replaces_nothing_but_a_report(clip, options, tmp_path, name):
     with pytest.raises(InputError, match="the report cannot be written"):
         upscale(source, tmp_path / "out.mkv", options(), run=RunOptions(report=chosen))
     assert (chosen.read_bytes() if chosen.exists() else None) == before
+
+
+def test_a_report_is_refused_before_the_work_where_it_may_not_be_written(
+    clip, options, tmp_path, monkeypatch
+):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != closed)  # root may write there
+    with pytest.raises(InputError, match="its folder may not be written to"):
+        upscale(clip(), tmp_path / "out.mkv", options(), run=RunOptions(report=closed / "r.json"))
+    assert not (tmp_path / "out.mkv").exists()
 
 
 def test_a_report_elsewhere_takes_the_place_of_the_one_beside_the_output(clip, options, tmp_path):

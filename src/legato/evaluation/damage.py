@@ -13,12 +13,13 @@ from legato.errors import InputError
 from legato.evaluation.clips import find_clips, shown
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
 from legato.pipelines.output import require_target
-from legato.video.atomic import put_in_place, temporary_beside, writing
+from legato.video.atomic import writing
 from legato.video.clock import round_times
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_frames
-from legato.video.stills import join_stills
+from legato.video.stills import shown_aspect
+from legato.video.streams import join
 from legato.video.write import MKV_TICK, VideoWriter
 
 SUFFIX = ".mkv"
@@ -109,18 +110,20 @@ def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Pa
 def _write(target: Path, clip: np.ndarray, times: list[Fraction], facts: VideoFacts) -> None:
     """Write `T h w 3` as FFV1, or as PNG named after the source's images."""
     plain = replace(
-        facts, rotation_deg=0, display_matrix=None, has_alpha=False, bit_depth=8, hdr=None
+        facts,
+        rotation_deg=0,
+        display_matrix=None,
+        sample_aspect=shown_aspect(facts),
+        has_alpha=False,
+        bit_depth=8,
+        hdr=None,
     )
-    if target.suffix.lower() == SUFFIX:
-        _encode(target, clip, times, plain, CodecOptions(codec="ffv1"))
-        return
+    is_video = target.suffix.lower() == SUFFIX
     with tempfile.TemporaryDirectory() as folder:
-        frames = Path(folder) / "frames"
-        _encode(frames, clip, times, plain, CodecOptions(codec="png"))
-        temporary = temporary_beside(target)
-        with writing(target):
-            join_stills([frames], temporary, target=target, facts=plain)
-        put_in_place(temporary, target)
+        frames = Path(folder) / (f"frames{SUFFIX}" if is_video else "frames")
+        codec = CodecOptions(codec="ffv1" if is_video else "png")
+        _encode(frames, clip, times, plain, codec)
+        join([frames], target, source=frames, facts=plain)
 
 
 def _encode(

@@ -9,6 +9,7 @@ from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.job import Stop
+from legato.pipelines.memory import memory_errors
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.restore_options import RestoreOptions
@@ -61,7 +62,12 @@ def generate(
         num_resumed = 0
         for stage in job.stages():
             started = time.perf_counter()
-            num_resumed += stage.run(on_event=job.on_event, stop=stop)
+            with memory_errors(
+                str(job.target),
+                why=f"frames of {job.settings.width}x{job.settings.height} do not fit",
+                fix="use a smaller --width and --height, with --restart",
+            ):
+                num_resumed += stage.run(on_event=job.on_event, stop=stop)
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()
         made = job.join()

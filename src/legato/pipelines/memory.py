@@ -1,7 +1,8 @@
 """How much memory a job needs, and the largest tile and segment that fit."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -165,6 +166,21 @@ def smaller_tiles(tile: int | None, size: tuple[int, int]) -> list[int]:
         if power < side:
             tiles.append(power)
     return tiles
+
+
+@contextmanager
+def memory_errors(what: str, *, why: str, fix: str) -> Iterator[None]:
+    """Say in our words that memory ran out while the block ran.
+
+    Raises:
+        ResourceError: it did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(f"{what}: memory ran out", why=why, fix=fix) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

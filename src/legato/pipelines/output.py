@@ -130,6 +130,8 @@ def require_report(path: Path, target: Path) -> None:
         why = "it is a folder"
     elif not path.absolute().parent.is_dir():
         why = "there is no such folder"
+    elif not os.access(path.absolute().parent, os.W_OK):
+        why = "its folder may not be written to"
     if why:
         raise InputError(
             f"the report cannot be written to {path}", why=why, fix="name a file with --report"

@@ -9,17 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from legato.device import return_freed_memory
-from legato.errors import ResourceError
 from legato.pipelines.deliver import deliver
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.job import Stop
-from legato.pipelines.memory import is_out_of_memory
+from legato.pipelines.memory import memory_errors
 from legato.pipelines.prepare_translation import prepare
 from legato.pipelines.report import TranslationReport
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.stage_work import StageWork
 from legato.pipelines.translate_options import TranslateOptions
-from legato.pipelines.translation_job import TranslationJob
 from legato.pipelines.translation_request import examine
 from legato.pipelines.upscale import disk_errors, never
 from legato.pipelines.workfolder import working
@@ -68,7 +65,13 @@ def translate(
         num_resumed = 0
         for stage in job.stages():
             started = time.perf_counter()
-            num_resumed += _run(stage, job, stop)
+            with memory_errors(
+                str(source),
+                why=f"{job.options.batch_size} key frames of {job.size_computed[0]}x"
+                f"{job.size_computed[1]} do not fit",
+                fix="use a smaller --batch-size or --resolution, with --restart",
+            ):
+                num_resumed += stage.run(on_event=on_event, stop=stop)
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()
         survey = job.plan.survey
@@ -87,22 +90,3 @@ def translate(
         report.save(target, request.run.report)
         folder.remove()
     return report
-
-
-def _run(stage: StageWork, job: TranslationJob, stop: Stop) -> int:
-    """Run a stage; memory that runs out is said in our words.
-
-    Raises:
-        ResourceError: it did.
-    """
-    try:
-        return stage.run(on_event=job.on_event, stop=stop)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ResourceError(
-            f"{job.facts.path}: memory ran out",
-            why=f"{job.options.batch_size} key frames of {job.size_computed[0]}x"
-            f"{job.size_computed[1]} do not fit",
-            fix="use a smaller --batch-size or --resolution, with --restart",
-        ) from error

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import cv2
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from legato.device import choose_device, choose_dtype
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
+from legato.video.images import encode_image
 
 Batch = dict[str, Any]
 Log = Callable[[str], None]
@@ -214,7 +214,7 @@ def _validate(task: Task, ema: Ema, step: int, folder: Path, log: Log) -> None:
     _append(folder / "validation.csv", {"step": step, **figures})
     log(f"validation at {step}: " + "  ".join(f"{k} {v:.4g}" for k, v in figures.items()))
     picture = ((grid.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    cv2.imwrite(str(folder / f"grid_{step:06d}.png"), picture[..., ::-1])
+    (folder / f"grid_{step:06d}.png").write_bytes(encode_image(picture, None, ".png"))
 
 
 def _until(batches: Iterable[Batch], steps: int, each: int) -> Iterator[tuple[Batch, ...]]:

@@ -174,7 +174,8 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     if source.is_dir():
         folder = ForeignFolder(source)
         return read_json(source / "config.json"), folder.weights("."), folder.licence()
-    original = read_weights(source) if source.suffix == ".safetensors" else read_pickle(source)
+    is_safe = source.suffix.lower() == ".safetensors"
+    original = read_weights(source) if is_safe else read_pickle(source)
     state = with_new_names(original)
     if not any(MODULE.fullmatch(key) for key in state):
         raise ModelError(

@@ -101,7 +101,7 @@ def recognise(source: Path) -> Source:
         ModelError: there is none, it is a model folder already, or of no kind that can be
             converted.
     """
-    if source.is_file() and source.suffix in FILES:
+    if source.is_file() and source.suffix.lower() in FILES:
         return ANIMATEDIFF
     if source.is_file():
         raise ModelError(
