@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from legato.diffusion.noise import INDEPENDENT
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.evaluation.datasets import SEVERITIES, degrade
-from legato.evaluation.driving_state import nearing
+from legato.evaluation.driving_state import car_ahead, lane_offset, nearing
 from legato.evaluation.frechet import frechet_distance, random_features
 from legato.evaluation.report import Bar
 from legato.models.generator import GeneratorModel
@@ -51,6 +51,8 @@ from legato.training.driving.render import World
 
 LARGE, FAST = (256, 512), 15
 """Size and frame rate of what an upsampler is to reach."""
+CLEAR, NEAR_M = 3.0, 25.0
+"""Clearness and distance at which lanes and cars ahead are found reliably (docs/driving.md)."""
 
 
 @dataclass(kw_only=True)
@@ -176,12 +178,15 @@ def measure_decoder(bench: Bench) -> None:
 def measure_distances(bench: Bench) -> None:
     """Distances of key frames from the truth, temporal layers on and off, and their floor.
 
-    And where one frame is given: the image model's, as `generate` begins, or a true one.
+    And where one frame is given: the image model's, as `generate` begins, or a true one. Then how
+    steady lane and cars are, beside the truth's through the autoencoder.
     """
     real = bench.clips.frames[:, :KEY_FRAMES]
     sets: dict[str, list[np.ndarray]] = {}
+    passed = []
     for number, clip in enumerate(real):
         truth = encoded(bench.model, clip)
+        passed.append(bench.seen(truth))
         alone = bench.key_frames(number, truth, given=0, temporal=False)
         made = {
             "layers on": bench.key_frames(number, truth, given=0),
@@ -200,6 +205,26 @@ def measure_distances(bench: Bench) -> None:
             features = random_features(np.stack(clips), kind)
             distance = frechet_distance(truth, features, scale=truth)
             bench.figures[f"{kind} distance, {name}"] = distance
+    for name, clips in {"truth's latents": passed, **sets}.items():
+        figures = state(clips).items()
+        bench.figures |= {f"{figure}, {name}": value for figure, value in figures}
+
+
+def state(clips: Sequence[np.ndarray]) -> dict[str, float]:
+    """Return how steadily clips `T H W 3` of key frames go on, by their pixels."""
+    moved, changes, kept = [], [], []
+    for clip in clips:
+        moved.append(np.median(nearing(clip)))
+        offsets, clearness = lane_offset(clip)
+        is_clear = (clearness[:-1] > CLEAR) & (clearness[1:] > CLEAR)
+        changes += np.abs(np.diff(offsets))[is_clear].tolist()
+        is_near = car_ahead(clip) < NEAR_M
+        kept += is_near[1:][is_near[:-1]].tolist()
+    return {
+        "nearing, mean of absolute medians, px": float(np.mean(np.abs(moved))),
+        "change of the place in the lane, m": float(np.mean(changes or np.nan)),
+        "share of cars ahead that stay": float(np.mean(kept or np.nan)),
+    }
 
 
 def measure_directions(bench: Bench) -> None:

@@ -244,6 +244,12 @@ class TestEvents:
         flags = ("--report", tmp_path / "loop.mp4")
         refused(source, tmp_path / "out.mp4", *flags, code=2, says="leads to itself")
 
+    def test_a_folder_of_outputs_that_links_to_itself(self, refused, source, tmp_path):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / source.name).symlink_to(source)
+        (tmp_path / "loop").symlink_to("loop")
+        refused(tmp_path / "in", tmp_path / "loop", code=2, says="leads to itself")
+
     def test_an_output_without_a_name(self, refused, source, tmp_path, monkeypatch):
         (tmp_path / "empty").mkdir()
         monkeypatch.chdir(tmp_path / "empty")

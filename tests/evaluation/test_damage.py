@@ -99,6 +99,12 @@ def test_the_input_is_never_overwritten(video):
         degrade_clips(video.parent, video.parent, S2)
 
 
+def test_a_folder_that_links_to_itself_is_refused(video, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match="leads to itself"):
+        degrade_clips(video.parent, tmp_path / "loop", S2)
+
+
 def test_lossy_containers_are_refused(video, tmp_path):
     with pytest.raises(InputError, match=r"ends in \.mkv"):
         degrade_clips(video, tmp_path / "small.mp4", S2)

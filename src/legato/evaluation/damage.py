@@ -12,7 +12,7 @@ import numpy as np
 from legato.errors import InputError
 from legato.evaluation.clips import find_clips, shown
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
-from legato.pipelines.output import require_target
+from legato.pipelines.output import require_no_loop, require_target
 from legato.video.atomic import writing
 from legato.video.clock import round_times
 from legato.video.codecs import CodecOptions
@@ -94,6 +94,7 @@ def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Pa
             )
         require_target(source, target, is_folder=target.suffix.lower() != SUFFIX)
         return dict.fromkeys(clips, target)
+    require_no_loop(target)
     if target.resolve() in (source.resolve(), *(path.resolve() for path in clips.values())):
         raise InputError(f"{target}", why="it is the input itself", fix="name another path")
     with writing(target):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from legato.errors import InputError, Interrupted, LegatoError
 from legato.pipelines.events import OnEvent, ignore, notice
+from legato.pipelines.output import require_no_loop
 from legato.pipelines.report import Report, read_report, report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -149,6 +150,7 @@ def _outputs(source: Path, target: Path) -> dict[Path, Path]:
     Raises:
         InputError: see `upscale_folder`.
     """
+    require_no_loop(target)
     if target.exists() and (not target.is_dir() or target.samefile(source)):
         raise InputError(
             f"{target} cannot take the outputs",

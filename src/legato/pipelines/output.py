@@ -70,7 +70,7 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
             fix="make it first",
         )
     _require_name(target)
-    _require_no_loop(target)
+    require_no_loop(target)
     if not target.exists():
         return
     if is_folder:
@@ -102,7 +102,12 @@ def _require_name(target: Path) -> None:
         )
 
 
-def _require_no_loop(path: Path) -> None:
+def require_no_loop(path: Path) -> None:
+    """Refuse a link that leads to itself: nothing can be read or written there.
+
+    Raises:
+        InputError: the path is one.
+    """
     try:
         path.stat()
     except OSError as error:
@@ -118,7 +123,7 @@ def require_report(path: Path, target: Path) -> None:
     Raises:
         InputError: see the message.
     """
-    _require_no_loop(path)
+    require_no_loop(path)
     why = ""
     if len(os.fsencode(path.name)) > LONGEST_REPORT_NAME:
         why = f"the name is longer than {LONGEST_REPORT_NAME} bytes"
