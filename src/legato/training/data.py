@@ -18,11 +18,13 @@ from numpy import ndarray
 
 from legato.errors import InputError
 from legato.models.text import words_in
+from legato.training.focus import out_of_focus
 from legato.video.read import read_frames
 
 CLIP_FRAMES = 8
 CROP = 320
 SOFT_SHARE = 0.4
+OUT_OF_FOCUS_SHARE = 0.1
 MAGIC = b"LEGATOPK"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".ts"}
@@ -126,7 +128,7 @@ def random_view(
     """Return a random crop in space and time of a clip, mirrored, turned or reversed at random.
 
     Four in ten are enlarged from less: much real footage is soft, and must not be sharpened more
-    than it was.
+    than it was. One in ten is out of focus, most of these in part.
     """
     first = int(rng.integers(0, CLIP_FRAMES - frames + 1))
     clip = packed.clip(number, first, frames)
@@ -136,6 +138,8 @@ def random_view(
     if side < size:
         enlarged = [cv2.resize(f, (size, size), interpolation=cv2.INTER_CUBIC) for f in clip]
         clip = np.stack(enlarged)
+    if rng.random() < OUT_OF_FOCUS_SHARE:
+        clip = out_of_focus(clip, rng)
     if rng.random() < 0.5:
         clip = clip[:, :, ::-1]
     if rng.random() < 0.2:
@@ -177,32 +181,22 @@ def _crops(source: Path, count: int, rng: np.random.Generator) -> Iterator[Clip]
     fits = len(frames) >= CLIP_FRAMES and min(frames[0].shape[:2]) >= CROP
     for _ in range(count if fits else 0):
         first = int(rng.integers(0, len(frames) - CLIP_FRAMES + 1))
-        yield _detailed_crop(frames[first : first + CLIP_FRAMES], rng)
+        yield _crop(frames[first : first + CLIP_FRAMES], rng)
 
 
-def _detailed_crop(frames: list[ndarray], rng: np.random.Generator) -> Clip:
-    """Crop at a random reduction up to 2: anywhere, or the most detailed of three places.
+def _crop(frames: list[ndarray], rng: np.random.Generator) -> Clip:
+    """Crop anywhere, at a random reduction up to 2.
 
-    Half of each: most of a real picture is smooth, and must stay smooth.
+    Not the most detailed places: most of a real picture is smooth, and must stay smooth.
     """
     rows, cols = frames[0].shape[:2]
     shrink = (
         float(rng.uniform(1.0, min(2.0, min(rows, cols) / CROP))) if rng.random() < 0.6 else 1.0
     )
     side = int(CROP * shrink)
-    places = [
-        (int(rng.integers(0, rows - side + 1)), int(rng.integers(0, cols - side + 1)))
-        for _ in range(3 if rng.random() < 0.5 else 1)
-    ]
-    top, left = max(places, key=lambda place: _detail(frames[0], place, side))
+    top, left = int(rng.integers(0, rows - side + 1)), int(rng.integers(0, cols - side + 1))
     clip = [frame[top : top + side, left : left + side] for frame in frames]
     return np.stack([cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_AREA) for f in clip])
-
-
-def _detail(frame: ndarray, place: tuple[int, int], side: int) -> float:
-    top, left = place
-    gray = cv2.cvtColor(frame[top : top + side, left : left + side], cv2.COLOR_RGB2GRAY)
-    return float(cv2.Laplacian(gray, cv2.CV_32F).var() ** 0.5)
 
 
 def _pan_and_zoom(picture: ndarray, rng: np.random.Generator) -> Clip:
