@@ -10,10 +10,3 @@ Flow:    float, `T-1 2 H W`, pixels, x (right) then y (down);
          `flow_backward[k]` lives on frame k+1 and points to frame k
 Time:    `Fraction` seconds, or whole ticks of a stream's time base; never float
 """
-
-from jaxtyping import Float
-from torch import Tensor
-
-Frames = Float[Tensor, "T 3 H W"]
-Latents = Float[Tensor, "B T C h w"]
-Flow = Float[Tensor, "K 2 H W"]

@@ -32,6 +32,15 @@ def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path
     assert times_of(target) == times_of(video)
 
 
+def test_a_clip_in_other_ticks_and_with_sound_keeps_its_times(tmp_path):
+    write_clip(tmp_path / "a.avi", truth_clip(), sound=True)
+    (target,) = degrade_clips(tmp_path / "a.avi", tmp_path / "small.mkv", S2)
+    assert len(probe(tmp_path / "a.avi").streams) == 2
+    assert [s.type for s in probe(target).streams] == ["video"]
+    wanted = times_of(tmp_path / "a.avi")
+    assert times_of(target) == [Fraction(round(1000 * time), 1000) for time in wanted]
+
+
 def test_a_video_keeps_the_shape_of_its_pixels(video, tmp_path):
     wide = replace(probe(video), sample_aspect=Fraction(4, 3))
     join([video], tmp_path / "wide.mkv", source=video, facts=wide)

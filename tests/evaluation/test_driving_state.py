@@ -3,6 +3,7 @@
 The scenes come from seeds that nothing is trained on. Medians, and what holds for the stated share.
 """
 
+import cv2
 import numpy as np
 import pytest
 
@@ -102,6 +103,14 @@ def test_the_direction_of_motion_is_told_without_fail(moving):
     assert read == directions
 
 
+def test_a_zoom_is_told_in_pixels():
+    rng = np.random.default_rng(5)
+    still = cv2.resize(rng.integers(0, 256, (16, 32, 3), np.uint8), (128, 64))
+    zoom = np.array([[1.02, 0, -0.02 * 64], [0, 1.02, -0.02 * HORIZON * 64]])
+    clip = np.stack([still, cv2.warpAffine(still, zoom, (128, 64), flags=cv2.INTER_CUBIC)])
+    assert nearing(clip) == pytest.approx([0.75], abs=0.25)  # 2% of 38 px, the mean distance
+
+
 def road_moving_by(metres, frames=3):
     """A flat grey road with random blots on its ground, seen from places `metres` apart."""
     rng = np.random.default_rng(3)
@@ -125,8 +134,8 @@ def test_a_known_movement_is_measured(metres):
 
 
 def test_what_comes_nearer_moves_outwards_and_what_stands_still_does_not():
-    assert (nearing(road_moving_by(0.6)) > 0.2).all()
-    assert (nearing(road_moving_by(-0.4)) < -0.2).all()
+    assert (nearing(road_moving_by(0.6)) > 0.07).all()
+    assert (nearing(road_moving_by(-0.4)) < -0.07).all()
     assert nearing(road_moving_by(0.0)) == pytest.approx([0, 0], abs=1e-6)
 
 

@@ -266,6 +266,25 @@ def test_verify_names_a_lost_stream_and_a_lost_turn(tmp_path, rich):
     assert "sample aspect" in found
 
 
+def test_verify_lists_what_a_format_cannot_hold(tmp_path, rich):
+    upscale(rich, tmp_path / "out.gif")
+    upscale(rich, tmp_path / "out.avi")
+    silent = verify(rich, tmp_path / "out.gif")
+    unturned = verify(rich, tmp_path / "out.avi")
+    assert (silent.differences, unturned.differences) == ((), ())
+    assert {"audio", "subtitle"} <= {notice.split()[0] for notice in silent.notices}
+    assert "turn by 90 degrees: .avi cannot hold it" in unturned.notices
+
+
+@pytest.mark.parametrize(("size", "is_alike"), [((97, 302), True), ((95, 302), False)])
+def test_verify_allows_one_pixel_of_either_side(tmp_path, size, is_alike):
+    source = make_video(tmp_path / "tall.mkv", size=(64, 200), pts=STEADY[:2])
+    target = make_video(
+        tmp_path / "out.mkv", size=size, pts=STEADY[:2], codec="ffv1", pixel_format="bgr0"
+    )
+    assert (verify(source, target).differences == ()) == is_alike
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 @pytest.mark.parametrize("defaults", [(True, True), (True, False), (False, True)])
 def test_the_upscaled_stream_is_the_one_that_players_show(tmp_path, suffix, defaults):

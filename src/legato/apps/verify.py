@@ -21,7 +21,8 @@ DIFFERS = 1
 class VerifyCommand:
     """Check that frames, times, size and streams of the input are all in the output.
 
-    Exit code 0: all is there; 1: the differences are printed.
+    Exit code 0: all is there, but what is listed because the output's format cannot hold it;
+    1: the differences are printed.
     """
 
     source: tyro.conf.Positional[Path]
@@ -51,7 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     if command.json:
         sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n")
     elif found.kept:
-        sys.stdout.write(f"all of the input is in the output: {found.num_frames_target} frames\n")
+        kept = f"all of the input is in the output: {found.num_frames_target} frames"
+        sys.stdout.write("\n".join([f"{kept}, except" if found.notices else kept, *found.notices]))
+        sys.stdout.write("\n")
     else:
         sys.stdout.write("\n".join(found.differences) + "\n")
     return 0 if found.kept else DIFFERS

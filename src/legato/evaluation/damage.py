@@ -115,6 +115,9 @@ def _write(target: Path, clip: np.ndarray, times: list[Fraction], facts: VideoFa
         rotation_deg=0,
         display_matrix=None,
         sample_aspect=shown_aspect(facts),
+        time_base=MKV_TICK,
+        streams=(),  # pictures only
+        stream_index=0,
         has_alpha=False,
         bit_depth=8,
         hdr=None,

@@ -32,7 +32,7 @@ SHIFTS_M = (-2.5, 6.5)
 _LATERAL_M = np.arange(-6.0, 6.01, 0.2)
 _BAND = 10
 _ENLARGED = 3
-_CONTRAST, _FURTHEST_PX = 20.0, 6.0
+_CONTRAST, _FURTHEST_PX = 20.0, 2.0
 """Least gradient, 8-bit, of what tells of turning, and the most that a pixel's movement counts."""
 
 
@@ -85,7 +85,7 @@ def nearing(clip: UInt8[ndarray, "T H W 3"]) -> Float[ndarray, " T-1"]:
         flow, seen = pair.flow[0].numpy(), pair.valid[0, 0].numpy()
         far = is_ahead & seen & (contrast > _CONTRAST)
         turning = np.median(flow[:, far], axis=1) if far.any() else 0
-        outwards = ((flow.T - turning).T * away).sum(axis=0) / np.maximum(distance, 1)
+        outwards = ((flow.T - turning).T * away).sum(axis=0) / np.maximum(distance, 1) / _ENLARGED
         weight = contrast * (seen & is_beside)
         limited = outwards.clip(-_FURTHEST_PX, _FURTHEST_PX)
         found.append((weight * limited).sum() / max(weight.sum(), 1.0))

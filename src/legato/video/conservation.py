@@ -25,7 +25,7 @@ class Conservation:
     differences: tuple[str, ...]
     """One sentence per difference; empty: everything was kept."""
     notices: tuple[str, ...] = ()
-    """What the target's container cannot hold, and therefore does not count as a difference."""
+    """What the target's container or codec cannot hold, which is no difference therefore."""
 
     @property
     def kept(self) -> bool:
@@ -57,7 +57,7 @@ def verify(
         DecodeError: one of the files cannot be read.
     """
     facts, made = probe(Path(source)), probe(Path(target))
-    is_range = (start is not None or end is not None) and facts.kind == "video"
+    is_range = start is not None or end is not None
     times = [
         t
         for t in read_times(Path(source), facts=facts)
@@ -75,11 +75,12 @@ def verify(
         origin = times[0] if is_range and times else Fraction(0)
         differences += _sound_differences(Path(source), facts, Path(target), (origin, end))
     dropped = (t for t in plan_tracks(facts, Path(target)) if t.action == "drop")
+    lost = [f"{t.label}: {t.reason}" for t in dropped] + _picture_losses(facts, made, Path(target))
     return Conservation(
         num_frames_source=len(times),
         num_frames_target=len(target_times),
         differences=tuple(differences),
-        notices=tuple(f"{t.label}: {t.reason}" for t in dropped),
+        notices=tuple(lost),
     )
 
 
@@ -88,7 +89,8 @@ def _size_differences(facts: VideoFacts, made: VideoFacts, scale: Fraction | Non
         made = replace(made, width=made.height, height=made.width)
     rows, cols = Fraction(made.height, facts.height), Fraction(made.width, facts.width)
     if scale is None:
-        alike = abs(cols * facts.height - rows * facts.height) <= 1
+        by_rows, by_cols = facts.width * rows, facts.height * cols
+        alike = abs(made.width - by_rows) <= 1 or abs(made.height - by_cols) <= 1
         return [] if alike else [f"size: rows grew {float(rows):g}, columns {float(cols):g} times"]
     expected, found = facts.scaled(scale), (made.width, made.height)
     sizes = "{}x{} expected, {}x{} found".format(*expected, *found)
@@ -142,6 +144,20 @@ def _tag_differences(facts: VideoFacts, made: VideoFacts, target: Path) -> list[
     if (a.primaries, a.transfer) != (b.primaries, b.transfer) and b.matrix != 0:
         before, after = f"{a.primaries}/{a.transfer}", f"{b.primaries}/{b.transfer}"
         found.append(f"colour primaries/transfer: {before} in, {after} out")
+    return found
+
+
+def _picture_losses(facts: VideoFacts, made: VideoFacts, target: Path) -> list[str]:
+    """Return what of each picture the target lacks, as its codec or container cannot hold it."""
+    found = []
+    if facts.has_alpha and not made.has_alpha:
+        found.append("opacity: none in the output")
+    if facts.bit_depth > made.bit_depth:
+        found.append(f"depth: {facts.bit_depth} bits in, {made.bit_depth} out")
+    if facts.hdr is not None and made.hdr is None:
+        found.append("HDR10's static metadata: none in the output")
+    if facts.rotation_deg != made.rotation_deg and target.suffix.lower() in NO_ROTATION:
+        found.append(f"turn by {facts.rotation_deg} degrees: {target.suffix} cannot hold it")
     return found
 
 

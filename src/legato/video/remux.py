@@ -73,7 +73,7 @@ class Cut:
         end: Fraction | None,
     ) -> "Cut":
         """Return the cut for a range of the source; without one, times stay as they are."""
-        is_range = (start is not None or end is not None) and facts.kind == "video"
+        is_range = start is not None or end is not None
         first = first_pts(segments[0], facts) * facts.time_base
         moves = is_range or target.suffix.lower() in STARTS_AT_0
         return cls(first if moves else min(first, Fraction(0)), end, is_range)

@@ -98,9 +98,8 @@ class SubtitleTranscoder:
         if not lines:
             return
         duration = round((packet.duration or 0) * packet.time_base / MILLISECOND)
-        dialogue = f"0,0,Default,,0,0,0,,{chr(92) + 'N'.join(lines)}".encode()
-        if len(lines) == 1:
-            dialogue = f"0,0,Default,,0,0,0,,{lines[0]}".encode()
+        text = r"\N".join(lines)
+        dialogue = f"0,0,Default,,0,0,0,,{text}".encode()
         coded = self.context.encode_subtitle(SubtitleSet.create(dialogue, 0, duration))
         coded.stream = self.stream
         coded.time_base = MILLISECOND
