@@ -109,6 +109,39 @@ def test_interlaced_video_is_deinterlaced_frame_for_frame(tmp_path):
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(late, frames[11:], strict=True))
 
 
+def with_times_that_fall_back(path):
+    """Write 40 frames at 10 per second, keyframes every half second; from 2 s on, 1.5 s early."""
+    make_video(
+        path,
+        pts=range(0, 4000, 100),
+        time_base=Fraction(1, 1000),
+        codec="ffv1",
+        pixel_format="bgr0",
+        container_options={"cluster_time_limit": "500"},
+    )
+    raw, at = bytearray(path.read_bytes()), 0
+    while (at := raw.find(b"\x1f\x43\xb6\x75", at)) >= 0:  # a Matroska cluster and its time
+        begin = raw.index(b"\xe7", at + 4, at + 20) + 2
+        end = begin + (raw[begin - 1] & 0x7F)
+        time = int.from_bytes(raw[begin:end], "big")
+        if time >= 2000:
+            raw[begin:end] = (time - 1500).to_bytes(end - begin, "big")
+        at += 4
+    path.write_bytes(raw)
+    return path
+
+
+def test_any_frame_is_reached_where_times_fall_back(tmp_path):
+    path = with_times_that_fall_back(tmp_path / "back.mkv")
+    report = ReadReport()
+    frames = list(read_frames(path, report=report))
+    assert report.num_retimed > 0
+    for index, frame in enumerate(frames[1:], 1):
+        rest = list(read_frames(path, start_pts=frame.pts))
+        assert [f.pts for f in rest] == [f.pts for f in frames[index:]]
+        assert np.array_equal(rest[0].pixels, frame.pixels)
+
+
 def test_rotation_aspect_and_colour_tags_are_facts_and_pixels_stay_as_stored(tmp_path):
     path = make_video(
         tmp_path / "a.mp4", rotation=90, aspect=Fraction(4, 3), tags=(9, 9, 16, 1), size=(64, 32)

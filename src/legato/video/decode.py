@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def decode_pictures(
         stream = container.streams[facts.stream_index]
         assert isinstance(stream, VideoStream)
         if start_pts is not None:
+            if not _goes_forward(path, facts.stream_index, path.stat().st_mtime_ns):
+                raise SeekError
             _seek(container, stream, start_pts, margin=nominal_ticks(facts) * SEEK_MARGIN_FRAMES)
         decoder = _decoder(stream, facts)
         strict = facts.codec in ONE_PICTURE_EACH and facts.interlaced == "progressive"
@@ -72,6 +75,35 @@ def _seek(container: InputContainer, stream: VideoStream, pts: int, *, margin: i
         container.seek(pts - margin, stream=stream, backward=True)
     except (av.error.FFmpegError, OSError) as error:
         raise SeekError from error
+
+
+@lru_cache(maxsize=8)
+def _goes_forward(path: Path, stream_index: int, changed: int) -> bool:
+    """Tell whether every group of pictures lies behind the one before, by the packets' times.
+
+    Where one does not, times are mended from there on, and only who reads from the start knows how.
+
+    Args:
+        path: the file; its packets are read once, and not decoded.
+        stream_index: of the video stream.
+        changed: when the file was, so that another file of that name counts anew.
+    """
+    latest: int | None = None
+    behind: int | None = None
+    seen: set[int] = set()
+    with open_container(path) as container:
+        stream = container.streams[stream_index]
+        assert isinstance(stream, VideoStream)
+        for packet in _packets(container, stream):
+            if packet is None or packet.pts is None:
+                continue
+            if packet.is_keyframe:
+                behind, seen = latest, set()
+            if packet.pts in seen or (behind is not None and packet.pts <= behind):
+                return False
+            seen.add(packet.pts)
+            latest = packet.pts if latest is None else max(latest, packet.pts)
+    return True
 
 
 def _decoder(stream: VideoStream, facts: VideoFacts) -> VideoCodecContext:

@@ -74,8 +74,8 @@ class VideoFacts:
     time_base: Fraction
     """Seconds per tick of every frame's `pts`."""
     seekable: bool
-    """Whether `read_frames` may seek to a keyframe; set it to False (`dataclasses.replace`) where a
-    full pass found damage or mended times."""
+    """Whether the container can be read from a keyframe on; `read_frames` does so where its times
+    only go forward."""
     num_frames_estimate: int | None
     """As the container says; a damaged file may hold fewer. None: it does not say."""
     duration_seconds: Fraction | None
