@@ -107,6 +107,15 @@ def test_each_option_changes_the_pictures(make, plain, change):
     assert not np.array_equal(make(**change), base)
 
 
+@pytest.mark.parametrize(
+    "option", [{"context_guidance": 2.0}, {"context_noise": 300}, {"context_frames": 1}]
+)
+@pytest.mark.parametrize("length", [{"frames": 1}, {"frames": 2, "start": "clip"}])
+def test_what_acts_on_given_frames_is_refused_where_there_are_none(make, option, length):
+    with pytest.raises(InputError, match=next(iter(option))):
+        make(**option, **length)
+
+
 def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):
     root = tiny_generator_folder(tmp_path / "m", interpolation="none", noise_prior="mixed")
     assert not np.array_equal(make(model=str(root)), plain)

@@ -7,6 +7,7 @@ from legato.errors import Interrupted
 from legato.pipelines.output import picture_path, preview_path
 from legato.pipelines.preview import preview
 from legato.pipelines.upscale import upscale
+from legato.video.images import encode_image
 
 
 def test_a_preview_shows_the_most_detailed_shot_as_the_whole_job_gives_it(options, tmp_path):
@@ -34,6 +35,16 @@ def test_a_preview_ends_after_two_seconds_and_whole_segments(options, tmp_path):
     assert np.array_equal(
         pixels_of(tmp_path / "part_preview.mkv"), pixels_of(tmp_path / "whole.mkv")[:64]
     )
+
+
+def test_a_preview_of_a_part_of_a_folder_of_images_misses_nothing(options, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    for index, picture in enumerate(texture(70, (8, 8))):
+        (source / f"{index:02d}.png").write_bytes(encode_image(picture, None, ".png"))
+    report = preview(source, tmp_path / "part.mkv", options(segment=16))
+    assert report.frames_out == 64
+    assert report.differences == []
 
 
 def test_the_picture_shows_before_and_after(clip, options, tmp_path):

@@ -447,13 +447,14 @@ def test_a_folder_is_read_in_natural_order_with_its_index_as_time(tmp_path):
     )
 
 
-def test_an_unreadable_image_in_a_folder_is_replaced_and_counted(tmp_path):
+@pytest.mark.parametrize("broken", [0, 2])
+def test_an_unreadable_image_in_a_folder_is_replaced_and_counted(tmp_path, broken):
     for number in range(4):
         write_image(tmp_path / f"{number}.png", number)
-    (tmp_path / "2.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / f"{broken}.png").write_bytes(b"\x89PNG broken")
     report = ReadReport()
     frames = list(read_frames(tmp_path, report=report))
-    assert [f.repeated for f in frames] == [False, False, True, False]
+    assert [f.repeated for f in frames] == [number == broken for number in range(4)]
     assert report.num_repeated == 1
 
 

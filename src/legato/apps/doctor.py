@@ -28,7 +28,7 @@ REQUIRED = (
     "numpy",
 )
 EXTRAS = {  # module: extra that brings it, and what it is for
-    "lpips": ("metrics", "LPIPS with other networks than the built-in one"),
+    "lpips": ("metrics", "LPIPS by SqueezeNet where --lpips names no file"),
     "imageio_ffmpeg": ("metrics", "VMAF"),
     "torchvision": ("raft", "the RAFT flow estimator"),
     "gradio": ("page", "the web page"),

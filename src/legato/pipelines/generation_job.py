@@ -68,7 +68,7 @@ class GenerationJob:
         }
         for name in FILES:
             given = getattr(self.options, name)
-            found = {} if given is None else source_fingerprint(given)
+            found = {} if given is None else source_fingerprint(given.expanduser())
             fingerprint |= {f"{name} {key}": value for key, value in found.items()}
         if self.options.spatial is not None:
             fingerprint |= folder_fingerprint("spatial", self.options.spatial)

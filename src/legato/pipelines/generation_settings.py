@@ -13,7 +13,7 @@ from legato.models.load import require_job
 from legato.models.manifest import InterpolationStart
 from legato.models.spec import find_folder
 from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions
-from legato.pipelines.limits import within
+from legato.pipelines.limits import require_needed, within
 from legato.pipelines.timeline import Timeline
 
 
@@ -70,6 +70,8 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     timeline = Timeline(num_frames=num_frames, interpolations=interpolations)
     _require_continuing(options, model, timeline, window)
     _require_reachable(options, timeline, window)
+    start = _start(options, model)
+    _require_context(options, timeline.num_key_frames, 1 if start == "image" else 0, window)
     guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
     if options.negative_prompt and not needs_unconditional(guidance_scale):
         raise InputError(
@@ -84,7 +86,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     return Settings(
         timeline=timeline,
         frame_rate=rate.limit_denominator(10_000),
-        start=_start(options, model),
+        start=start,
         num_inference_steps=steps,
         interpolation_start=defaults.interpolation_start,
         interpolation_steps=_interpolation_steps(options, model, steps),
@@ -165,6 +167,17 @@ def _require_continuing(
                 why="its temporal layers take no given frames, so it makes one clip at a time",
                 fix=f"ask for at most {longest} frames, or use a model that predicts",
             )
+
+
+def _require_context(options: GenerateOptions, key_frames: int, known: int, window: int) -> None:
+    """Refuse what acts on given frames only, where no clip has any."""
+    follows = key_frames > window or 0 < known < key_frames
+    needs = (
+        ("context_guidance", "given frames", follows),
+        ("context_noise", "given frames", follows),
+        ("context_frames", "further clips", key_frames > window),
+    )
+    require_needed(options, needs)
 
 
 def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:

@@ -17,8 +17,8 @@ class RunOptions:
     """Precision of the networks: auto, float32, bfloat16 or float16."""
 
     offload: bool = False
-    """Keep only the part of the model in memory that is at work, and read the other again when it
-    is needed; chosen by itself where memory is short."""
+    """Keep only the part of the upscaling model in memory that is at work, and read the other again
+    when it is needed; chosen by itself where memory is short. Other models are in memory whole."""
 
     restart: bool = False
     """Forget what an interrupted run of this output has finished, and begin anew."""

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -153,9 +153,8 @@ def _probe_folder(path: Path) -> VideoFacts:
         names = sorted(p.name for p in path.iterdir())
         found = f"it holds {', '.join(names[:5])}" if names else "it is empty"
         raise DecodeError(f"{path}", why=f"no images in this folder; {found}", fix="give images")
-    first = probe(images[0])
     return replace(
-        first,
+        _first_image(images),
         path=path,
         kind="images",
         num_frames_estimate=len(images),
@@ -163,6 +162,20 @@ def _probe_folder(path: Path) -> VideoFacts:
         container="images",
         images=images,
     )
+
+
+def _first_image(images: Sequence[Path]) -> VideoFacts:
+    """Return the facts of the first image that can be decoded.
+
+    Raises:
+        DecodeError: none can.
+    """
+    for path in images[:-1]:
+        try:
+            return probe(path)
+        except DecodeError:
+            continue
+    return probe(images[-1])
 
 
 def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
