@@ -132,8 +132,15 @@ class SavedPlan:
         require_same(self.fingerprint, fingerprint, folder)
 
 
-def require_same(saved: dict[str, Any], fingerprint: dict[str, Any], folder: Path) -> None:
-    """Refuse to continue a job whose fingerprint was another one.
+def require_same(
+    saved: dict[str, Any],
+    fingerprint: dict[str, Any],
+    folder: Path,
+    *,
+    holds: str = "an unfinished job",
+    fix: str = "repeat its command to continue it, or use --restart to begin anew",
+) -> None:
+    """Refuse to continue what had another fingerprint; `holds` names it, `fix` says what to do.
 
     Raises:
         InputError: they differ; says where.
@@ -146,9 +153,9 @@ def require_same(saved: dict[str, Any], fingerprint: dict[str, Any], folder: Pat
     ]
     if differences:
         raise InputError(
-            f"{folder} holds an unfinished job that differs",
+            f"{folder} holds {holds} that differs",
             why="; ".join(differences[:SHOWN_DIFFERENCES]),
-            fix="repeat its command to continue it, or use --restart to begin anew",
+            fix=fix,
         )
 
 

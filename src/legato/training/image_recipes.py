@@ -28,9 +28,9 @@ from legato.training.pictures import (
     held_back_batches,
     joined,
 )
+from legato.training.run_record import begin_run
 from legato.training.shard_batches import Share, numbered_batches
 from legato.training.trainer import Log, TrainerOptions, silent, train
-from legato.video.atomic import writing
 
 PRIOR = "prior.safetensors"
 PRIOR_SEED = 1
@@ -162,8 +162,7 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     model = load_image_model(options.model, here.device, torch.float32)
     size = _size(options, model)
     pictures = Pictures(options.data)
-    with writing(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
+    begin_run("dreambooth" if booth else "frames", options, say)
     words = model.text
     if booth is not None and isinstance(words, WordEncoder):
         words = words.with_words_of(options.prompt)

@@ -27,8 +27,8 @@ from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.pictures import as_clip, fitted, joined
+from legato.training.run_record import begin_run
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
-from legato.video.atomic import writing
 from legato.video.probe import probe
 
 FILE = "motion.safetensors"
@@ -102,8 +102,7 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     keep_freed_memory()
     device = choose_device("auto")
     model = load_generator(options.model, device, torch.float32)
-    with writing(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
+    begin_run("motion", options, log)
     clips = encode_clips(options.data, model, options)
     held_back = clips
     if options.held_back is not None:

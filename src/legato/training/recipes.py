@@ -20,6 +20,7 @@ from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
 from legato.training.losses import PixelLoss, PixelLossWeights
+from legato.training.run_record import begin_run
 from legato.training.stages import (
     AutoencoderTask,
     EmbeddedUpscaler,
@@ -29,7 +30,6 @@ from legato.training.stages import (
     latent_scale,
 )
 from legato.training.trainer import Batch, Task, TrainerOptions, train
-from legato.video.atomic import writing
 
 TEXT_WIDTH = 64
 UNET: dict[str, Any] = {
@@ -167,8 +167,7 @@ def train_embedded(
     """
     keep_freed_memory()
     torch.manual_seed(0)
-    with writing(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
+    begin_run("embedded", options, log)
     packed = options.out / "data.pack"
     if not packed.exists():
         log(f"packing {', '.join(map(str, options.data))}")

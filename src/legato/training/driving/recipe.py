@@ -41,8 +41,8 @@ from legato.training.generator_stages import (
     VideoLdm,
 )
 from legato.training.losses import PixelLoss, PixelLossWeights
+from legato.training.run_record import begin_run
 from legato.training.trainer import Batch, Task, TrainerOptions, train
-from legato.video.atomic import writing
 
 DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "decoder"]
 ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
@@ -173,9 +173,8 @@ def train_driving(
         else DrivingSystem(image=build_driving())
     )
     system.image.to(device)
+    begin_run("driving", options, log)
     log(f"rendering {recipe.clips.clips} clips")
-    with writing(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
     pack_clips(options.out / CLIPS, recipe.clips)
     pack_clips(options.out / HELD_BACK, recipe.held_back)
     for name in options.stages:
