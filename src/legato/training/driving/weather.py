@@ -9,7 +9,6 @@ import numpy as np
 from legato.training.driving.labels import Labels
 from legato.training.driving.road import NEAR_M, Camera
 
-Colour = tuple[float, float, float]
 _WARM = np.array((1.0, 0.93, 0.78), np.float32)
 
 
