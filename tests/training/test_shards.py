@@ -1,5 +1,7 @@
 """Shards give back what was written, are webdataset's, and a sample follows from its number."""
 
+import os
+import sys
 import tarfile
 from dataclasses import replace
 from itertools import islice
@@ -107,6 +109,14 @@ def test_shards_of_the_same_videos_are_the_same(tmp_path):
     ]
     one, two = (Shards((folder,)).clip(1).frames for folder in made)
     assert np.array_equal(one, two)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names there are text")
+def test_names_that_are_no_text_become_shards(tmp_path):
+    videos = write_videos(tmp_path / "videos", ["a"])
+    (videos / "a.mkv").rename(os.fsdecode(os.fsencode(videos) + b"/\xff.mkv"))
+    made = make_shards(ShardOptions(data=(videos,), out=tmp_path / "set", frames=4, size=32))
+    assert len(Shards((made,))) == 2
 
 
 def test_videos_that_are_too_short_are_told(tmp_path):

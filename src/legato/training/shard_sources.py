@@ -1,5 +1,6 @@
 """`legato train shards`: folders of videos and of frames into shards of short clips."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def make_shards(options: ShardOptions, *, log: Callable[[str], None] = lambda li
                 count = 0
                 try:
                     for count, clip in enumerate(_clips(path, name, options), start=1):
-                        writer.write(f"{zlib.crc32(str(path).encode()):08x}_{count:03d}", clip)
+                        writer.write(f"{zlib.crc32(os.fsencode(path)):08x}_{count:03d}", clip)
                 except DecodeError as error:
                     log(f"left out the rest of {path}: {error}")
                 log(f"{path}: {count} clips")
@@ -93,7 +94,7 @@ def _clips(path: Path, name: str, options: ShardOptions) -> Iterator[ShardedClip
     """Yield the clips of a source: runs of frames within a shot, spread over all such runs."""
     runs = _runs(path, options.frames)
     chosen = runs[:: max(1, -(-len(runs) // options.clips_per_source))]
-    rng = np.random.default_rng((options.seed, zlib.crc32(name.encode())))
+    rng = np.random.default_rng((options.seed, zlib.crc32(os.fsencode(name))))
     note = path.with_name(f"{name}.txt")
     caption = note.read_text(errors="replace").strip() if note.is_file() else ""
     for frames in _frames_of(path, chosen, options.frames):
