@@ -110,6 +110,12 @@ def test_pictures_come_with_the_captions_beside_them(data, tmp_path):
     assert len(drawn) == 2  # either frame
 
 
+def test_captions_in_another_encoding_do_not_end_the_training(tmp_path):
+    folder = pictures_of(tmp_path / "pictures", [1])
+    (folder / "1.txt").write_bytes("café, night".encode("latin-1"))
+    assert Pictures((folder,)).picture(0, np.random.default_rng(0))[1].endswith(", night")
+
+
 def test_a_folder_without_pictures_is_told(tmp_path):
     with pytest.raises(InputError, match="neither images nor shards"):
         Pictures((tmp_path,))

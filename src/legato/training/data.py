@@ -18,6 +18,7 @@ from numpy import ndarray
 
 from legato.errors import InputError
 from legato.models.text import words_in
+from legato.training.captions import text_of
 from legato.training.focus import out_of_focus
 from legato.video.read import read_frames
 
@@ -160,12 +161,12 @@ def _words_of(folders: list[Path]) -> dict[str, list[str]]:
     words: dict[str, list[str]] = {}
     for folder in folders:
         for manifest in folder.rglob("MANIFEST.csv"):
-            _, *rows = manifest.read_text().splitlines()
+            _, *rows = text_of(manifest).splitlines()
             for row in rows:
                 words[row.split(",", 1)[0]] = words_in(row.split(",", 1)[1].replace("_", " "))
         for text in folder.rglob("*.txt"):
             for source in text.parent.glob(f"{text.stem}.*"):
-                words[source.name] = words_in(text.read_text())
+                words[source.name] = words_in(text_of(text))
     return words
 
 

@@ -25,6 +25,7 @@ from legato.models.generator_folder import load_generator
 from legato.models.low_rank import adapt_, save_low_rank
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within
+from legato.training.captions import caption_of
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.pictures import as_clip, fitted, joined
 from legato.training.run_record import begin_run
@@ -162,9 +163,7 @@ def encode_clips(root: Path, model: GeneratorModel, options: MotionOptions) -> l
                 why=f"{defaults.window} key frames span {needed} at {rate:g} per second",
                 fix="use longer clips, or say their rate with --fps",
             )
-        beside = path.with_suffix(".txt") if path.is_file() else path.with_name(f"{path.name}.txt")
-        caption = beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
-        caption = joined(options.prompt, caption)
+        caption = joined(options.prompt, caption_of(path))
         clips.append(LatentClip(latents=torch.cat(encoded), stride=stride, caption=caption))
     return clips
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from legato.errors import InputError
 from legato.pipelines.pictures import cover, to_model
 from legato.training.batches import unit_range
+from legato.training.captions import caption_of
 from legato.training.shards import Shards
 from legato.training.trainer import Batch
 from legato.video.container import list_images
@@ -70,8 +71,7 @@ class Pictures:
     def caption(self, number: int) -> str:
         """Return the caption of picture `number` without decoding an image."""
         if number < len(self.files):
-            beside = self.files[number].with_suffix(".txt")
-            return beside.read_text(encoding="utf-8").strip() if beside.is_file() else ""
+            return caption_of(self.files[number])
         assert self.shards is not None
         return self.shards.clip(number - len(self.files), 0, 1).caption
 

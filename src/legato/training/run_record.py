@@ -15,6 +15,7 @@ from legato.models.manifest import MANIFEST
 from legato.models.spec import find_folder
 from legato.pipelines.saved_plan import folder_fingerprint, require_same
 from legato.pipelines.workfolder import write_json
+from legato.training.captions import caption_file
 from legato.training.trainer import Log
 from legato.video.atomic import writing
 
@@ -122,8 +123,7 @@ def _model(what: str, name: str) -> dict[str, Any]:
 def _files(path: Path, out: Path) -> str:
     """Return what tells files from others wherever they lie: names, sizes, beginnings and ends."""
     path = path.resolve()
-    stem = path.stem if path.is_file() else path.name
-    files = [path, path.parent / f"{stem}.txt", *sorted(path.rglob("*"))]
+    files = [path, caption_file(path), *sorted(path.rglob("*"))]
     digest, count, size = hashlib.sha256(), 0, 0
     for file in files:
         if not file.is_file() or file.is_relative_to(out.resolve()):

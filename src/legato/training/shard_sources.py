@@ -15,6 +15,7 @@ from legato.errors import DecodeError, InputError
 from legato.evaluation.clips import find_clips, read_clip
 from legato.evaluation.datasets import SCALE
 from legato.pipelines.limits import all_above_zero, all_within
+from legato.training.captions import caption_of
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shards import ShardedClip, ShardWriter
 from legato.video.shots import ShotDetector
@@ -95,14 +96,12 @@ def _clips(path: Path, name: str, options: ShardOptions) -> Iterator[ShardedClip
     runs = _runs(path, options.frames)
     chosen = runs[:: max(1, -(-len(runs) // options.clips_per_source))]
     rng = np.random.default_rng((options.seed, zlib.crc32(os.fsencode(name))))
-    note = path.with_name(f"{name}.txt")
-    caption = note.read_text(errors="replace").strip() if note.is_file() else ""
     for frames in _frames_of(path, chosen, options.frames):
         if min(frames.shape[1:3]) < SMALLEST:
             return
         clip = _cut(frames, options.size, rng)
         low_res = second_order(sharpen(clip), rng, options=SMALL_CROPS) if options.degrade else None
-        yield ShardedClip(frames=clip, low_res=low_res, caption=caption)
+        yield ShardedClip(frames=clip, low_res=low_res, caption=caption_of(path))
 
 
 def _runs(path: Path, length: int) -> list[int]:
