@@ -52,6 +52,24 @@ def test_packed_clips_are_whole_and_carry_their_words(packed):
     assert by_source == {"clip": ["animal", "foliage"], "photo": []}
 
 
+def test_words_are_taken_from_manifests_and_texts_of_any_shape(folder, tmp_path):
+    for name in ("photo.png", "other.png", "bare.png", "told.png"):
+        (tmp_path / name).write_bytes((folder / "photo.png").read_bytes())
+    manifest = b'file\n\nbare.png\nphoto.png,caf\xe9,grass\n"other.png","a dog, on grass"\n'
+    (tmp_path / "MANIFEST.csv").write_bytes(manifest)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "MANIFEST.csv").write_bytes(b"")
+    (tmp_path / "told.txt").write_bytes(b"caf\xe9, dog")
+    pack([tmp_path], tmp_path / "data.pack", PackOptions(clips_per_source=1))
+    clips = PackedClips(tmp_path / "data.pack")
+    assert {source: clips.words(k) for k, source in enumerate(clips.sources())} == {
+        "photo": ["foliage"],
+        "other": ["animal", "foliage"],
+        "bare": [],
+        "told": ["animal"],
+    }
+
+
 def test_packing_stays_within_its_budget_and_leaves_out_what_it_is_told(folder, tmp_path):
     pack([folder], tmp_path / "small.pack", PackOptions(max_mb=1.0, exclude=("photo",)))
     assert (tmp_path / "small.pack").stat().st_size < 1.6e6

@@ -4,6 +4,7 @@ A packed file holds crops of `CLIP_FRAMES` frames as JPEG pictures (4:4:4) behin
 a random clip costs one short read. Photographs become clips by a slow random pan and zoom.
 """
 
+import csv
 import json
 import struct
 from collections.abc import Iterator
@@ -161,9 +162,9 @@ def _words_of(folders: list[Path]) -> dict[str, list[str]]:
     words: dict[str, list[str]] = {}
     for folder in folders:
         for manifest in folder.rglob("MANIFEST.csv"):
-            _, *rows = text_of(manifest).splitlines()
-            for row in rows:
-                words[row.split(",", 1)[0]] = words_in(row.split(",", 1)[1].replace("_", " "))
+            rows = list(csv.reader(text_of(manifest).splitlines()))[1:]
+            for name, *notes in filter(lambda row: len(row) > 1, rows):
+                words[name] = words_in(" ".join(notes).replace("_", " "))
         for text in folder.rglob("*.txt"):
             for source in text.parent.glob(f"{text.stem}.*"):
                 words[source.name] = words_in(text_of(text))
