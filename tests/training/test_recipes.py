@@ -1,18 +1,22 @@
 """The recipe trains end to end on real small data, exports what it trained, and goes on from it."""
 
+import os
+import sys
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
 import torch
+from clips import write_clip
 
 from legato.errors import InputError
 from legato.models.load import load_upscaler
 from legato.models.text import WordEncoder
-from legato.training import recipes
+from legato.training import data, recipes
 from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CLIP_FRAMES, CROP, PackedClips, PackOptions, pack, random_view
 from legato.training.export import warm_start_
@@ -74,6 +78,74 @@ def test_packing_stays_within_its_budget_and_leaves_out_what_it_is_told(folder, 
     pack([folder], tmp_path / "small.pack", PackOptions(max_mb=1.0, exclude=("photo",)))
     assert (tmp_path / "small.pack").stat().st_size < 1.6e6
     assert set(PackedClips(tmp_path / "small.pack").sources()) == {"clip"}
+
+
+def test_a_damaged_source_is_named_and_left_out(folder, packed, tmp_path):
+    for name in ("clip.mkv", "photo.png"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "a.mkv").write_bytes((folder / "clip.mkv").read_bytes()[:200])
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "c.png").write_bytes(b"")
+    lines = []
+    count = pack(
+        [tmp_path],
+        tmp_path / "out" / "data.pack",
+        PackOptions(clips_per_source=6, max_mb=20.0),
+        log=lines.append,
+    )
+    clips, others = PackedClips(tmp_path / "out" / "data.pack"), PackedClips(packed)
+    assert clips.sources() == others.sources()
+    assert count == len(clips)
+    assert all(np.array_equal(clips.clip(k), others.clip(k)) for k in range(count))
+    assert len(lines) == 3
+    for name, line in zip(("a.mkv", "b.png", "c.png"), lines, strict=True):
+        assert line.startswith(f"left out {tmp_path / name}")
+
+
+def test_a_stopped_packing_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "_pan_and_zoom", stop)  # the video before it is packed already
+    with pytest.raises(KeyboardInterrupt):
+        pack([folder], tmp_path / "data.pack", PackOptions(clips_per_source=6))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sources_that_give_no_clip_are_told_and_nothing_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in" / "small.png"), np.zeros((CROP - 1, 400, 3), np.uint8))
+    (tmp_path / "in" / "folder.png").mkdir()
+    with pytest.raises(InputError, match=r"no training data in .*in: nothing there has 320"):
+        pack([tmp_path / "in"], tmp_path / "data.pack", PackOptions())
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_crops_of_a_video_are_runs_of_its_frames_from_all_over_it(tmp_path):
+    """Every frame has a level of its own, so that a crop tells which frames it is of."""
+    levels = np.arange(0, 240, 8)
+    frames = [np.full((CROP + 4, CROP + 8, 3), level, np.uint8) for level in levels]
+    write_clip(tmp_path / "a.mkv", np.stack(frames), sound=False)
+    pack([tmp_path], tmp_path / "data.pack", PackOptions(clips_per_source=30))
+    clips = PackedClips(tmp_path / "data.pack")
+    seen = []
+    for number in range(len(clips)):
+        means = clips.clip(number).mean(axis=(1, 2, 3)).round()
+        assert np.allclose(np.diff(means), 8, atol=2)
+        seen.append(round(means[0] / 8))
+    assert len(seen) == 30
+    assert seen != sorted(seen)
+    assert min(seen) < 4
+    assert max(seen) > len(levels) - CLIP_FRAMES - 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names there are text")
+def test_sources_whose_names_are_no_text_are_packed(folder, tmp_path):
+    for name in ("clip.mkv", "photo.png"):
+        copy = os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + os.fsencode(name))
+        Path(copy).write_bytes((folder / name).read_bytes())
+    pack([tmp_path], tmp_path / "data.pack", PackOptions(clips_per_source=3))
+    assert len(set(PackedClips(tmp_path / "data.pack").sources())) == 2
 
 
 def test_a_photograph_becomes_a_moving_clip(packed):

@@ -7,7 +7,7 @@ a random clip costs one short read. Photographs become clips by a slow random pa
 import csv
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,11 +17,13 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from legato.errors import InputError
+from legato.errors import DecodeError, InputError
+from legato.evaluation.clips import read_clip
 from legato.models.text import words_in
 from legato.training.captions import text_of
 from legato.training.focus import out_of_focus
-from legato.video.read import read_frames
+from legato.video.atomic import put_in_place, remove, temporary_beside, writing
+from legato.video.read import read_times
 
 CLIP_FRAMES = 8
 CROP = 320
@@ -50,13 +52,20 @@ class PackOptions:
     """Sources whose file names start with one of these are left out."""
 
 
-def pack(folders: list[Path], target: Path, options: PackOptions) -> int:
+def pack(
+    folders: list[Path],
+    target: Path,
+    options: PackOptions,
+    *,
+    log: Callable[[str], None] = lambda line: None,
+) -> int:
     """Pack the videos and photographs of `folders` into `target`; return the number of clips.
 
-    A `MANIFEST.csv` or a text file beside a source names what it shows; its words are stored.
+    A `MANIFEST.csv` or a text file beside a source names what it shows; its words are stored. A
+    source that cannot be read is named and left out. The file appears whole or not at all.
 
     Raises:
-        InputError: the folders hold neither videos nor photographs.
+        InputError: the folders hold neither videos nor photographs, or none that gives a clip.
     """
     sources = sorted(p for folder in folders for p in folder.rglob("*") if _is_source(p, options))
     if not sources:
@@ -67,24 +76,51 @@ def pack(folders: list[Path], target: Path, options: PackOptions) -> int:
             fix="name a folder that holds some",
         )
     words = _words_of(folders)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    part = temporary_beside(target)
+    try:
+        with writing(target), part.open("wb") as file:
+            count = _pack_sources(file, sources, words, options, log)
+        if not count:
+            raise InputError(
+                f"no training data in {', '.join(map(str, folders))}",
+                why=f"nothing there has {CROP} pixels each way, or a video {CLIP_FRAMES} frames",
+                fix="name a folder of larger ones",
+            )
+        put_in_place(part, target)
+    finally:
+        remove(part)
+    return count
+
+
+def _pack_sources(
+    file: BinaryIO,
+    sources: list[Path],
+    words: dict[str, list[str]],
+    options: PackOptions,
+    log: Callable[[str], None],
+) -> int:
+    """Write the clips of all sources and their index; return how many there are."""
     rng = np.random.default_rng(options.seed)
     budget = options.max_mb * 1e6 / len(sources)
-    target.parent.mkdir(parents=True, exist_ok=True)
     index: list[dict[str, object]] = []
-    with target.open("wb") as file:
-        file.write(MAGIC + struct.pack("<Q", 0))
-        for source in sources:
-            spent = file.tell()
+    file.write(MAGIC + struct.pack("<Q", 0))
+    for source in sources:
+        spent = file.tell()
+        try:
             for clip in _crops(source, options.clips_per_source, rng):
                 spans = [_write_jpeg(file, frame, options.quality) for frame in clip]
                 shown = words.get(source.name, [])
                 index.append({"source": source.stem, "words": shown, "frames": spans})
                 if file.tell() - spent > budget:
                     break
-        start = file.tell()
-        file.write(json.dumps(index).encode())
-        file.seek(len(MAGIC))
-        file.write(struct.pack("<Q", start))
+        except DecodeError as error:
+            log(f"left out {error}")
+    start = file.tell()
+    file.write(json.dumps(index).encode())
+    file.seek(len(MAGIC))
+    file.write(struct.pack("<Q", start))
     return len(index)
 
 
@@ -155,7 +191,8 @@ def random_view(
 
 def _is_source(path: Path, options: PackOptions) -> bool:
     suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    return path.suffix.lower() in suffixes and not path.name.startswith(options.exclude or ("\0",))
+    is_left_out = path.name.startswith(options.exclude or ("\0",))
+    return path.suffix.lower() in suffixes and not is_left_out and path.is_file()
 
 
 def _words_of(folders: list[Path]) -> dict[str, list[str]]:
@@ -173,32 +210,65 @@ def _words_of(folders: list[Path]) -> dict[str, list[str]]:
 
 def _crops(source: Path, count: int, rng: np.random.Generator) -> Iterator[Clip]:
     if source.suffix.lower() in IMAGE_SUFFIXES:
-        picture = cv2.imread(str(source), cv2.IMREAD_COLOR)
-        if picture is not None and min(picture.shape[:2]) >= CROP:
-            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        picture = _picture(source)
+        if min(picture.shape[:2]) >= CROP:
             for _ in range(max(1, count // 3)):
                 yield _pan_and_zoom(picture, rng)
         return
-    frames = [frame.pixels for frame in read_frames(source)]
-    fits = len(frames) >= CLIP_FRAMES and min(frames[0].shape[:2]) >= CROP
-    for _ in range(count if fits else 0):
-        first = int(rng.integers(0, len(frames) - CLIP_FRAMES + 1))
-        yield _crop(frames[first : first + CLIP_FRAMES], rng)
+    num_frames = sum(1 for _ in read_times(source))
+    if num_frames >= CLIP_FRAMES:
+        yield from _crops_of_video(source, num_frames, count, rng)
 
 
-def _crop(frames: list[ndarray], rng: np.random.Generator) -> Clip:
-    """Crop anywhere, at a random reduction up to 2.
+def _picture(source: Path) -> ndarray:
+    data = np.frombuffer(source.read_bytes(), np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise DecodeError(f"{source}", why="it is no picture", fix="copy the file again")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+
+
+def _crops_of_video(
+    source: Path, num_frames: int, count: int, rng: np.random.Generator
+) -> list[Clip]:
+    """Crop anywhere, in the order in which it was drawn; one whole frame is in memory at a time."""
+    places: list[_Place] = []
+    crops: list[list[ndarray]] = [[] for _ in range(count)]
+    for index, frame in enumerate(read_clip(source)):
+        if min(frame.shape[:2]) < CROP:
+            return []
+        if not index:
+            places = [_place(num_frames, frame.shape, rng) for _ in range(count)]
+        for place, crop in zip(places, crops, strict=True):
+            if 0 <= index - place.first < CLIP_FRAMES:
+                cut = frame[place.top :, place.left :][: place.side, : place.side]
+                crop.append(cv2.resize(cut, (CROP, CROP), interpolation=cv2.INTER_AREA))
+    return [np.stack(crop) for crop in crops]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a crop is cut from a video."""
+
+    first: int
+    top: int
+    left: int
+    side: int
+
+
+def _place(num_frames: int, shape: tuple[int, ...], rng: np.random.Generator) -> _Place:
+    """Return a place anywhere, to be reduced up to twice.
 
     Not the most detailed places: most of a real picture is smooth, and must stay smooth.
     """
-    rows, cols = frames[0].shape[:2]
+    rows, cols = shape[:2]
+    first = int(rng.integers(0, num_frames - CLIP_FRAMES + 1))
     shrink = (
         float(rng.uniform(1.0, min(2.0, min(rows, cols) / CROP))) if rng.random() < 0.6 else 1.0
     )
     side = int(CROP * shrink)
     top, left = int(rng.integers(0, rows - side + 1)), int(rng.integers(0, cols - side + 1))
-    clip = [frame[top : top + side, left : left + side] for frame in frames]
-    return np.stack([cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_AREA) for f in clip])
+    return _Place(first=first, top=top, left=left, side=side)
 
 
 def _pan_and_zoom(picture: ndarray, rng: np.random.Generator) -> Clip:

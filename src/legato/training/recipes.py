@@ -171,9 +171,8 @@ def train_embedded(
     packed = options.out / "data.pack"
     if not packed.exists():
         log(f"packing {', '.join(map(str, options.data))}")
-        pack(
-            list(options.data), packed, PackOptions(max_mb=options.max_mb, exclude=options.exclude)
-        )
+        kinds = PackOptions(max_mb=options.max_mb, exclude=options.exclude)
+        pack(list(options.data), packed, kinds, log=log)
     system = build_embedded()
     if options.warm_start is not None:
         warm_start_(system, options.warm_start)
