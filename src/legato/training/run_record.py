@@ -38,7 +38,7 @@ FIX = "name another --out, or remove the folder"
 
 
 @runtime_checkable
-class RunOptions(Protocol):
+class RecipeOptions(Protocol):
     """The options of any recipe: a dataclass with a folder."""
 
     @property
@@ -46,7 +46,7 @@ class RunOptions(Protocol):
         """Folder of the run."""
 
 
-def begin_run(recipe: str, options: RunOptions, log: Log) -> None:
+def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
     """Make the folder of a run and record what defines it, or require what is recorded there.
 
     A record without any work beside it binds nobody.
@@ -95,7 +95,7 @@ def _saved(record: Path) -> dict[str, Any]:
     return saved
 
 
-def _described(recipe: str, options: RunOptions) -> dict[str, Any]:
+def _described(recipe: str, options: RecipeOptions) -> dict[str, Any]:
     """Return what changes the result of a run, as names and values."""
     found: dict[str, Any] = {"recipe": recipe}
     for name, value in vars(options).items():
