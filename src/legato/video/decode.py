@@ -95,11 +95,15 @@ def _goes_forward(path: Path, stream_index: int, changed: int) -> bool:
         stream = container.streams[stream_index]
         assert isinstance(stream, VideoStream)
         for packet in _packets(container, stream):
-            if packet is None or packet.pts is None:
+            if packet is None:
                 continue
             if packet.is_keyframe:
                 behind, seen = latest, set()
-            if packet.pts in seen or (behind is not None and packet.pts <= behind):
+            if (
+                packet.pts is None
+                or packet.pts in seen
+                or (behind is not None and packet.pts <= behind)
+            ):
                 return False
             seen.add(packet.pts)
             latest = packet.pts if latest is None else max(latest, packet.pts)
