@@ -210,7 +210,7 @@ def _words_of(folders: list[Path]) -> dict[str, list[str]]:
 
 def _crops(source: Path, count: int, rng: np.random.Generator) -> Iterator[Clip]:
     if source.suffix.lower() in IMAGE_SUFFIXES:
-        picture = _picture(source)
+        (picture,) = read_clip(source)
         if min(picture.shape[:2]) >= CROP:
             for _ in range(max(1, count // 3)):
                 yield _pan_and_zoom(picture, rng)
@@ -218,14 +218,6 @@ def _crops(source: Path, count: int, rng: np.random.Generator) -> Iterator[Clip]
     num_frames = sum(1 for _ in read_times(source))
     if num_frames >= CLIP_FRAMES:
         yield from _crops_of_video(source, num_frames, count, rng)
-
-
-def _picture(source: Path) -> ndarray:
-    data = np.frombuffer(source.read_bytes(), np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is None:
-        raise DecodeError(f"{source}", why="it is no picture", fix="copy the file again")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
 def _crops_of_video(
