@@ -17,6 +17,8 @@ RADIUS_PX = (1.2, 6.0)
 """Of the circle of confusion, smallest and largest."""
 WHOLE_SHARE = 0.3
 """Of clips that are out of focus everywhere."""
+REGION_SHARE = (0.2, 0.9)
+"""Of a frame that lies in a region out of focus, smallest and largest."""
 
 
 def out_of_focus(
@@ -50,5 +52,6 @@ def _region(rows: int, columns: int, rng: np.random.Generator) -> Float32[ndarra
     cells = int(rng.integers(2, 5))
     heights = rng.normal(0, 1, (cells, cells)).astype(np.float32)
     field = cv2.resize(heights, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    edge = np.quantile(field, 1 - rng.uniform(*REGION_SHARE))
     sharpness = math.exp(rng.uniform(1, 4))
-    return np.asarray(0.5 + 0.5 * np.tanh((field - rng.normal(-0.3, 0.5)) * sharpness / 2))
+    return np.asarray(0.5 + 0.5 * np.tanh((field - edge) * sharpness / 2), np.float32)
