@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny_files import STEADY, TICK, make_video, picture
 
 from legato.errors import DecodeError
-from legato.video.images import orient
+from legato.video.images import orient, read_image
 from legato.video.probe import probe
 from legato.video.read import ReadOptions, ReadReport, read_frames, read_times
 
 UNEVEN = (0, 1001, 1500, 9000, 9001, 20_000, 20_500, 31_000, 40_000, 40_001, 41_000, 50_000)
+
+ORIENTATION = 0x0112  # the tag of EXIF
 
 
 def times(path, **kwargs):
@@ -206,6 +208,24 @@ def test_a_jpeg_for_print_has_its_colours_and_no_opacity(tmp_path):
     frame = next(read_frames(tmp_path / "print.jpg"))
     assert frame.alpha is None
     assert np.abs(frame.pixels.astype(int) - shades).mean() < 2
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_and_mirrored_as_its_camera_says(tmp_path, suffix, orientation):
+    rows, cols = np.mgrid[0:32, 0:64]
+    stored = Image.fromarray(np.stack([cols * 4, rows * 8, cols + rows], -1).astype(np.uint8))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / f"a.{suffix}"
+    stored.save(path, exif=exif, quality=95)
+    with Image.open(path) as saved:
+        expected = np.asarray(ImageOps.exif_transpose(saved).convert("RGB"), int)
+    (frame,) = read_frames(path)
+    assert (probe(path).width, probe(path).height) == expected.shape[1::-1]
+    for pixels in (frame.pixels, read_image(path)[0]):
+        assert pixels.shape == expected.shape
+        assert np.abs(pixels - expected).mean() < 3
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])

@@ -7,9 +7,10 @@ data, and given to those encoders that can write it.
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, cast
 
 from av.video.frame import VideoFrame
+
+from legato.video.side_data import side_data
 
 CHROMATICITY, LUMINANCE = 50_000, 10_000  # units per 1 and per cd/m2 in the coded form
 NUM_RATIONALS = 10  # red, green, blue, white: x and y; smallest and largest luminance
@@ -30,10 +31,7 @@ class StaticHdr:
 def static_hdr(frame: VideoFrame) -> StaticHdr | None:
     """Return a decoded frame's static HDR metadata, or None where there is none."""
     primaries = luminance = light = None
-    try:
-        found = {data.type.name: bytes(data) for data in cast(Any, frame.side_data)}
-    except ValueError:  # side data that PyAV does not know; seen in stills only
-        return None
+    found = side_data(frame)
     if "MASTERING_DISPLAY_METADATA" in found:
         data = found["MASTERING_DISPLAY_METADATA"]
         numbers = struct.unpack_from(f"{2 * NUM_RATIONALS}i2i", data)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av.error
 import cv2
@@ -13,19 +13,14 @@ from legato.errors import DecodeError, InputError
 from legato.video.colour import ColourConverter, declared_tags, tags_of
 from legato.video.container import choose_stream, open_container
 from legato.video.frame import Alpha, Pixels
+from legato.video.side_data import side_data
 
 OPAQUE_STILLS = (".jpg", ".jpeg", ".bmp")
 DEEP_STILLS = (".png", ".tif", ".tiff")  # which hold 16 bits
-ONE = 1 << 16
-TURNS = {  # degrees counter-clockwise: display matrix
-    90: (0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),
-    180: (-ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30),
-    270: (0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30),
-}
 
 
 def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
-    """Return an image as RGB and opacity, upright: a camera's turn is applied, as viewers do.
+    """Return an image as RGB and opacity, upright: a turn or mirroring is applied, as by viewers.
 
     Raises:
         DecodeError: the file holds no picture that can be decoded.
@@ -46,13 +41,8 @@ def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """Return the nine numbers that say how a decoded picture is to be turned, or None."""
-    try:
-        for data in cast(Any, frame.side_data):
-            if data.type.name == "DISPLAYMATRIX":
-                return tuple(int(v) for v in np.frombuffer(bytes(data), np.int32))
-    except ValueError:  # a kind of side data (EXIF) that PyAV does not know hides the others
-        return TURNS.get(frame.rotation % 360)
-    return None
+    data = side_data(frame).get("DISPLAYMATRIX")
+    return None if data is None else tuple(int(v) for v in np.frombuffer(data, np.int32))
 
 
 def orient(picture: NDArray[Any], matrix: Sequence[int] | None) -> NDArray[Any]:
