@@ -65,6 +65,19 @@ def test_what_cannot_be_is_one_line(model, tmp_path, capsys, flags, code, said):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option", ["--first-frame", "--last-frame", "--boxes"])
+def test_the_output_replaces_nothing_that_is_read(model, clip, tmp_path, capsys, option):
+    target = clip(frames=1)
+    held = target.read_bytes()
+    for given in (target, tmp_path / "link.mkv"):
+        if not given.exists():
+            given.symlink_to(target)
+        flags = [option, str(given), "--model", model, "--quiet"]
+        assert cli.main(["generate", "night", "-o", str(target), *flags]) == 2
+        assert "both input and output" in capsys.readouterr().err
+        assert target.read_bytes() == held
+
+
 def test_a_generating_model_can_be_inspected(model, capsys):
     assert cli.main(["models", "inspect", model]) == 0
     said = capsys.readouterr().out

@@ -75,6 +75,18 @@ def test_what_cannot_be_is_one_line(model, clip, tmp_path, capsys, flags, code, 
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
+@pytest.mark.parametrize(
+    "flags", [["--lora"], ["--controlnet", "any", "--hint"]], ids=["lora", "hint"]
+)
+def test_the_output_replaces_nothing_that_is_read(model, clip, tmp_path, capsys, flags):
+    source, target = clip(frames=2), clip(name="hint.mkv", frames=2)
+    held = target.read_bytes()
+    arguments = [str(source), str(target), "--model", model, "--quiet", *flags, str(target)]
+    assert cli.main(["translate", *arguments]) == 2
+    assert "both input and output" in capsys.readouterr().err
+    assert target.read_bytes() == held
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_frames(model, clip, tmp_path):
     source = str(clip(frames=8, cut=5))

@@ -169,9 +169,14 @@ class GenerateOptions:
                 fix="leave one of them out",
             )
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """Files that are read, by the names of their options."""
+        found = {name: getattr(self, name) for name in FILES}
+        return {name: path for name, path in found.items() if path is not None}
+
     def to_json(self) -> dict[str, Any]:
         """Return a flat dictionary, one entry per flag."""
         values: dict[str, Any] = asdict(self)
         values |= values.pop("output")
-        files = {name: values[name] for name in FILES}
-        return values | {name: None if path is None else str(path) for name, path in files.items()}
+        return values | {name: str(path) for name, path in self.files.items()}

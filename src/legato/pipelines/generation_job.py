@@ -14,7 +14,7 @@ import legato
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.events import OnEvent, Stage
-from legato.pipelines.generate_options import FILES, GenerateOptions
+from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation, missing_parts
 from legato.pipelines.generation_settings import Settings
 from legato.pipelines.latent_track import LatentTrack
@@ -66,9 +66,8 @@ class GenerationJob:
             "model sha256": self.model.sha256,
             **self.options.to_json(),
         }
-        for name in FILES:
-            given = getattr(self.options, name)
-            found = {} if given is None else source_fingerprint(given.expanduser())
+        for name, path in self.options.files.items():
+            found = source_fingerprint(path.expanduser())
             fingerprint |= {f"{name} {key}": value for key, value in found.items()}
         if self.options.spatial is not None:
             fingerprint |= folder_fingerprint("spatial", self.options.spatial)

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from legato.errors import InputError, ResourceError
@@ -27,12 +28,7 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
     Raises:
         InputError: see the message.
     """
-    if target.exists() and target.samefile(source):
-        raise InputError(
-            f"{target} is both input and output",
-            why="the input is never changed",
-            fix="choose another output",
-        )
+    require_no_input(target, [source])
     if source.is_dir() and target.absolute().parent.resolve() == source.resolve():
         raise InputError(
             f"{target} lies in the input folder",
@@ -40,6 +36,21 @@ def require_target(source: Path, target: Path, *, is_folder: bool) -> None:
             fix="choose an output outside it",
         )
     require_replaceable(target, is_folder=is_folder)
+
+
+def require_no_input(target: Path, read: Iterable[Path]) -> None:
+    """Refuse an output path where something lies that the job reads.
+
+    Raises:
+        InputError: it is one of the paths in `read`, or a link to it.
+    """
+    for path in read:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise InputError(
+                f"{target} is both input and output",
+                why="the input is never changed",
+                fix="choose another output",
+            )
 
 
 def preview_path(target: Path) -> Path:

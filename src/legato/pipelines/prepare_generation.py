@@ -21,7 +21,7 @@ from legato.pipelines.generation import Generation
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.generation_settings import Settings, resolve
 from legato.pipelines.given_frame import read_given_frame
-from legato.pipelines.output import require_replaceable, require_report
+from legato.pipelines.output import require_no_input, require_replaceable, require_report
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.workfolder import WorkFolder
@@ -54,6 +54,7 @@ def prepare(
     facts = generated_facts(target, settings)
     final = choose_codec(target, options.output, facts)
     require_replaceable(target, is_folder=final.codec == "png")
+    require_no_input(target, options.files.values())
     require_report(run.report or report_path(target), target)
     codec = LOSSLESS if settings.upsampler else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))

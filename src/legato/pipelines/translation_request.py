@@ -8,7 +8,7 @@ from pathlib import Path
 
 from legato.errors import InputError
 from legato.pipelines.batch import refuse_folder_of_videos
-from legato.pipelines.output import require_report, require_target
+from legato.pipelines.output import require_no_input, require_report, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.translate_options import TranslateOptions
@@ -58,6 +58,7 @@ def examine(
         options = replace(options, start=None, end=None)
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
+    require_no_input(target, [path for path in (options.hint, options.lora) if path is not None])
     require_report(run.report or report_path(target), target)
     notices += losses(codec, facts, target, size=(facts.width, facts.height))
     return TranslationRequest(
