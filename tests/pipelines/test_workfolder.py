@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,21 @@ def test_an_unwritable_parent_is_named(tmp_path):
             WorkFolder(tmp_path / "out.mp4").create()
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_parent_on_a_disk_that_takes_no_writes_is_named(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match=r"out\.mp4.*cannot be written \(Read-only file system\)"):
+        WorkFolder(tmp_path / "out.mp4").create()
+
+
+def test_a_file_in_the_place_of_the_work_folder_is_named(tmp_path):
+    (tmp_path / ".out.mp4.legato").touch()
+    with pytest.raises(InputError, match=r"out\.mp4\.legato.*cannot be written \(File exists\)"):
+        WorkFolder(tmp_path / "out.mp4").create()
 
 
 def test_a_failed_write_leaves_the_old_json(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from legato.errors import InputError
 from legato.pipelines.lock import Lock
+from legato.video.atomic import writing
 
 MAX_NAME_BYTES = 240  # file systems allow 255; room for our own prefix and suffix
 WORK = ("segment_", "latents_", "generated", ".generated")
@@ -62,24 +63,19 @@ class WorkFolder:
         """Make the folder.
 
         Raises:
-            InputError: the parent does not exist or cannot be written.
+            InputError: the parent does not exist or cannot be written, or a file has the name.
+            ResourceError: the disk is full.
         """
         parent = self.path.parent
         if not parent.is_dir():
             raise InputError(
                 f"{parent}: no such folder", why="the output goes there", fix="make it first"
             )
-        try:
+        with writing(self.path):
             self.path.mkdir(exist_ok=True)
             probe = self.path / "writable"
             probe.touch()
             probe.unlink()
-        except PermissionError as error:
-            raise InputError(
-                f"{parent}: cannot be written",
-                why=f"the output and its work folder go there ({error.strerror})",
-                fix="choose another folder or change its permissions",
-            ) from error
 
     def clear(self) -> None:
         """Remove everything but the lock."""
