@@ -116,6 +116,22 @@ def test_what_acts_on_given_frames_is_refused_where_there_are_none(make, option,
         make(**option, **length)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temporal_guidance": 2.0},
+        {"temporal_share": 0.5},
+        {"window": 5},
+        {"motion_lora": Path("motion.safetensors")},
+        {"interpolation_steps": 2},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_what_acts_on_several_frames_is_refused_for_a_single_one(make, option):
+    with pytest.raises(InputError, match=next(iter(option))):
+        make(**option, frames=1)
+
+
 def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):
     root = tiny_generator_folder(tmp_path / "m", interpolation="none", noise_prior="mixed")
     assert not np.array_equal(make(model=str(root)), plain)

@@ -71,7 +71,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     _require_continuing(options, model, timeline, window)
     _require_reachable(options, timeline, window)
     start = _start(options, model)
-    _require_context(options, timeline.num_key_frames, 1 if start == "image" else 0, window)
+    _require_acted_on(options, timeline.num_key_frames, 1 if start == "image" else 0, window)
     guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
     if options.negative_prompt and not needs_unconditional(guidance_scale):
         raise InputError(
@@ -169,13 +169,19 @@ def _require_continuing(
             )
 
 
-def _require_context(options: GenerateOptions, key_frames: int, known: int, window: int) -> None:
-    """Refuse what acts on given frames only, where no clip has any."""
-    follows = key_frames > window or 0 < known < key_frames
+def _require_acted_on(options: GenerateOptions, key_frames: int, known: int, window: int) -> None:
+    """Refuse what acts on given frames, clips or frames between, where there are none."""
+    denoises, continues = key_frames > known, key_frames > window
+    follows = continues or (denoises and known > 0)
     needs = (
         ("context_guidance", "given frames", follows),
         ("context_noise", "given frames", follows),
-        ("context_frames", "further clips", key_frames > window),
+        ("context_frames", "further clips", continues),
+        ("temporal_guidance", "clips of key frames", denoises),
+        ("temporal_share", "clips of key frames", denoises),
+        ("motion_lora", "clips of key frames", denoises),
+        ("window", "clips of key frames", denoises),
+        ("interpolation_steps", "frames between", key_frames > 1),
     )
     require_needed(options, needs)
 
