@@ -139,6 +139,11 @@ def test_shares_beyond_the_picture_are_refused(name):
         CompareOptions(**{name: 1.5})
 
 
+def test_a_place_of_the_split_is_refused_where_nothing_is_split():
+    with pytest.raises(InputError, match=r"split=0\.3.*there is none"):
+        CompareOptions(split=0.3)
+
+
 def test_a_folder_is_never_replaced(pair, tmp_path):
     (tmp_path / "full.mp4").mkdir()
     (tmp_path / "full.mp4" / "notes.txt").write_text("precious")

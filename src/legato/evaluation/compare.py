@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from legato.errors import InputError
 from legato.evaluation.clips import Picture, shown
+from legato.pipelines.limits import require_needed
 from legato.pipelines.output import require_replaceable
 from legato.video.atomic import writing
 from legato.video.codecs import CodecOptions, choose_codec
@@ -53,6 +54,7 @@ class CompareOptions:
                 raise InputError(
                     f"{name}={value:g}", why="it is a share of the picture", fix="use 0 to 1"
                 )
+        require_needed(self, [("split", "a split picture", self.layout == "split")])
 
 
 @dataclass(frozen=True, kw_only=True)
