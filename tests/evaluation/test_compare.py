@@ -27,6 +27,16 @@ def make(path, *, size=(64, 48), num_frames=5, level=60, pix_fmt="yuv420p", aspe
     return path
 
 
+def spoil(path):
+    """Overwrite the last frame's data, so that it cannot be decoded."""
+    with av.open(str(path)) as container:
+        last = max((p for p in container.demux(video=0) if p.size), key=lambda packet: packet.pos)
+        pos, size = last.pos, last.size
+    with path.open("r+b") as file:
+        file.seek(pos)
+        file.write(bytes(size))
+
+
 def frames(path):
     with av.open(str(path)) as container:
         return [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
@@ -47,6 +57,15 @@ def test_side_by_side_shows_both_whole_at_the_larger_size(pair, tmp_path):
         assert picture[:, 64:].mean() == pytest.approx(120 + 10 * t, abs=3)
     assert result.num_frames == 5
     assert result.notices == ()
+
+
+def test_a_damaged_frame_is_told(pair, tmp_path):
+    spoil(pair[1])
+    result = compare(*pair, tmp_path / "c.mp4")
+    assert result.num_frames == 5
+    (notice,) = result.notices
+    assert str(pair[1]) in notice
+    assert "1 of 5 frames could not be decoded" in notice
 
 
 def test_times_are_those_of_the_first_video(pair, tmp_path):

@@ -54,6 +54,16 @@ def test_a_name_that_is_no_text_is_a_name(video, tmp_path):
     assert len(pixels_of(target)) == len(truth_clip())
 
 
+def test_what_cannot_be_decoded_is_told(tmp_path):
+    write_images(tmp_path / "a", truth_clip())
+    (tmp_path / "a" / "002.png").write_bytes(b"\x89PNG broken")
+    told = []
+    degrade_clips(tmp_path / "a", tmp_path / "small", S2, on_notice=told.append)
+    assert len(list((tmp_path / "small").iterdir())) == 4
+    (notice,) = told
+    assert "1 of 4 frames could not be decoded" in notice
+
+
 def test_a_folder_keeps_names_and_kinds(video, tmp_path):
     write_images(tmp_path / "in" / "b", truth_clip())
     told = []

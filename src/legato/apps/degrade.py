@@ -30,10 +30,17 @@ class DegradeCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(DegradeCommand, arguments, name="degrade")
-    for path in degrade_clips(command.source, command.target, command.options, on_clip=_say):
+    written = degrade_clips(
+        command.source,
+        command.target,
+        command.options,
+        on_clip=lambda name: _say(f"damaging {name}"),
+        on_notice=lambda sentence: _say(f"note: {sentence}"),
+    )
+    for path in written:
         sys.stdout.write(f"{path}\n")
     return 0
 
 
-def _say(name: str) -> None:
-    sys.stderr.write(f"damaging {name}\n")
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")

@@ -3,7 +3,7 @@
 In the temporal profile time runs downwards: what is steady draws smooth lines, what trembles combs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -20,9 +20,10 @@ from legato.pipelines.limits import require_needed
 from legato.pipelines.output import require_replaceable
 from legato.video.atomic import writing
 from legato.video.codecs import CodecOptions, choose_codec
+from legato.video.frame import Frame
 from legato.video.images import encode_image
 from legato.video.probe import VideoFacts, probe
-from legato.video.read import read_frames
+from legato.video.read import ReadReport, read_frames
 from legato.video.stills import shown_aspect
 from legato.video.write import VideoWriter
 
@@ -104,7 +105,8 @@ def compare(
     )
     codec = choose_codec(target, options.output, plain)
     profile: list[ndarray] = []
-    num_frames, notices = 0, []
+    notices: list[str] = []
+    num_frames = 0
     with VideoWriter(
         target,
         size=(width, height),
@@ -112,11 +114,7 @@ def compare(
         options=codec,
         facts=plain,
     ) as writer:
-        for frames in zip_longest(*(read_frames(each.path, facts=each) for each in facts)):
-            if None in frames:
-                longer = b if frames[0] is None else a
-                notices.append(f"{longer} has more frames; shown are the first {num_frames}")
-                break
+        for frames in _pairs(facts, notices):
             pictures = [
                 _at_size(shown(f, each), size) for f, each in zip(frames, facts, strict=True)
             ]
@@ -130,6 +128,25 @@ def compare(
         num_frames=num_frames,
         notices=tuple(notices),
     )
+
+
+def _pairs(
+    facts: tuple[VideoFacts, VideoFacts], notices: list[str]
+) -> Iterator[tuple[Frame, Frame]]:
+    """Yield frames in order as long as both videos have one; then tell what was left or mended."""
+    reports = ReadReport(), ReadReport()
+    readers = (
+        read_frames(each.path, facts=each, report=report)
+        for each, report in zip(facts, reports, strict=True)
+    )
+    for num_frames, (left, right) in enumerate(zip_longest(*readers)):
+        if left is None or right is None:
+            longer = facts[left is None].path
+            notices.append(f"{longer} has more frames; shown are the first {num_frames}")
+            break
+        yield left, right
+    for each, report in zip(facts, reports, strict=True):
+        notices += [f"{each.path}: {sentence}" for sentence in report.notices(each)]
 
 
 def profile_path(target: Path) -> Path:

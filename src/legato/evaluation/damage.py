@@ -17,7 +17,7 @@ from legato.video.atomic import writing
 from legato.video.clock import round_times
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts, probe
-from legato.video.read import read_frames
+from legato.video.read import ReadReport, read_frames
 from legato.video.stills import shown_aspect
 from legato.video.streams import join
 from legato.video.write import MKV_TICK, VideoWriter
@@ -46,6 +46,7 @@ def degrade_clips(
     options: DegradeOptions,
     *,
     on_clip: Callable[[str], None] = lambda _: None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """Damage and reduce clips by four, and write them without loss; one clip is in memory.
 
@@ -57,6 +58,7 @@ def degrade_clips(
         target: for one clip an .mkv, or (no suffix) a folder of PNG; for several, a folder.
         options: see `DegradeOptions`.
         on_clip: told the name of each clip before it is damaged.
+        on_notice: told what had to be mended when a clip was read, as sentences.
 
     Returns:
         What was written.
@@ -70,8 +72,11 @@ def degrade_clips(
     outputs = _outputs(source, target, clips)
     for name, path in clips.items():
         on_clip(name)
-        facts = probe(path)
-        frames = [(frame.time, shown(frame, facts)) for frame in read_frames(path, facts=facts)]
+        facts, report = probe(path), ReadReport()
+        reader = read_frames(path, facts=facts, report=report)
+        frames = [(frame.time, shown(frame, facts)) for frame in reader]
+        for sentence in report.notices(facts):
+            on_notice(f"{path}: {sentence}")
         rng = np.random.default_rng(seed_of(name) + options.seed)
         clip = np.stack([picture for _, picture in frames])
         small = degrade(clip, SEVERITIES[options.severity], rng)
