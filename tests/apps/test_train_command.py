@@ -77,6 +77,39 @@ def test_a_prompt_for_no_pictures_of_the_prior_is_refused(tmp_path, capsys):
     assert "prior_prompt='b' and prior_pictures=0" in capsys.readouterr().err
 
 
+def test_a_weight_for_no_pictures_of_the_prior_is_refused(tmp_path, capsys):
+    flags = ["--prompt", "a", "--prior-weight", "2", "--prior-pictures", "0"]
+    assert main(["train", "dreambooth", "--data", str(tmp_path), *flags]) == 2
+    assert "prior_weight=2.0" in capsys.readouterr().err
+
+
+def test_what_is_new_must_be_named(tmp_path, capsys):
+    assert main(["train", "dreambooth", "--data", str(tmp_path)]) == 2
+    assert "--prompt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flag"),
+    [
+        ("embedded", "data"),
+        ("embedded", "stages"),
+        ("upscale_a_video", "data"),
+        ("upscale_a_video", "stages"),
+        ("shards", "data"),
+        ("frames", "data"),
+        ("dreambooth", "data"),
+        ("driving", "stages"),
+    ],
+)
+def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
+    needed = {"upscale_a_video": ["--held-back", str(tmp_path)], "dreambooth": ["--prompt", "a"]}
+    data = [] if flag == "data" or recipe == "driving" else ["--data", str(tmp_path)]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["train", recipe, *data, *needed.get(recipe, []), *out, f"--{flag}"]) == 2
+    assert f"{flag} is empty" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("recipe", ["driving", "motion", "shards", "embedded", "frames"])
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe, capsys):
     (tmp_path / "out").touch()

@@ -37,6 +37,19 @@ def all_above_zero(options: object, names: Sequence[str]) -> None:
             raise InputError(f"{name}={value}", why="out of range", fix="use more than 0")
 
 
+def none_empty(options: object, names: Sequence[str]) -> None:
+    """Refuse a list that names nothing, as a flag without values does.
+
+    Raises:
+        InputError: names the first such option.
+    """
+    for name in names:
+        if not getattr(options, name):
+            raise InputError(
+                f"{name} is empty", why="there is nothing to do", fix="name at least one"
+            )
+
+
 def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> None:
     """Refuse an option that differs from its default though what it acts on is not there.
 

@@ -5,7 +5,7 @@ act on it (`legato generate --spatial`; Blattmann et al. 2023, arXiv:2304.08818,
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from legato.errors import InputError
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.text import WordEncoder
 from legato.models.trainable_text import TrainableText
-from legato.pipelines.limits import all_above_zero, all_within
+from legato.pipelines.limits import all_above_zero, all_within, none_empty, require_needed
 from legato.training.export import export_image
 from legato.training.picture_stage import PictureOptions, PictureTask, sampled
 from legato.training.pictures import (
@@ -82,6 +82,7 @@ class TuneOptions:
     """Stop after this long, with a checkpoint; the same command goes on."""
 
     def __post_init__(self) -> None:
+        none_empty(self, ("data",))
         all_within(self, ("steps", "batch_size", "pictures_at_once", "validate_every"), 1)
         all_within(self, ("num_workers", "seed", "max_minutes"), 0)
         all_within(self, ("ema_decay", "prompt_dropout"), 0, 1)
@@ -99,7 +100,7 @@ class DreamBoothOptions(TuneOptions):
     It keeps what it knew by learning from its own pictures beside them. The same command goes on.
     """
 
-    prompt: str
+    prompt: str = field()  # required, unlike that of `TuneOptions`
     """Names what is new, such as 'a photo of a sks dog', before every caption. Words that a closed
     vocabulary lacks are added to it."""
     prior_prompt: str = ""
@@ -128,6 +129,7 @@ class DreamBoothOptions(TuneOptions):
                 why="the prompt is of the prior's pictures",
                 fix="leave it out, or have some made",
             )
+        require_needed(self, [("prior_weight", "pictures of the prior", self.prior_pictures > 0)])
 
     @property
     def learning(self) -> PictureOptions:

@@ -15,7 +15,7 @@ from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import inflate
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
-from legato.pipelines.limits import all_above_zero, all_within
+from legato.pipelines.limits import all_above_zero, all_within, none_empty
 from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
@@ -116,6 +116,7 @@ class TrainOptions:
     more to compare; the shipped weights ended on 256."""
 
     def __post_init__(self) -> None:
+        none_empty(self, ("data", "stages"))
         all_within(self, ("steps",), 1)
         all_within(self, ("max_minutes",), 0)
         all_above_zero(self, ("max_mb",))

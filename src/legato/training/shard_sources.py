@@ -14,7 +14,7 @@ from numpy import ndarray
 from legato.errors import DecodeError, InputError
 from legato.evaluation.clips import find_clips, read_clip
 from legato.evaluation.datasets import SCALE
-from legato.pipelines.limits import all_above_zero, all_within
+from legato.pipelines.limits import all_above_zero, all_within, none_empty
 from legato.training.captions import caption_of
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shards import ShardedClip, ShardWriter
@@ -31,7 +31,8 @@ class ShardOptions:
 
     data: tuple[Path, ...]
     """Folders of videos or of folders of frames; NAME.txt beside NAME.mp4 or NAME/ is its caption.
-    Photographs and deeper folders are left alone."""
+    A folder that itself holds images is taken for the frames of one video, so photographs do not
+    belong there; deeper folders are left alone."""
     out: Path
     """Folder of the shards; one set of clips each, so that sets can be mixed."""
     frames: int = 16
@@ -52,6 +53,7 @@ class ShardOptions:
     """Seed of places and damage, together with the source's name."""
 
     def __post_init__(self) -> None:
+        none_empty(self, ("data",))
         all_within(self, ("seed",), 0)
         all_within(self, ("quality",), 1, 100)
         all_above_zero(self, ("shard_mb",))

@@ -15,7 +15,7 @@ from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
-from legato.pipelines.limits import all_above_zero, all_within
+from legato.pipelines.limits import all_above_zero, all_within, none_empty
 from legato.training.batches import motion
 from legato.training.export import export_upscaler
 from legato.training.run_record import begin_run
@@ -110,6 +110,7 @@ class TrainUpscalerOptions:
     """Stop after this long, with a checkpoint."""
 
     def __post_init__(self) -> None:
+        none_empty(self, ("data", "stages"))
         all_within(self, ("steps", "batch_size", "clips_at_once", "validate_every"), 1)
         all_within(self, ("num_workers", "max_minutes"), 0)
         all_above_zero(self, ("learning_rate",))

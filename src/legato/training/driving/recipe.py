@@ -17,7 +17,7 @@ from legato.device import choose_device, keep_freed_memory
 from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
-from legato.pipelines.limits import all_within
+from legato.pipelines.limits import all_within, none_empty
 from legato.training.batches import unit_range
 from legato.training.correction_stage import CorrectionOptions, CorrectionTask
 from legato.training.driving.clips import (
@@ -129,6 +129,7 @@ class DrivingOptions:
     """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
 
     def __post_init__(self) -> None:
+        none_empty(self, ("stages",))
         all_within(self, ("clips", "steps"), 1)
         all_within(self, ("max_minutes",), 0)
         if self.batch_scale < 1:
