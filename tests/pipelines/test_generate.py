@@ -365,6 +365,12 @@ def test_boxes_change_the_first_frame_and_belong_to_the_plan(make, plain, tmp_pa
     assert not np.array_equal(make(name="other.mkv", boxes=path)[0], told[0])
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_box(tmp_path):
+    path = tmp_path / "boxes.txt"
+    path.write_text("0 0 1 1 back\n", encoding="utf-8-sig")
+    assert read_boxes(path).tolist() == [[0, 0, 1, 1, 1]]
+
+
 @pytest.mark.parametrize(
     "line", ["0.1 0.2 0.3", "0.5 0 0.4 1", "0 0 1 2", "0 0 1 nan", "a b c d", "0 0 1 1 front"]
 )

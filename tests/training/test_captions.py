@@ -27,3 +27,8 @@ def test_the_folder_that_is_worked_in_has_its_caption_too(tmp_path, monkeypatch)
 def test_a_caption_in_another_encoding_is_read_as_far_as_it_goes(tmp_path):
     (tmp_path / "clip.txt").write_bytes("a café, at night".encode("latin-1"))
     assert caption_of(tmp_path / "clip.mp4") == "a caf\N{REPLACEMENT CHARACTER}, at night"
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_caption(tmp_path):
+    (tmp_path / "clip.txt").write_text("a cat\n", encoding="utf-8-sig")
+    assert caption_of(tmp_path / "clip.mp4") == "a cat"

@@ -21,7 +21,7 @@ def read_boxes(path: Path) -> Float[Tensor, "K 5"]:
         InputError: there is no such file, or a line is not understood; it is named.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}", why="no text can be read there", fix="name a file of boxes with --boxes"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 def text_of(file: Path) -> str:
     """Return the text of a file; bytes that are no UTF-8 become replacement characters."""
-    return file.read_text(encoding="utf-8", errors="replace")
+    return file.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def caption_file(source: Path) -> Path:
