@@ -35,6 +35,7 @@ from legato.models.load import load_upscaler
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation import expected_motion
 from legato.pipelines.restore_options import RestoreOptions
 from legato.training.batches import unit_range
 from legato.training.driving.clips import (
@@ -100,6 +101,15 @@ class Bench:
             share=defaults.temporal_share,
             timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
         )
+        motion = None
+        if temporal and given == 2:  # as `generate` does
+            motion = expected_motion(
+                self.model,
+                latents[0, :2],
+                KEY_FRAMES,
+                weight=defaults.motion_guidance,
+                share=defaults.motion_share,
+            )
         with self.timed("key frames"):
             return sampler(
                 network,
@@ -109,6 +119,7 @@ class Bench:
                     ticks=[range(100 * number, 100 * number + KEY_FRAMES)],
                     purpose="key frames",
                     guidance=defaults.context_guidance,
+                    motion=motion,
                 ),
                 told=ClipConditions(noise_level=torch.tensor(0)),
             )

@@ -83,6 +83,8 @@ def test_defaults_of_generating():
         "context_guidance": None,
         "temporal_guidance": None,
         "temporal_share": None,
+        "motion_guidance": None,
+        "motion_share": None,
         "context_frames": 2,
         "context_noise": 0,
         "window": None,

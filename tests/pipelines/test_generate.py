@@ -94,6 +94,7 @@ def test_the_same_call_gives_the_same_video(make, plain):
         {"context_guidance": 2.0},
         {"temporal_guidance": 2.0},
         {"temporal_share": 0.0},
+        {"motion_guidance": 1.0},
         {"context_frames": 1},
         {"context_noise": 300},
         {"window": 4},
@@ -108,7 +109,14 @@ def test_each_option_changes_the_pictures(make, plain, change):
 
 
 @pytest.mark.parametrize(
-    "option", [{"context_guidance": 2.0}, {"context_noise": 300}, {"context_frames": 1}]
+    "option",
+    [
+        {"context_guidance": 2.0},
+        {"context_noise": 300},
+        {"context_frames": 1},
+        {"motion_guidance": 0.5},
+    ],
+    ids=lambda option: next(iter(option)),
 )
 @pytest.mark.parametrize("length", [{"frames": 1}, {"frames": 2, "start": "clip"}])
 def test_what_acts_on_given_frames_is_refused_where_there_are_none(make, option, length):
@@ -209,6 +217,10 @@ def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_fram
         {"motion_lora_scale": 3.0},
         {"interpolation_steps": 2, "interpolations": 0},
         {"temporal_guidance": 2.0, "temporal_share": 0.0},
+        {"motion_guidance": 0.5, "motion_share": 0.0},
+        {"motion_guidance": 0.5, "context_frames": 1},
+        {"motion_guidance": 1.5},
+        {"motion_share": 0.5, "context_frames": 1},
         {"width": 0},
         {"height": -16},
         {"temporal_share": 1.5},
@@ -219,6 +231,20 @@ def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_fram
 def test_what_would_count_for_nothing_is_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         GenerateOptions(**options)
+
+
+def test_guidance_by_motion_acts_in_its_share_of_the_steps(make):
+    long, short = (
+        make(motion_guidance=0.5, motion_share=share, num_inference_steps=3, name=f"{share}.mkv")
+        for share in (1.0, 0.3)
+    )
+    assert not np.array_equal(long, short)
+
+
+def test_a_share_of_steps_without_guidance_by_motion_is_refused(make):
+    with pytest.raises(InputError, match="not led by motion") as error:
+        make(motion_share=0.5)
+    assert "\n" not in str(error.value)
 
 
 def test_models_in_memory_part_by_part_are_for_upscaling(model, tmp_path):

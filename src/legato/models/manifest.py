@@ -69,6 +69,10 @@ class GeneratorDefaults(ImageDefaults):
     """How strongly temporal layers of key frames act; 1: as trained."""
     temporal_share: float = 1.0
     """In which share of the steps, from the first on."""
+    motion_guidance: float = 0.0
+    """How strongly key frames are led to where the last two were going; 0: they are not."""
+    motion_share: float = 0.65
+    """In which share of the steps, from the first on."""
     window: int = 8
     """Key frames denoised together."""
     key_frame_rate: float = 1.875

@@ -79,6 +79,13 @@ class GenerateOptions:
     """Share of the steps, from the first on, in which they do; the image model finishes every frame
     by itself, with detail that they have not learned. Default: the model's own."""
 
+    motion_guidance: float | None = None
+    """How strongly key frames are led to where the last two before them were going: from 0, not at
+    all, to 1. Default: the model's own."""
+
+    motion_share: float | None = None
+    """Share of the steps, from the first on, in which they are. Default: the model's own."""
+
     context_frames: Literal[1, 2] = 2
     """Last key frames that the next ones are told of: two also tell the direction of motion."""
 
@@ -141,6 +148,8 @@ class GenerateOptions:
         within("context_guidance", self.context_guidance, 0.0, 100.0)
         within("temporal_guidance", self.temporal_guidance, 0.0, 100.0)
         within("temporal_share", self.temporal_share, 0.0, 1.0)
+        within("motion_guidance", self.motion_guidance, 0.0, 1.0)
+        within("motion_share", self.motion_share, 0.0, 1.0)
         within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
         within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
         within("context_noise", self.context_noise, 0, 999)
@@ -154,6 +163,9 @@ class GenerateOptions:
             ("motion_lora_scale", "a motion lora", self.motion_lora is not None),
             ("interpolation_steps", "frames between", self.interpolations != 0),
             ("temporal_guidance", "steps with temporal layers", self.temporal_share != 0),
+            ("motion_guidance", "steps in which it acts", self.motion_share != 0),
+            ("motion_guidance", "two frames of context", self.context_frames > 1),
+            ("motion_share", "two frames of context", self.context_frames > 1),
         )
         require_needed(self, needs)
         if self.first_frame is not None and self.start == "clip":

@@ -17,8 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.diffusion.context import BETWEEN, every_fourth
+from legato.diffusion.expected_motion import ExpectedMotion
 from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.errors import ResourceError
+from legato.flow.dis import DisFlow
+from legato.flow.steady import steady_frames
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
@@ -104,6 +107,15 @@ class Generation:
         for ending in self._ending():
             aims = torch.arange(num_frames) == settings.timeline.num_key_frames - 1 - call.first
             latents[aims] = ending
+        motion = None
+        if settings.motion_guidance and call.num_given == 2:
+            motion = expected_motion(
+                self.model,
+                latents[:2],
+                num_frames,
+                weight=settings.motion_guidance,
+                share=settings.motion_share,
+            )
         made = self.sampler(
             self._guided(),
             Given(
@@ -112,6 +124,7 @@ class Generation:
                 ticks=[range(call.first, call.stop)],
                 purpose="key frames",
                 guidance=settings.context_guidance,
+                motion=motion,
                 aims=aims,
                 aiming=self.aiming,
             ),
@@ -265,6 +278,30 @@ class _Spread:
 
     def __call__(self, share: float | int) -> None:
         self.progress(self.begin + share * self.size)
+
+
+def expected_motion(
+    model: GeneratorModel,
+    given: Float[Tensor, "2 C h w"],
+    num_frames: int,
+    *,
+    weight: float,
+    share: float,
+) -> ExpectedMotion:
+    """Return the edit that leads a clip to where its first two frames were going.
+
+    Args:
+        model: decodes them, and encodes what steady motion would show after them.
+        given: latents of the two.
+        num_frames: of the clip.
+        weight: how strongly, 0..1.
+        share: of the steps.
+    """
+    device = model.unet.device
+    pair = model.decode(given[None].to(device))[0].clamp(-1, 1)
+    steady = steady_frames(pair, num_frames - 2, DisFlow())
+    expected = model.encode(torch.cat((pair, steady))[None])
+    return ExpectedMotion(expected=expected, weight=weight, share=share)
 
 
 def missing_parts(track: LatentTrack) -> list[int]:

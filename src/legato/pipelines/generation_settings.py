@@ -31,6 +31,8 @@ class Settings:
     context_guidance: float
     temporal_guidance: float
     temporal_share: float
+    motion_guidance: float
+    motion_share: float
     context_frames: int
     context_noise: int
     window: int
@@ -94,6 +96,8 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         context_guidance=_or(options.context_guidance, defaults.context_guidance),
         temporal_guidance=_or(options.temporal_guidance, defaults.temporal_guidance),
         temporal_share=_or(options.temporal_share, defaults.temporal_share),
+        motion_guidance=_motion_guidance(options, model),
+        motion_share=_or(options.motion_share, defaults.motion_share),
         context_frames=options.context_frames,
         context_noise=options.context_noise,
         window=window,
@@ -102,6 +106,22 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
         height=height,
         upsampler=_upsampler(options, model),
     )
+
+
+def _motion_guidance(options: GenerateOptions, model: GeneratorModel) -> float:
+    """Return how strongly motion leads key frames.
+
+    Raises:
+        InputError: a share of the steps is chosen, and in none of them it would.
+    """
+    weight = _or(options.motion_guidance, model.defaults.motion_guidance)
+    if options.motion_share is not None and not weight:
+        raise InputError(
+            f"motion_share={options.motion_share:g}",
+            why=f"model {model.name!r} is not led by motion",
+            fix="give --motion-guidance too, or leave it out",
+        )
+    return weight
 
 
 def _interpolation_steps(options: GenerateOptions, model: GeneratorModel, usual: int) -> int:
@@ -177,6 +197,8 @@ def _require_acted_on(options: GenerateOptions, key_frames: int, known: int, win
         ("context_guidance", "given frames", follows),
         ("context_noise", "given frames", follows),
         ("context_frames", "further clips", continues),
+        ("motion_guidance", "further clips", continues),
+        ("motion_share", "further clips", continues),
         ("temporal_guidance", "clips of key frames", denoises),
         ("temporal_share", "clips of key frames", denoises),
         ("motion_lora", "clips of key frames", denoises),

@@ -1,0 +1,33 @@
+"""The edit that leads estimates to frames that motion lets expect, while noise is strong.
+
+As SDEdit (Meng et al. 2022, arXiv:2108.01073) lets coarse pictures decide the layout and the
+network everything finer; here the estimate is led instead of the start, so that all frames keep the
+noise of their number.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from legato.diffusion.denoiser import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedMotion:
+    """Edit of x_0 for `denoise`."""
+
+    expected: Float[Tensor, "B T C h w"]
+    """Clean latents of the frames that are expected."""
+    weight: float
+    """Share of them in the estimate, 0..1."""
+    share: float
+    """Of the steps, from the first on and rounded up, in which it acts."""
+
+    def __call__(self, step: Step, x0: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C h w"]:
+        """Return x_0, led to what is expected in the first steps."""
+        if step.index >= math.ceil(round(self.share * step.num_steps, 6)):
+            return x0
+        return torch.lerp(x0, self.expected.to(x0), self.weight)
