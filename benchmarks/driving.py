@@ -1,6 +1,7 @@
 """What each part of the driving generator adds, on held-back renders.
 
     python benchmarks/driving.py [--model driving] [--clips 64] [--seed 0] [--steps N]
+        [--motion-guidance W]
 
 Distances are Frechet distances of random features (`evaluation.frechet`), neither FVD nor FID; the
 floor is the distance of two halves of the renders. Exit code 1: a bar is missed.
@@ -102,7 +103,7 @@ class Bench:
             timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
         )
         motion = None
-        if temporal and given == 2:  # as `generate` does
+        if temporal and given == 2 and defaults.motion_guidance:  # as `generate` does
             motion = expected_motion(
                 self.model,
                 latents[0, :2],
@@ -384,12 +385,16 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="default: the model's own")
+    parser.add_argument("--motion-guidance", type=float, help="default: the model's own")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--renders", type=Path, default=Path("runs/driving/held_back"))
     parser.add_argument("--out", type=Path, default=Path("runs/driving.json"))
     arguments = parser.parse_args()
     device = choose_device("auto")
     model = load_generator(arguments.model, device, choose_dtype("auto", device))
+    if arguments.motion_guidance is not None:
+        led = replace(model.defaults, motion_guidance=arguments.motion_guidance)
+        model = replace(model, defaults=led)
     rendered = ClipOptions(clips=arguments.clips, first_seed=HELD_BACK_FROM)
     bench = Bench(
         model=model,

@@ -29,7 +29,6 @@ MANIFEST = Manifest(
         translation_guidance=2.5,
         temporal_guidance=1.5,
         temporal_share=0.5,
-        motion_guidance=0.7,
         key_frame_rate=ClipOptions().key_frame_rate,
         interpolations=1,
         width=SIZE[1],
