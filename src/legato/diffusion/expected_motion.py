@@ -21,8 +21,8 @@ class ExpectedMotion:
 
     expected: Float[Tensor, "B T C h w"]
     """Clean latents of the frames that are expected."""
-    weight: float
-    """Share of them in the estimate, 0..1."""
+    weight: Float[Tensor, "B T 1 h w"]
+    """Share of them in the estimate, 0..1; 0 where nothing is expected."""
     share: float
     """Of the steps, from the first on and rounded up, in which it acts."""
 
@@ -30,4 +30,4 @@ class ExpectedMotion:
         """Return x_0, led to what is expected in the first steps."""
         if step.index >= math.ceil(round(self.share * step.num_steps, 6)):
             return x0
-        return torch.lerp(x0, self.expected.to(x0), self.weight)
+        return torch.lerp(x0, self.expected.to(x0), self.weight.to(x0).expand_as(x0))

@@ -71,7 +71,7 @@ class GeneratorDefaults(ImageDefaults):
     """In which share of the steps, from the first on."""
     motion_guidance: float = 0.0
     """How strongly key frames are led to where the last two were going; 0: they are not."""
-    motion_share: float = 0.65
+    motion_share: float = 0.5
     """In which share of the steps, from the first on."""
     window: int = 8
     """Key frames denoised together."""

@@ -15,6 +15,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from legato.diffusion.context import BETWEEN, every_fourth
 from legato.diffusion.expected_motion import ExpectedMotion
@@ -33,6 +34,8 @@ from legato.pipelines.workfolder import WorkFolder
 
 CLIPS_TOGETHER = 8
 """Clips of five frames that an interpolation denoises in one batch."""
+WHOLE = 0.99
+"""Share of a latent cell's pixels that have been seen, from which on motion leads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +293,8 @@ def expected_motion(
 ) -> ExpectedMotion:
     """Return the edit that leads a clip to where its first two frames were going.
 
+    Where that comes from outside the picture, nothing leads.
+
     Args:
         model: decodes them, and encodes what steady motion would show after them.
         given: latents of the two.
@@ -299,9 +304,13 @@ def expected_motion(
     """
     device = model.unet.device
     pair = model.decode(given[None].to(device))[0].clamp(-1, 1)
-    steady = steady_frames(pair, num_frames - 2, DisFlow())
-    expected = model.encode(torch.cat((pair, steady))[None])
-    return ExpectedMotion(expected=expected, weight=weight, share=share)
+    steady, seen = steady_frames(pair, num_frames - 2, DisFlow())
+    whole = F.avg_pool2d(torch.cat((torch.ones_like(pair[:, :1]), seen)), model.scale) > WHOLE
+    return ExpectedMotion(
+        expected=model.encode(torch.cat((pair, steady))[None]),
+        weight=weight * whole[None].float(),
+        share=share,
+    )
 
 
 def missing_parts(track: LatentTrack) -> list[int]:
