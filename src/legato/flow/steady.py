@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from legato.flow.dis import LUMA
 from legato.flow.estimate import FlowEstimator
 from legato.flow.warp import warp
 
@@ -18,7 +19,6 @@ LEAST_SIDE = 192
 OUTLIER_PX = 2.0
 """Distance from the common motion at which a place counts half: what moves by itself."""
 ROUNDS = 10
-LUMA = (0.299, 0.587, 0.114)
 
 
 def steady_frames(
