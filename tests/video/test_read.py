@@ -257,6 +257,28 @@ def test_a_change_of_size_midway_is_scaled_to_the_first_and_counted(tmp_path):
     assert {f.pixels.shape for f in frames} == {(48, 64, 3)}
     assert report.num_rescaled == 4
     assert len(frames) == 8
+    first, stop = frames[2].pts, frames[5].pts
+    for bounds, expected in (
+        ({"start_pts": first}, (6, 4)),
+        ({"stop_pts": stop}, (5, 1)),
+        ({"start_pts": first, "stop_pts": stop}, (3, 1)),
+    ):
+        report = ReadReport()
+        part = list(read_frames(both, report=report, **bounds))
+        assert (len(part), report.num_rescaled) == expected
+
+
+def test_what_is_mended_before_and_behind_a_range_is_not_counted(tmp_path):
+    path = with_times_that_fall_back(tmp_path / "back.mkv")
+    whole = ReadReport()
+    frames = list(read_frames(path, report=whole))
+    part = ReadReport()
+    cut = frames[7].pts
+    assert [f.pts for f in read_frames(path, start_pts=cut, report=part)][0] == cut
+    assert part.num_retimed <= part.num_frames == len(frames) - 7
+    before = ReadReport()
+    assert len(list(read_frames(path, stop_pts=cut, report=before))) == 7
+    assert before.num_retimed + part.num_retimed == whole.num_retimed
 
 
 def damage(path, target, *, seed, num_bytes=60):

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -100,13 +100,19 @@ def survey(
         DecodeError: no frame can be decoded, or one cannot and `read` is strict.
     """
     start, end = _on_the_streams_clock(facts, start, end)
-    first = None if start is None else math.ceil(start / facts.time_base)
     detector, report = ShotDetector(), ReadReport()
-    frames = read_frames(facts.path, facts=facts, options=read, start_pts=first, report=report)
+    frames = read_frames(
+        facts.path,
+        facts=facts,
+        options=read,
+        start_pts=None if start is None else math.ceil(start / facts.time_base),
+        stop_pts=None if end is None else math.ceil(end / facts.time_base),
+        report=report,
+    )
     pts: list[int] = []
     detail: list[float] = []
     num_repeated = 0
-    for frame in takewhile(lambda frame: end is None or frame.time < end, frames):
+    for frame in frames:
         picture = small_picture(frame)
         detector.feed(len(pts), picture)
         pts.append(frame.pts)

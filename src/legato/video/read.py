@@ -1,9 +1,10 @@
 """Frames of a video, a folder of images or an image, streamed in presentation order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from legato.video.deinterlace import deinterlace
 from legato.video.frame import Alpha, Frame, Pixels
 from legato.video.images import read_image
 from legato.video.probe import VideoFacts, probe
+
+State = Literal["whole", "concealed", "repeated"]
+"""Of a picture: as coded, restored by the decoder in part, or standing in for a lost one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +52,19 @@ class ReadOptions:
 DEFAULTS = ReadOptions()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """A frame, and what had to be mended in it."""
+
+    frame: Frame
+    concealed: bool = False
+    rescaled: bool = False
+    retimed: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class ReadReport:
-    """What had to be mended while reading; filled in as frames are read."""
+    """What had to be mended in the frames that were given out; filled in as they are."""
 
     num_frames: int = 0
     num_repeated: int = 0
@@ -83,6 +97,14 @@ class ReadReport:
             found.append(f"the file ends early: about {missing} frames are missing at its end")
         return found
 
+    def count(self, reading: _Reading) -> None:
+        """Add one frame and what had to be mended in it."""
+        self.num_frames += 1
+        self.num_repeated += reading.frame.repeated
+        self.num_concealed += reading.concealed
+        self.num_rescaled += reading.rescaled
+        self.num_retimed += reading.retimed
+
     def missing_at_end(self, facts: VideoFacts) -> int:
         """Estimate how many frames a truncated file lacks; 0 where nothing tells of a loss."""
         promised, counted = facts.promised_seconds, facts.num_frames_estimate
@@ -102,6 +124,7 @@ def read_frames(
     facts: VideoFacts | None = None,
     options: ReadOptions = DEFAULTS,
     start_pts: int | None = None,
+    stop_pts: int | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[Frame]:
     """Yield every frame in presentation order; never more than a few are in memory.
@@ -116,7 +139,8 @@ def read_frames(
         options: how to read.
         start_pts: yield only frames with `pts >= start_pts`, the same bit for bit as when read
             from the start. Seeks to a keyframe where `facts.seekable`.
-        report: filled with what had to be mended.
+        stop_pts: yield only frames with `pts < stop_pts`.
+        report: filled with what had to be mended in the frames that are yielded.
 
     Raises:
         DecodeError: there is no frame to be had, or a frame is lost and the options are strict.
@@ -125,11 +149,14 @@ def read_frames(
     facts = facts or probe(path)
     report = report if report is not None else ReadReport()
     if facts.kind == "video":
-        frames = _video_frames(_VideoReader(path, facts, report, options), start_pts)
+        readings = _video_frames(_VideoReader(path, facts, options), start_pts)
     else:
-        frames = _image_frames(facts, report)
+        readings = _image_frames(facts)
     first = last = None
-    for frame in frames:
+    for reading in readings:
+        frame = reading.frame
+        if stop_pts is not None and frame.pts >= stop_pts:
+            return
         if start_pts is None or frame.pts >= start_pts:
             if options.strict and frame.repeated:
                 raise _lost(path, f"the frame at {float(frame.time):.3f} s is damaged")
@@ -138,8 +165,7 @@ def read_frames(
             if last is not None:
                 report.longest_gap = max(report.longest_gap, frame.time - last)
             last = frame.time
-            report.num_frames += 1
-            report.num_repeated += frame.repeated
+            report.count(reading)
             yield frame
     report.is_complete = start_pts is None
     missing = report.missing_at_end(facts)
@@ -160,7 +186,7 @@ def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fract
     path = Path(path)
     facts = facts or probe(path)
     if facts.kind == "video":
-        reader = _VideoReader(path, facts, ReadReport(), DEFAULTS)
+        reader = _VideoReader(path, facts, DEFAULTS)
         for _, pts, _ in reader.timed_pictures(start_pts=None):
             yield pts * facts.time_base
     else:
@@ -168,53 +194,46 @@ def read_times(path: Path, *, facts: VideoFacts | None = None) -> Iterator[Fract
             yield index * facts.time_base
 
 
-def _video_frames(reader: "_VideoReader", start_pts: int | None) -> Iterator[Frame]:
+def _video_frames(reader: "_VideoReader", start_pts: int | None) -> Iterator[_Reading]:
     """Yield frames from a safe keyframe on, or from the start where there is none."""
     if start_pts is not None and reader.facts.seekable:
-        report = reader.report
-        frames = reader.frames(start_pts=start_pts)
-        before = replace(report)
+        readings = reader.readings(start_pts=start_pts)
         try:
-            first = next(frames, None)
+            first = next(readings, None)
         except (SeekError, DecodeError):
             first = None
-            for field in fields(report):
-                setattr(report, field.name, getattr(before, field.name))
         if first is not None:
             yield first
-            yield from frames
+            yield from readings
             return
-    yield from reader.frames(start_pts=None)
+    yield from reader.readings(start_pts=None)
 
 
 class _VideoReader:
     """One pass over a video stream: decode, deinterlace, mend times, convert to RGB."""
 
-    def __init__(
-        self, path: Path, facts: VideoFacts, report: ReadReport, options: ReadOptions
-    ) -> None:
-        self.path, self.facts, self.report, self.options = path, facts, report, options
+    def __init__(self, path: Path, facts: VideoFacts, options: ReadOptions) -> None:
+        self.path, self.facts, self.options = path, facts, options
         self.converter = ColourConverter()
 
     def timed_pictures(
         self, *, start_pts: int | None
-    ) -> Iterator[tuple[tuple[VideoFrame, bool], int, bool]]:
-        """Yield (picture, whether it stands in for a lost one), its time, and if it was mended."""
+    ) -> Iterator[tuple[tuple[VideoFrame, State], int, bool]]:
+        """Yield each picture with its state, its time, and whether that was mended."""
         pictures = self._stand_ins(decode_pictures(self.path, self.facts, start_pts=start_pts))
         if self.options.deinterlaces(self.facts):
             pictures = deinterlace(pictures, order=self.facts.interlaced)
         return mend_times(
-            (((frame, repeated), pts) for frame, (pts, repeated) in pictures),
+            (((picture, state), pts) for picture, (pts, state) in pictures),
             nominal=nominal_ticks(self.facts),
             longest_slip=round(1 / self.facts.time_base),
         )
 
-    def frames(self, *, start_pts: int | None) -> Iterator[Frame]:
+    def readings(self, *, start_pts: int | None) -> Iterator[_Reading]:
         """Yield the pictures as RGB; those before `start_pts` may be among them."""
         previous: Frame | None = None
-        for (picture, repeated), pts, mended in self.timed_pictures(start_pts=start_pts):
-            self.report.num_retimed += mended
-            if repeated and previous is not None:
+        for (picture, state), pts, retimed in self.timed_pictures(start_pts=start_pts):
+            if state == "repeated" and previous is not None:
                 pixels, alpha = previous.pixels, previous.alpha
             else:
                 pixels, alpha = self._to_rgb(picture)
@@ -223,13 +242,18 @@ class _VideoReader:
                 alpha=alpha,
                 pts=pts,
                 time_base=self.facts.time_base,
-                repeated=repeated,
+                repeated=state == "repeated",
             )
-            yield previous
+            yield _Reading(
+                frame=previous,
+                concealed=state == "concealed",
+                rescaled=state != "repeated" and not self._fits(picture),
+                retimed=retimed,
+            )
 
     def _stand_ins(
         self, pictures: Iterator[Picture]
-    ) -> Iterator[tuple[VideoFrame, tuple[int | None, bool]]]:
+    ) -> Iterator[tuple[VideoFrame, tuple[int | None, State]]]:
         """Put the last good picture where one was lost; the first good one before it."""
         last: VideoFrame | None = None
         lost_at_start: list[int | None] = []
@@ -238,12 +262,11 @@ class _VideoReader:
             if picture.frame is not None and (is_whole or not self.options.strict):
                 last = picture.frame
                 for pts in lost_at_start:
-                    yield last, (pts, True)
+                    yield last, (pts, "repeated")
                 lost_at_start.clear()
-                self.report.num_concealed += not is_whole
-                yield last, (picture.pts, False)
+                yield last, (picture.pts, "whole" if is_whole else "concealed")
             elif last is not None:
-                yield last, (picture.pts, True)
+                yield last, (picture.pts, "repeated")
             else:
                 lost_at_start.append(picture.pts)
         if last is None:
@@ -253,8 +276,7 @@ class _VideoReader:
 
     def _to_rgb(self, picture: VideoFrame) -> tuple[Pixels, Alpha | None]:
         facts = self.facts
-        if (picture.width, picture.height) != (facts.width, facts.height):
-            self.report.num_rescaled += 1
+        if not self._fits(picture):
             picture = picture.reformat(
                 width=facts.width, height=facts.height, interpolation=EXACT, threads=1
             )
@@ -263,38 +285,45 @@ class _VideoReader:
         pixels = to_depth(pixels, deep=deep)
         return pixels, to_depth(alpha, deep=deep) if facts.has_alpha and alpha is not None else None
 
+    def _fits(self, picture: VideoFrame) -> bool:
+        return (picture.width, picture.height) == (self.facts.width, self.facts.height)
 
-def _image_frames(facts: VideoFacts, report: ReadReport) -> Iterator[Frame]:
+
+def _image_frames(facts: VideoFacts) -> Iterator[_Reading]:
     """Yield a folder's images, or one image, at one size and depth; `pts` is the index."""
     lost: list[int] = []
     last: tuple[Pixels, Alpha | None] | None = None
+    rescaled = False
     for index, path in enumerate(facts.images or (facts.path,)):
         try:
-            last = _at_facts(read_image(path), facts, report)
+            image = read_image(path)
         except DecodeError:
             lost.append(index)
+        else:
+            rescaled = image[0].shape[:2] != (facts.height, facts.width)
+            last = _at_facts(image, facts)
         if last is not None:
             pixels, alpha = last
             for pts in [*lost, *([] if index in lost else [index])]:
-                yield Frame(
+                frame = Frame(
                     pixels=pixels,
                     alpha=alpha,
                     pts=pts,
                     time_base=facts.time_base,
                     repeated=pts in lost,
                 )
+                yield _Reading(frame=frame, rescaled=rescaled and not frame.repeated)
             lost.clear()
     if last is None:
         raise DecodeError(f"{facts.path}", why="no image can be decoded", fix="check the files")
 
 
 def _at_facts(
-    image: tuple[Pixels, Alpha | None], facts: VideoFacts, report: ReadReport
+    image: tuple[Pixels, Alpha | None], facts: VideoFacts
 ) -> tuple[Pixels, Alpha | None]:
     pixels, alpha = image
     size = (facts.width, facts.height)
     if (pixels.shape[1], pixels.shape[0]) != size:
-        report.num_rescaled += 1
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC)
         alpha = None if alpha is None else cv2.resize(alpha, size, interpolation=cv2.INTER_CUBIC)
     deep = facts.bit_depth > 8
