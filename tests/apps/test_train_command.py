@@ -43,6 +43,16 @@ def test_shards_are_made_and_a_folder_without_videos_is_told(tmp_path, capsys):
     missing = ["train", "shards", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "b")]
     assert main(missing) == 2
     assert "no such file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("recipe", ["embedded", "motion", "shards"])
+def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, recipe):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.mp4").write_bytes(b"no video")
+    out = ["--out", str(tmp_path / "runs" / "out")]
+    assert main(["train", recipe, "--data", str(tmp_path / "data"), *out]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 @pytest.mark.parametrize(

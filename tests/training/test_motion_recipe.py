@@ -75,9 +75,11 @@ def test_layers_without_attention_are_refused():
 
 
 def test_a_clip_that_is_too_short_is_named(data, model, tmp_path):
-    options = MotionOptions(data=data / "learned", model=str(model), out=tmp_path, fps=20.0)
+    out = tmp_path / "runs" / "motion"
+    options = MotionOptions(data=data / "learned", model=str(model), out=out, fps=20.0)
     with pytest.raises(InputError, match=r"clip 0 has 6 frames.*--fps"):
         train_motion(options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

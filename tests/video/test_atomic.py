@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from legato.errors import InputError
-from legato.video.atomic import put_in_place, temporary_beside
+from legato.video.atomic import making_folder, put_in_place, temporary_beside
 
 
 def test_a_temporary_name_is_hidden_in_the_same_folder_and_of_the_same_kind(tmp_path):
@@ -49,3 +49,20 @@ def test_a_folder_replaces_a_folder(tmp_path):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         temporary_beside(tmp_path / "nowhere" / "out.mp4")
+
+
+def fail_in(folder, *, written):
+    with making_folder(folder):
+        if written:
+            (folder / "a.txt").touch()
+        raise InputError("a", why="in the work", fix="none")
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_folders_that_were_made_for_nothing_go(tmp_path, written):
+    (tmp_path / "old").mkdir()
+    for folder in (tmp_path / "old", tmp_path / "new" / "out"):
+        with pytest.raises(InputError, match="in the work"):
+            fail_in(folder, written=written)
+    assert (tmp_path / "old").exists()
+    assert (tmp_path / "new").exists() == (tmp_path / "new" / "out" / "a.txt").exists() == written

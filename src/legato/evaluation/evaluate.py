@@ -18,7 +18,7 @@ from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, 
 from legato.evaluation.vmaf import find_vmaf
 from legato.flow.estimate import choose_estimator
 from legato.models.clip_similarity import ClipSimilarity
-from legato.video.atomic import writing
+from legato.video.atomic import making_folder, writing
 
 
 def evaluate(
@@ -48,27 +48,26 @@ def evaluate(
     """
     options, out = options or EvaluateOptions(), Path(out)
     pairs = pair_clips(Path(results), None if references is None else Path(references))
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    instruments, notices = _find_instruments(options, with_reference=references is not None)
-    clips = []
-    for pair in pairs:
-        on_clip(pair.name)
-        frames = read_pair(pair, options.frames, notices=notices)
-        clips.append(measure(pair.name, frames, instruments))
-        if instruments.natural and "niqe" not in clips[-1].series:
-            notices.append(f"{pair.name} has no NIQE: {TOO_FEW_PATCHES}")
-    evaluation = summarise(clips, seed=options.seed, notices=notices)
-    texts = {
-        ".md": to_markdown(evaluation),
-        ".json": to_json(evaluation),
-        ".tex": to_latex(evaluation),
-        ".html": to_html(evaluation, pairs[: options.shown]),
-    }
-    for suffix, text in texts.items():
-        path = out / f"{NAME}{suffix}"
-        with writing(path):
-            path.write_text(text + "\n", encoding="utf-8", errors="replace")
+    with making_folder(out):
+        instruments, notices = _find_instruments(options, with_reference=references is not None)
+        clips = []
+        for pair in pairs:
+            on_clip(pair.name)
+            frames = read_pair(pair, options.frames, notices=notices)
+            clips.append(measure(pair.name, frames, instruments))
+            if instruments.natural and "niqe" not in clips[-1].series:
+                notices.append(f"{pair.name} has no NIQE: {TOO_FEW_PATCHES}")
+        evaluation = summarise(clips, seed=options.seed, notices=notices)
+        texts = {
+            ".md": to_markdown(evaluation),
+            ".json": to_json(evaluation),
+            ".tex": to_latex(evaluation),
+            ".html": to_html(evaluation, pairs[: options.shown]),
+        }
+        for suffix, text in texts.items():
+            path = out / f"{NAME}{suffix}"
+            with writing(path):
+                path.write_text(text + "\n", encoding="utf-8", errors="replace")
     return evaluation
 
 

@@ -28,7 +28,7 @@ from legato.pipelines.limits import all_above_zero, all_within
 from legato.training.captions import caption_of
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.pictures import as_clip, fitted, joined
-from legato.training.run_record import begin_run
+from legato.training.run_record import begin_run, beginning
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
 from legato.video.probe import probe
 
@@ -103,11 +103,11 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     keep_freed_memory()
     device = choose_device("auto")
     model = load_generator(options.model, device, torch.float32)
-    begin_run("motion", options, log)
-    clips = encode_clips(options.data, model, options)
-    held_back = clips
-    if options.held_back is not None:
-        held_back = encode_clips(options.held_back, model, options)
+    with beginning(options.out):
+        begin_run("motion", options, log)
+        held_back = clips = encode_clips(options.data, model, options)
+        if options.held_back is not None:
+            held_back = encode_clips(options.held_back, model, options)
     text = TrainableText(model.text).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

@@ -20,7 +20,7 @@ from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
 from legato.training.losses import PixelLoss, PixelLossWeights
-from legato.training.run_record import begin_run
+from legato.training.run_record import begin_run, beginning
 from legato.training.stages import (
     AutoencoderTask,
     EmbeddedUpscaler,
@@ -168,12 +168,13 @@ def train_embedded(
     """
     keep_freed_memory()
     torch.manual_seed(0)
-    begin_run("embedded", options, log)
-    packed = options.out / "data.pack"
-    if not packed.exists():
-        log(f"packing {', '.join(map(str, options.data))}")
-        kinds = PackOptions(max_mb=options.max_mb, exclude=options.exclude)
-        pack(list(options.data), packed, kinds, log=log)
+    with beginning(options.out):
+        begin_run("embedded", options, log)
+        packed = options.out / "data.pack"
+        if not packed.exists():
+            log(f"packing {', '.join(map(str, options.data))}")
+            kinds = PackOptions(max_mb=options.max_mb, exclude=options.exclude)
+            pack(list(options.data), packed, kinds, log=log)
     system = build_embedded()
     if options.warm_start is not None:
         warm_start_(system, options.warm_start)

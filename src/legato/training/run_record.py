@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +19,7 @@ from legato.pipelines.saved_plan import folder_fingerprint, require_same
 from legato.pipelines.workfolder import write_json
 from legato.training.captions import caption_file
 from legato.training.trainer import Log
-from legato.video.atomic import writing
+from legato.video.atomic import making_folder, writing
 
 RECORD = "run.json"
 MAY_CHANGE = {
@@ -44,6 +46,18 @@ class RecipeOptions(Protocol):
     @property
     def out(self) -> Path:
         """Folder of the run."""
+
+
+@contextmanager
+def beginning(folder: Path) -> Iterator[None]:
+    """Where the block, which begins a run, fails before there is any work, leave nothing of it."""
+    with making_folder(folder):
+        try:
+            yield
+        except BaseException:
+            if not _holds_work(folder):
+                (folder / RECORD).unlink(missing_ok=True)
+            raise
 
 
 def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:

@@ -18,6 +18,7 @@ from legato.pipelines.limits import all_above_zero, all_within, none_empty
 from legato.training.captions import caption_of
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shards import ShardedClip, ShardWriter
+from legato.video.atomic import making_folder
 from legato.video.shots import ShotDetector
 
 SMALLEST = 32
@@ -73,7 +74,10 @@ def make_shards(options: ShardOptions, *, log: Callable[[str], None] = lambda li
         InputError: no source gives a clip, or the folder holds shards already.
     """
     total = 0
-    with ShardWriter(options.out, max_mb=options.shard_mb, quality=options.quality) as writer:
+    with (
+        making_folder(options.out),
+        ShardWriter(options.out, max_mb=options.shard_mb, quality=options.quality) as writer,
+    ):
         for folder in options.data:
             for name, path in find_clips(folder).items():
                 count = 0
@@ -84,12 +88,12 @@ def make_shards(options: ShardOptions, *, log: Callable[[str], None] = lambda li
                     log(f"left out the rest of {path}: {error}")
                 log(f"{path}: {count} clips")
                 total += count
-    if not total:
-        raise InputError(
-            f"no clips from {', '.join(map(str, options.data))}",
-            why=f"no shot there has {options.frames} frames of {SMALLEST} pixels each way",
-            fix="use longer videos, or fewer --frames",
-        )
+        if not total:
+            raise InputError(
+                f"no clips from {', '.join(map(str, options.data))}",
+                why=f"no shot there has {options.frames} frames of {SMALLEST} pixels each way",
+                fix="use longer videos, or fewer --frames",
+            )
     return options.out
 
 

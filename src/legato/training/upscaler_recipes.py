@@ -18,7 +18,7 @@ from legato.models.upscaler import UpscalerModel
 from legato.pipelines.limits import all_above_zero, all_within, none_empty
 from legato.training.batches import motion
 from legato.training.export import export_upscaler
-from legato.training.run_record import begin_run
+from legato.training.run_record import begin_run, beginning
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
 from legato.training.shards import Shards
 from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
@@ -155,8 +155,8 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
     here = PartialState(cpu=not torch.cuda.is_available())
     say = log if here.is_main_process else silent
     base = load_upscaler(options.model, here.device, torch.float32)
-    begin_run("upscale_a_video", options, say)
-    with torch.random.fork_rng(devices=[]):
+    with beginning(options.out), torch.random.fork_rng(devices=[]):
+        begin_run("upscale_a_video", options, say)
         torch.manual_seed(0)  # every process begins with the same fresh layers
         model = with_temporal_layers(base, checkpointing=options.gradient_checkpointing)
         distance = None

@@ -106,6 +106,26 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def making_folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above it; where the block fails, those of them that are empty go.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    whole = path.absolute()
+    missing = [folder for folder in (whole, *whole.parents) if not folder.exists()]
+    try:
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # one that holds something ends it
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
 def _flush(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
         return  # Windows has no handle on a folder
