@@ -8,6 +8,7 @@ import pytest
 from clips import pixels_of, times_of, write_clip
 from judged import truth_clip, write_images
 
+import legato.evaluation.damage as damage_module
 from legato.errors import InputError
 from legato.evaluation.damage import DegradeOptions, degrade_clips
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
@@ -89,6 +90,65 @@ def test_a_folder_with_something_in_it_stays_as_it_is(video, tmp_path):
         degrade_clips(tmp_path / "in" / "b", tmp_path / "in" / "b" / "out", S2)
     assert (tmp_path / "photographs" / "keep.txt").read_text() == "mine"
     assert [path.name for path in (tmp_path / "out" / "b").iterdir()] == ["keep.txt"]
+
+
+class StopError(Exception):
+    """What ends a run between two clips, or within one."""
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """A folder of three clips of images, and that of a run that was killed in the second."""
+    for name in ("a", "b", "c"):
+        write_images(tmp_path / "in" / name, truth_clip())
+    real = damage_module.join
+
+    def stop_in_b(segments, target, **kwargs):
+        if target.name == "b":
+            raise StopError
+        return real(segments, target, **kwargs)
+
+    monkeypatch.setattr(damage_module, "join", stop_in_b)
+    with pytest.raises(StopError):
+        degrade_clips(tmp_path / "in", tmp_path / "out", S2)
+    monkeypatch.undo()
+    return tmp_path / "in", tmp_path / "out"
+
+
+def test_an_interrupted_run_goes_on_with_the_clip_that_was_in_work(interrupted, tmp_path):
+    source, target = interrupted
+    (target / "b").mkdir()  # as a kill leaves it while an earlier one is replaced
+    (target / "b" / "000.png").write_bytes(b"half")
+    marked = (target / "a" / "000.png").stat().st_mtime_ns
+    told = []
+    degrade_clips(source, target, S2, on_clip=told.append)
+    assert told == ["b", "c"]
+    assert (target / "a" / "000.png").stat().st_mtime_ns == marked
+    degrade_clips(source, tmp_path / "afresh", S2)
+    for name in ("a", "b", "c"):
+        expected = pixels_of(tmp_path / "afresh" / name)
+        assert np.array_equal(pixels_of(target / name), expected)
+    assert sorted(path.name for path in target.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_clip_that_changed_meanwhile_is_damaged_anew(interrupted):
+    source, target = interrupted
+    (source / "a" / "003.png").unlink()
+    degrade_clips(source, target, S2)
+    assert len(list((target / "a").iterdir())) == 3
+
+
+def test_other_options_do_not_continue_an_interrupted_run(interrupted):
+    source, target = interrupted
+    with pytest.raises(InputError, match="severity was 's2', now 's1'"):
+        degrade_clips(source, target, DegradeOptions(severity="s1"))
+
+
+def test_a_run_that_fails_at_its_first_clip_leaves_nothing(tmp_path):
+    write_images(tmp_path / "in" / "a", np.zeros((2, 2, 2, 3), np.uint8))
+    with pytest.raises(InputError):
+        degrade_clips(tmp_path / "in", tmp_path / "out", S2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_it_is_repeatable_and_the_seed_changes_it(video, tmp_path):

@@ -16,6 +16,7 @@ class DegradeCommand:
     """Damage clips and reduce them by four: blur, noise, JPEG and x264, the same every time.
 
     Each clip is held in memory as a whole. Rows and columns beyond a multiple of four are cut off.
+    The same command again continues over a folder after an interruption.
     """
 
     source: tyro.conf.Positional[Path]

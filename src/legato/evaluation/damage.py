@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -11,9 +11,10 @@ import numpy as np
 
 from legato.errors import InputError
 from legato.evaluation.clips import find_clips, shown
+from legato.evaluation.damage_record import DamageRecord
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
 from legato.pipelines.output import require_no_loop, require_target
-from legato.video.atomic import writing
+from legato.video.atomic import making_folder
 from legato.video.clock import round_times
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts, probe
@@ -51,7 +52,8 @@ def degrade_clips(
     """Damage and reduce clips by four, and write them without loss; one clip is in memory.
 
     Names, times and the kind of each clip are kept: a video becomes NAME.mkv (FFV1), a folder of
-    images one of PNG. The damage depends on the clip's name and the seed only.
+    images one of PNG. The damage depends on the clip's name and the seed only. Where a run over a
+    folder was interrupted, the same call again goes on with the clip that was in work.
 
     Args:
         source: a clip, or a folder of clips; see `find_clips`.
@@ -64,52 +66,77 @@ def degrade_clips(
         What was written.
 
     Raises:
-        InputError: a clip cannot be read or is smaller than 4x4; or the target cannot be written.
+        InputError: a clip cannot be read or is smaller than 4x4; or the target cannot be written,
+            or holds what other options began.
         ResourceError: the disk is full.
     """
     source, target = Path(source), Path(target)
     clips = find_clips(source)
-    outputs = _outputs(source, target, clips)
-    for name, path in clips.items():
+
+    def damage(name: str, output: Path) -> None:
         on_clip(name)
-        facts, report = probe(path), ReadReport()
-        reader = read_frames(path, facts=facts, report=report)
-        frames = [(frame.time, shown(frame, facts)) for frame in reader]
-        for sentence in report.notices(facts):
-            on_notice(f"{path}: {sentence}")
-        rng = np.random.default_rng(seed_of(name) + options.seed)
-        clip = np.stack([picture for _, picture in frames])
-        small = degrade(clip, SEVERITIES[options.severity], rng)
-        _write(outputs[name], small, [time for time, _ in frames], facts)
+        for sentence in _damage(name, clips[name], output, options):
+            on_notice(f"{clips[name]}: {sentence}")
+
+    if source in clips.values():  # one clip by itself
+        _require_single(source, target)
+        damage(next(iter(clips)), target)
+        return [target]
+    require_no_loop(target)
+    if target.resolve() in (source.resolve(), *(path.resolve() for path in clips.values())):
+        raise InputError(f"{target}", why="it is the input itself", fix="name another path")
+    with making_folder(target), DamageRecord(target, asdict(options)) as record:
+        outputs = _outputs(target, clips, record)
+        for name, path in clips.items():
+            if outputs[name].exists() and record.is_finished(name, path):
+                on_notice(f"{outputs[name]} is there already: left as it is")
+                continue
+            record.begin(name)
+            damage(name, outputs[name])
+            record.finish(name, path)
     return list(outputs.values())
 
 
-def _outputs(source: Path, target: Path, clips: dict[str, Path]) -> dict[str, Path]:
-    """Return where each clip goes.
+def _damage(name: str, source: Path, target: Path, options: DegradeOptions) -> list[str]:
+    """Damage one clip; return what had to be mended when it was read, as sentences."""
+    facts, report = probe(source), ReadReport()
+    reader = read_frames(source, facts=facts, report=report)
+    frames = [(frame.time, shown(frame, facts)) for frame in reader]
+    rng = np.random.default_rng(seed_of(name) + options.seed)
+    clip = np.stack([picture for _, picture in frames])
+    small = degrade(clip, SEVERITIES[options.severity], rng)
+    _write(target, small, [time for time, _ in frames], facts)
+    return report.notices(facts)
+
+
+def _require_single(source: Path, target: Path) -> None:
+    """Refuse what cannot take one damaged clip.
 
     Raises:
         InputError: see `degrade_clips`.
     """
-    if source in clips.values():  # one clip by itself
-        if target.suffix.lower() not in ("", SUFFIX):
-            raise InputError(
-                f"{target}",
-                why="a damaged clip is stored without further loss",
-                fix=f"name a file that ends in {SUFFIX}, or a folder for PNG",
-            )
-        require_target(source, target, is_folder=target.suffix.lower() != SUFFIX)
-        return dict.fromkeys(clips, target)
-    require_no_loop(target)
-    if target.resolve() in (source.resolve(), *(path.resolve() for path in clips.values())):
-        raise InputError(f"{target}", why="it is the input itself", fix="name another path")
-    with writing(target):
-        target.mkdir(parents=True, exist_ok=True)
+    if target.suffix.lower() not in ("", SUFFIX):
+        raise InputError(
+            f"{target}",
+            why="a damaged clip is stored without further loss",
+            fix=f"name a file that ends in {SUFFIX}, or a folder for PNG",
+        )
+    require_target(source, target, is_folder=target.suffix.lower() != SUFFIX)
+
+
+def _outputs(target: Path, clips: dict[str, Path], record: DamageRecord) -> dict[str, Path]:
+    """Return where each clip of a folder goes.
+
+    Raises:
+        InputError: something is there that an interrupted run did not make.
+    """
     outputs = {
         name: target / (name if path.is_dir() else f"{name}{SUFFIX}")
         for name, path in clips.items()
     }
     for name, path in outputs.items():
-        require_target(clips[name], path, is_folder=clips[name].is_dir())
+        if not record.is_ours(name):
+            require_target(clips[name], path, is_folder=clips[name].is_dir())
     return outputs
 
 
