@@ -335,6 +335,10 @@ class TestEvents:
         monkeypatch.setattr(prepare, "bytes_on_disk", lambda *_, **__: 10**18)
         refused(source, tmp_path / "out.mkv", code=4, says="MB are free")
 
+    def test_a_name_that_is_too_long(self, refused, source, tmp_path):
+        target = tmp_path / f"{'x' * 300}.mkv"
+        refused(source, target, code=2, says="the name is too long for its disk")
+
     def test_a_disk_that_fills_up(self, refused, source, tmp_path, monkeypatch):
         def full(*_):
             raise OSError(errno.ENOSPC, "No space left on device")

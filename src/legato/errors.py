@@ -8,6 +8,9 @@ LegatoError
 └── Interrupted      the user or the system asked to stop; work was kept    (exit 130)
 """
 
+import errno
+from collections.abc import Mapping
+
 
 class LegatoError(Exception):
     """Base class: catch this to catch everything Legato raises on purpose.
@@ -41,3 +44,46 @@ class ResourceError(LegatoError):
 
 class Interrupted(LegatoError):  # noqa: N818 - a request, not a fault
     """The user or the system asked to stop; finished segments were kept."""
+
+
+NO_ACCESS = (
+    InputError,
+    "this user may not read or write it",
+    "change its permissions, or name another path",
+)
+GONE = (ResourceError, "its disk is gone", "connect it again")
+MANY_FILES = (ResourceError, "too many files are open", "close some, or raise the limit (ulimit)")
+REFUSALS: Mapping[int, tuple[type[LegatoError], str, str]] = {
+    errno.EACCES: NO_ACCESS,
+    errno.EPERM: NO_ACCESS,
+    errno.EROFS: (
+        InputError,
+        "its disk is read-only",
+        "mount it for writing, or name another path",
+    ),
+    errno.ENAMETOOLONG: (InputError, "the name is too long for its disk", "use a shorter one"),
+    errno.ENOSPC: (ResourceError, "the disk is full", "free some space"),
+    errno.EDQUOT: (ResourceError, "the quota of its disk is used up", "free some space"),
+    errno.EFBIG: (ResourceError, "its disk takes no file of that size", "use another disk"),
+    errno.EIO: (ResourceError, "its disk cannot be read or written", "check the disk"),
+    errno.ENODEV: GONE,
+    errno.ENXIO: GONE,
+    errno.ESTALE: GONE,
+    errno.EMFILE: MANY_FILES,
+    errno.ENFILE: MANY_FILES,
+}
+"""What the system refuses for reasons outside the program, by number: kind, why and fix."""
+
+
+def refused_by_system(error: OSError, where: object, *, then: str = "") -> LegatoError | None:
+    """Return an error of the system in our words; None for one that may be a bug.
+
+    Args:
+        error: of the system.
+        where: what was read or written, where the error does not name it.
+        then: what to do once it is mended, behind the fix.
+    """
+    if error.errno not in REFUSALS:
+        return None
+    kind, why, fix = REFUSALS[error.errno]
+    return kind(f"{error.filename or where}", why=why, fix=f"{fix}{then}")

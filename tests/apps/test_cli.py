@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -140,6 +142,23 @@ def test_a_path_that_may_not_be_read_or_written_is_named(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "run", failing(error))
     assert cli.main(["doctor"]) == cli.exit_code(InputError("x", why="y", fix="z"))
     assert "secret/film.mp4: this user may not read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (errno.EIO, 4, "its disk cannot be read or written; check the disk"),
+        (errno.EDQUOT, 4, "the quota of its disk is used up"),
+        (errno.EROFS, 2, "its disk is read-only"),
+        (errno.ENAMETOOLONG, 2, "the name is too long for its disk"),
+    ],
+)
+def test_what_the_system_refuses_is_no_bug(capsys, monkeypatch, number, code, said):
+    monkeypatch.setattr(doctor, "run", failing(OSError(number, os.strerror(number), "a.mp4")))
+    assert cli.main(["doctor"]) == code
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: a.mp4: {said}")
+    assert error.count("\n") == 1
 
 
 def test_closed_standard_streams_do_no_harm(monkeypatch):

@@ -2,13 +2,14 @@
 
 import errno
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 from clips import pixels_of
 
-from legato.errors import DecodeError, ResourceError
+from legato.errors import DecodeError, InputError, ResourceError
 from legato.models.inflate import VideoModel
 from legato.pipelines import job
 from legato.pipelines.events import Event
@@ -160,7 +161,17 @@ def bfloat16():
     return RunOptions(dtype="bfloat16")
 
 
-def test_a_full_disk_keeps_finished_segments(clip, options, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, ResourceError, "disk is full"),
+        (errno.EIO, ResourceError, r"out\.mkv: its disk cannot be read or written"),
+        (errno.EROFS, InputError, r"out\.mkv: its disk is read-only"),
+    ],
+)
+def test_a_disk_that_fails_keeps_finished_segments(
+    clip, options, tmp_path, monkeypatch, number, kind, said
+):
     source, target = clip(), tmp_path / "out.mkv"
     real = job.write_picture
     written = []
@@ -168,11 +179,11 @@ def test_a_full_disk_keeps_finished_segments(clip, options, tmp_path, monkeypatc
     def write(writer, frame, picture):
         written.append(frame.pts)
         if len(written) > 6:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, os.strerror(number))
         real(writer, frame, picture)
 
     monkeypatch.setattr(job, "write_picture", write)
-    with pytest.raises(ResourceError, match="disk is full"):
+    with pytest.raises(kind, match=f"{said}.*repeat the command"):
         upscale(source, target, options())
     assert not target.exists()
     work = tmp_path / ".out.mkv.legato"

@@ -16,7 +16,14 @@ from collections.abc import Sequence
 
 from legato import __version__
 from legato.apps.interrupt import handled_by
-from legato.errors import InputError, Interrupted, LegatoError, ModelError, ResourceError
+from legato.errors import (
+    InputError,
+    Interrupted,
+    LegatoError,
+    ModelError,
+    ResourceError,
+    refused_by_system,
+)
 
 COMMANDS = {
     "upscale": "restore and enlarge a video, a folder of images or of videos, or an image",
@@ -63,26 +70,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted: repeat the command")
         return INTERRUPTED
-    except PermissionError as error:  # wherever it was met, before or in the work
-        if debug:
-            traceback.print_exc()
-        refused = InputError(
-            str(error.filename or error),
-            why="this user may not read or write it",
-            fix="change its permissions, or name another path",
-        )
-        _complain(str(refused))
-        return exit_code(refused)
     except BrokenPipeError:  # the reader of our output has left
         _give_up_stdout()
         return BROKEN_PIPE
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _give_up_stdout()
-            _complain(f"{error.strerror}: what is printed cannot be written; free some space")
-            return FULL
-        if debug:  # the last line of defence: a bug, said in one line
+        if debug:
             traceback.print_exc()
+        if isinstance(error, OSError):  # wherever it was met, before or in the work
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+                _give_up_stdout()
+                _complain(f"{error.strerror}: what is printed cannot be written; free some space")
+                return FULL
+            if refused := refused_by_system(error, error):
+                _complain(str(refused))
+                return exit_code(refused)
+        # the last line of defence: a bug, said in one line
         _complain(f"a bug in legato: {type(error).__name__}: {error} (--debug shows where)")
         return BUG
 

@@ -32,7 +32,8 @@ class DamageRecord:
         self._clips: dict[str, Any] = {}  # fingerprint of each source; None: it is in work
         if self.path.exists():
             saved = self._load()
-            require_same(saved["options"], self._options, folder, holds="clips", fix=FIX)
+            begun = saved["options"]
+            require_same(begun, self._options, folder, holds="an unfinished run", fix=FIX)
             self._clips = saved["clips"]
 
     def __enter__(self) -> "DamageRecord":

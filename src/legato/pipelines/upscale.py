@@ -1,6 +1,5 @@
 """The main job: a small, damaged video in, a large, clean and steady one out."""
 
-import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from legato.errors import InputError, ResourceError
+from legato.errors import refused_by_system
 from legato.pipelines import job as jobs
 from legato.pipelines.deliver import Delivery, deliver, range_of
 from legato.pipelines.events import OnEvent, ignore
@@ -163,25 +162,17 @@ def _report(
 
 @contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
-    """Translate a full disk or a forbidden write into an error of ours.
+    """Translate what the system refuses, such as writing to a full disk, into an error of ours.
 
     Raises:
-        ResourceError: the disk or quota is full; finished segments are kept.
-        InputError: something may not be written.
+        ResourceError: a disk is full, fails or is gone; finished segments are kept.
+        InputError: something may not be read or written.
     """
+    then = ", then repeat the command: it continues with what is finished"
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(
-                f"{target}: the disk is full",
-                why="no space is left for the next segment; finished ones are kept",
-                fix="free some space and repeat the command to continue",
-            ) from error
-        if isinstance(error, PermissionError):
-            raise InputError(
-                f"{error.filename or target}: cannot be written",
-                why=f"{error.strerror}",
-                fix="change its permissions or choose another output",
-            ) from error
-        raise
+        refused = refused_by_system(error, target, then=then)
+        if refused is None:
+            raise
+        raise refused from error
