@@ -140,6 +140,34 @@ def test_what_acts_on_several_frames_is_refused_for_a_single_one(make, option):
         make(**option, frames=1)
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+def test_guidance_between_equal_texts_is_refused(make, frames):
+    with pytest.raises(InputError, match="guidance_scale=5"):
+        make("", guidance_scale=5.0, frames=frames)
+    with pytest.raises(InputError, match="these are the same"):
+        make("day", negative_prompt="day", guidance_scale=5.0, frames=frames)
+    make("", negative_prompt="day", guidance_scale=5.0, frames=frames)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"prompt": "day"},
+        {"guidance_scale": 5.0},
+        {"negative_prompt": "day"},
+        {"num_inference_steps": 2},
+    ],
+    ids=lambda words: next(iter(words)),
+)
+def test_words_are_refused_where_every_frame_is_given(make, model, first_frame, words):
+    given = {"first_frame": first_frame, "prompt": ""} | words
+    with pytest.raises(InputError, match=next(iter(words))):
+        make(frames=1, **given)
+    joined = {"frames": 2, "model": model, "interpolations": 0, "last_frame": first_frame}
+    with pytest.raises(InputError, match=next(iter(words))):
+        make(**joined, **given)
+
+
 def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):
     root = tiny_generator_folder(tmp_path / "m", interpolation="none", noise_prior="mixed")
     assert not np.array_equal(make(model=str(root)), plain)

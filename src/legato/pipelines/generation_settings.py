@@ -44,12 +44,12 @@ class Settings:
     """Name or folder of the upscaling model that enlarges the video."""
 
 
-def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
+def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Settings:
     """Return the options with the model's defaults where nothing was chosen.
 
     Raises:
         ModelError: a stage model is missing, named in the message.
-        InputError: a length or size that this model cannot make.
+        InputError: a length or size that this model cannot make, or what would count for nothing.
     """
     defaults = model.defaults
     window = defaults.window if options.window is None else options.window
@@ -73,6 +73,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel) -> Settings:
     _require_continuing(options, model, timeline, window)
     _require_reachable(options, timeline, window)
     start = _start(options, model)
+    _require_read(prompt, options, timeline, start)
     _require_acted_on(options, timeline.num_key_frames, 1 if start == "image" else 0, window)
     guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
     if options.negative_prompt and not needs_unconditional(guidance_scale):
@@ -206,6 +207,40 @@ def _require_acted_on(options: GenerateOptions, key_frames: int, known: int, win
         ("interpolation_steps", "frames between", key_frames > 1),
     )
     require_needed(options, needs)
+
+
+def _require_read(
+    prompt: str, options: GenerateOptions, timeline: Timeline, start: Literal["image", "clip"]
+) -> None:
+    """Refuse words, and guidance by them, that no denoised frame follows.
+
+    Raises:
+        InputError: names the first such option.
+    """
+    is_image_given = start == "image" and options.first_frame is not None
+    is_lone = timeline.num_key_frames == 1
+    joins = options.last_frame is not None and timeline.num_key_frames == 2
+    is_drawn = not is_image_given or not (is_lone or joins)
+    is_between = timeline.num_key_frames > 1 and timeline.interpolations > 0
+    needs = (
+        ("guidance_scale", "frames that are drawn", is_drawn),
+        ("negative_prompt", "frames that are drawn", is_drawn),
+        ("num_inference_steps", "frames that are drawn", is_drawn or is_between),
+    )
+    require_needed(options, needs)
+    if prompt and not (is_drawn or is_between):
+        raise InputError(
+            f"prompt {prompt!r}",
+            why="all frames of this video are given",
+            fix="ask for more frames, or leave it out",
+        )
+    scale, is_same = options.guidance_scale, prompt.strip() == options.negative_prompt.strip()
+    if scale is not None and needs_unconditional(scale) and is_same:
+        raise InputError(
+            f"guidance_scale={scale:g}",
+            why="it leads from the negative prompt to the prompt, and these are the same",
+            fix="give a prompt, or leave it out",
+        )
 
 
 def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:

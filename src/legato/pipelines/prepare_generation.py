@@ -46,7 +46,7 @@ def prepare(
     dtype = choose_dtype(run.dtype, device)
     on_event(Event(stage="load", message=f"model {options.model}"))
     model = load_generator(options.model, device, dtype, spatial=options.spatial)
-    settings = resolve(options, model)
+    settings = resolve(options, model, prompt)
     if settings.upsampler is None:
         run.require_no_offload()
     if options.motion_lora is not None:
