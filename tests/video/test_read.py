@@ -501,6 +501,17 @@ def test_an_unreadable_image_in_a_folder_is_replaced_and_counted(tmp_path, broke
     assert report.num_repeated == 1
 
 
+def test_images_of_another_size_are_scaled_to_the_first_and_counted(tmp_path):
+    for number, size in enumerate([(64, 48), (64, 40), (64, 48)]):
+        pixels = cv2.cvtColor(picture(number, size), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+    for start, expected in ((0, 1), (2, 0)):
+        report = ReadReport()
+        frames = list(read_frames(tmp_path, start_pts=start, report=report))
+        assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)}
+        assert report.num_rescaled == expected
+
+
 @pytest.mark.parametrize(("channels", "deep"), [(3, False), (4, False), (3, True), (4, True)])
 def test_a_png_is_read_exactly(tmp_path, channels, deep):
     write_image(tmp_path / "a.png", 3, channels=channels, deep=deep)

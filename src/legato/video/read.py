@@ -318,7 +318,10 @@ def _image_frames(facts: VideoFacts) -> Iterator[_Reading]:
         raise DecodeError(f"{facts.path}", why="no image can be decoded", fix="check the files")
 
 
-def _at_facts(image: tuple[Pixels, Alpha | None], facts: VideoFacts) -> tuple[Pixels, Alpha | None]:
+def _at_facts(
+    image: tuple[np.ndarray, np.ndarray | None], facts: VideoFacts
+) -> tuple[Pixels, Alpha | None]:
+    """Return an image of any size and depth at that of the facts."""
     pixels, alpha = image
     size = (facts.width, facts.height)
     if (pixels.shape[1], pixels.shape[0]) != size:
