@@ -9,6 +9,7 @@ LegatoError
 """
 
 import errno
+import re
 from collections.abc import Mapping
 
 
@@ -83,7 +84,21 @@ def refused_by_system(error: OSError, where: object, *, then: str = "") -> Legat
         where: what was read or written, where the error does not name it.
         then: what to do once it is mended, behind the fix.
     """
-    if error.errno not in REFUSALS:
+    refusal = REFUSALS.get(error.errno or 0)
+    if refusal is None:
         return None
-    kind, why, fix = REFUSALS[error.errno]
+    kind, why, fix = refusal
     return kind(f"{error.filename or where}", why=why, fix=f"{fix}{then}")
+
+
+def first_sentence(error: BaseException, *, longest: int = 200) -> str:
+    """Return what a library says first, on one line without its full stop; its kind if nothing.
+
+    Args:
+        error: of the library.
+        longest: characters; what is longer ends behind a word, with dots.
+    """
+    said = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(str(error).split()), maxsplit=1)[0]
+    if len(said) > longest:
+        return f"{said[:longest].rsplit(' ', 1)[0]} ..."
+    return said.rstrip(".") or type(error).__name__

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,6 +81,16 @@ def test_lpips_weights_add_a_column(evaluated, tmp_path):
     weights = tmp_path / "w.safetensors"
     save_file(LPIPS().state_dict(), weights)
     assert "LPIPS" in evaluated("--lpips", str(weights))[0].splitlines()[0]
+
+
+@pytest.mark.parametrize("flag", ["--lpips", "--dists"])
+def test_a_picture_is_no_weights(roots, tmp_path, capsys, flag):
+    picture = tmp_path / "s.png"
+    cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
+    assert cli.main(["evaluate", *roots, "-o", str(tmp_path / "o"), flag, str(picture)]) == 3
+    said = capsys.readouterr().err
+    assert "s.png cannot be read as weights alone: Weights only load failed;" in said
+    assert not (tmp_path / "o").exists()
 
 
 def test_without_references(roots, tmp_path, capsys):

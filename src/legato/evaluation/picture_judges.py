@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from legato.errors import ResourceError
+from legato.errors import ResourceError, first_sentence
 from legato.torchvision_operators import declare_missing
 
 PictureJudge = Callable[[UInt8[ndarray, "H W 3"]], float]
@@ -38,10 +38,9 @@ def load_judge(name: str, device: torch.device) -> PictureJudge:
     try:
         network = pyiqa.create_metric(name, device=device)
     except Exception as error:  # whatever its downloads raise
-        why = " ".join(str(error).split())[:160] or type(error).__name__
         raise ResourceError(
             f"iqa={name!r}",
-            why=f"pyiqa cannot load it ({why})",
+            why=f"pyiqa cannot load it ({first_sentence(error)})",
             fix="go online once, or leave it out",
         ) from error
 

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from legato.device import KEPT_BYTES, keep_freed_memory, return_freed_memory
-from legato.errors import InputError, ModelError
+from legato.errors import InputError, ModelError, first_sentence
 from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import TOPOLOGY, ModelFolder
@@ -272,7 +272,8 @@ def decoder_dtype(
 
 
 def _misunderstood(folder: ModelFolder, part: str, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split()) or type(error).__name__
     return ModelError(
-        f"{folder.path(part) / 'config.json'} is not understood", why=reason[:200], fix=REFILL
+        f"{folder.path(part) / 'config.json'} is not understood",
+        why=first_sentence(error),
+        fix=REFILL,
     )

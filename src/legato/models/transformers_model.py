@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from legato.errors import ModelError
+from legato.errors import ModelError, first_sentence
 from legato.models.pull import NETWORK_ERRORS
 
 HUB_SECONDS = 10.0
@@ -48,8 +48,7 @@ def _hub_answers(name: str) -> bool:
 
 def failure(what: str, error: Exception, *, fix: str) -> ModelError:
     """Return one of `LOADING_ERRORS` in one line."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return ModelError(what, why=reason, fix=fix)
+    return ModelError(what, why=first_sentence(error), fix=fix)
 
 
 @contextmanager

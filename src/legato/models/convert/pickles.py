@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from legato.errors import ModelError
+from legato.errors import ModelError, first_sentence
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -23,10 +23,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} is missing", why="weights are read from it", fix="put the released file there"
         ) from error
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
             f"{path} cannot be read as weights alone",
-            why=reason,
+            why=first_sentence(error),
             fix="fetch it again; a file that needs more than tensors is refused",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
