@@ -46,6 +46,19 @@ def test_shards_are_made_and_a_folder_without_videos_is_told(tmp_path, capsys):
     assert not (tmp_path / "b").exists()
 
 
+def test_photographs_give_no_shards_and_are_told_where_they_belong(tmp_path, capsys):
+    (tmp_path / "photographs").mkdir()
+    for k in range(6):
+        picture = np.full((40 + k, 48, 3), 40 * k, np.uint8)
+        cv2.imwrite(str(tmp_path / "photographs" / f"{k}.png"), picture)
+    flags = ["--out", str(tmp_path / "shards"), "--frames", "4", "--size", "32"]
+    assert main(["train", "shards", "--data", str(tmp_path / "photographs"), *flags]) == 2
+    told, *_, refused = capsys.readouterr().err.splitlines()
+    assert "its images have several sizes" in told
+    assert "leave photographs to train frames" in refused
+    assert not (tmp_path / "shards").exists()
+
+
 @pytest.mark.parametrize("recipe", ["embedded", "motion", "shards"])
 def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, recipe):
     (tmp_path / "data").mkdir()

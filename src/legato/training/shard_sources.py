@@ -12,13 +12,16 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import DecodeError, InputError
-from legato.evaluation.clips import find_clips, read_clip
+from legato.evaluation.clips import find_clips, read_clip, shown
 from legato.evaluation.datasets import SCALE
 from legato.pipelines.limits import all_above_zero, all_within, none_empty
 from legato.training.captions import caption_of
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shards import ShardedClip, ShardWriter
 from legato.video.atomic import making_folder
+from legato.video.container import IMAGE_SUFFIXES
+from legato.video.probe import probe
+from legato.video.read import ReadReport, read_frames
 from legato.video.shots import ShotDetector
 
 SMALLEST = 32
@@ -33,7 +36,7 @@ class ShardOptions:
     data: tuple[Path, ...]
     """Folders of videos or of folders of frames; NAME.txt beside NAME.mp4 or NAME/ is its caption.
     A folder that itself holds images is taken for the frames of one video, so photographs do not
-    belong there; deeper folders are left alone."""
+    belong there, and are left out where their sizes differ; deeper folders are left alone."""
     out: Path
     """Folder of the shards; one set of clips each, so that sets can be mixed."""
     frames: int = 16
@@ -89,12 +92,21 @@ def make_shards(options: ShardOptions, *, log: Callable[[str], None] = lambda li
                 log(f"{path}: {count} clips")
                 total += count
         if not total:
-            raise InputError(
-                f"no clips from {', '.join(map(str, options.data))}",
-                why=f"no shot there has {options.frames} frames of {SMALLEST} pixels each way",
-                fix="use longer videos, or fewer --frames",
-            )
+            raise _no_clips(options)
     return options.out
+
+
+def _no_clips(options: ShardOptions) -> InputError:
+    """Return what to say where no source gave a clip."""
+    sources = [path for folder in options.data for path in find_clips(folder).values()]
+    fix = "use longer videos, or fewer --frames"
+    if not any(path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES for path in sources):
+        fix = "images are taken for the frames of one video: leave photographs to train frames"
+    return InputError(
+        f"no clips from {', '.join(map(str, options.data))}",
+        why=f"no shot there has {options.frames} frames of {SMALLEST} pixels each way",
+        fix=fix,
+    )
 
 
 def _clips(path: Path, name: str, options: ShardOptions) -> Iterator[ShardedClip]:
@@ -111,12 +123,21 @@ def _clips(path: Path, name: str, options: ShardOptions) -> Iterator[ShardedClip
 
 
 def _runs(path: Path, length: int) -> list[int]:
-    """Return the first frame of each run of so many frames that no cut falls into."""
-    detector, count = ShotDetector(), 0
-    for picture in read_clip(path):
-        detector.feed(count, picture)
-        count += 1
-    shots = [0, *detector.cuts(), count]
+    """Return the first frame of each run of so many frames that no cut falls into.
+
+    Raises:
+        DecodeError: the source cannot be read, or is a folder of photographs.
+    """
+    detector, facts, report = ShotDetector(), probe(path), ReadReport()
+    for index, frame in enumerate(read_frames(path, facts=facts, report=report)):
+        detector.feed(index, shown(frame, facts))
+    if facts.kind == "images" and report.num_rescaled:
+        raise DecodeError(
+            f"its images have several sizes, {report.num_rescaled} another than the first",
+            why="they are no frames of one video",
+            fix="leave photographs to train frames",
+        )
+    shots = [0, *detector.cuts(), report.num_frames]
     return [
         first
         for start, stop in pairwise(shots)
