@@ -18,6 +18,7 @@ from legato.diffusion.solver import SolverName
 from legato.diffusion.spans import Span
 from legato.models.manifest import InterpolationStart
 from legato.models.micro_conditioning import ClipConditions
+from legato.pipelines.events import Passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,21 +149,3 @@ class ClipSampler:
             for ticks in given.ticks
         ]
         return torch.stack(drawn)
-
-
-class Passes:
-    """Counts passes through the network and tells the share of them.
-
-    Args:
-        total: passes of the whole work.
-        listener: told the share that is done.
-    """
-
-    def __init__(self, total: int, listener: Callable[[float | int], None] | None) -> None:
-        self._done, self._total, self._listener = 0, total, listener
-
-    def advance(self) -> None:
-        """Count one pass."""
-        self._done += 1
-        if self._listener is not None:
-            self._listener(self._done / self._total)

@@ -43,3 +43,21 @@ def notice(on_event: OnEvent, message: str) -> str:
     logger.info(message)
     on_event(Event(stage="notice", message=message))
     return message
+
+
+class Passes:
+    """Counts passes through the network and tells the share of them.
+
+    Args:
+        total: passes of the whole work.
+        listener: told the share that is done.
+    """
+
+    def __init__(self, total: int, listener: Callable[[float | int], None] | None) -> None:
+        self._done, self._total, self._listener = 0, total, listener
+
+    def advance(self) -> None:
+        """Count one pass."""
+        self._done += 1
+        if self._listener is not None:
+            self._listener(self._done / self._total)

@@ -108,18 +108,16 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
 
 @dataclass(frozen=True, slots=True)
 class _Progress:
-    """Turns a restorer's passes into frames done."""
+    """Turns the share of a segment into frames done."""
 
     on_event: OnEvent
     done: int
     total: int
     frames: int
 
-    def __call__(self, passes: int, num_passes: int) -> None:
-        share = min(passes / max(num_passes, 1), 1.0)
-        self.on_event(
-            Event(stage="restore", done=self.done + share * self.frames, total=self.total)
-        )
+    def __call__(self, share: float | int) -> None:
+        done = self.done + min(share, 1.0) * self.frames
+        self.on_event(Event(stage="restore", done=done, total=self.total))
 
 
 def _with_fallbacks(
@@ -185,7 +183,7 @@ def _restore(
         num_anchors=before,
         num_lookahead=after,
         state=None if segment.starts_shot else Carried.load(previous),
-        on_step=report,
+        on_pass=report,
     )
     carried.save(job.folder.state(segment.index))
     del carried

@@ -19,8 +19,8 @@ from legato.diffusion.spans import Span
 from legato.models.controlnet import ControlNet
 from legato.models.image_model import ImageModel
 from legato.models.micro_conditioning import ClipConditions
-from legato.pipelines.clip_sampler import Passes
 from legato.pipelines.estimate_edits import Clip
+from legato.pipelines.events import Passes
 from legato.pipelines.generation import finite
 from legato.pipelines.guided_batch import BatchGuide
 from legato.pipelines.translate_options import TranslateOptions

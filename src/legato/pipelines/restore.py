@@ -32,6 +32,7 @@ from legato.pipelines.decode import (
     finished_chunks,
     is_broken,
 )
+from legato.pipelines.events import Passes
 from legato.pipelines.first_latents import FirstLatents
 from legato.pipelines.guided_windows import guide_of
 from legato.pipelines.restore_options import (
@@ -55,7 +56,7 @@ from legato.pipelines.windows import Grid, plan_segment_windows, reference_windo
 
 __all__ = ["BrokenOutputError", "Carried", "RestoreOptions", "Restorer", "is_broken"]
 
-OnStep = Callable[[int, int], None]
+OnPass = Callable[[float | int], None]
 LOOK_AHEAD = 12
 """Frames beyond the segment where the backward propagation starts; 0.5^12 of them is left."""
 
@@ -152,7 +153,7 @@ class Restorer:
         num_anchors: int,
         num_lookahead: int,
         state: Carried | None,
-        on_step: OnStep | None = None,
+        on_pass: OnPass | None = None,
     ) -> tuple[Float[Tensor, "E 3 sH sW"], Carried]:
         """Return the restored frames of one segment and what the next segment must know.
 
@@ -165,8 +166,8 @@ class Restorer:
             num_lookahead: trailing frames that belong to later segments: `context_after`, or as
                 many as the shot still has.
             state: what the previous segment returned; None at the start of a shot.
-            on_step: called with (passes done, passes in all) after each window of each step and
-                each decoded chunk; what it raises stops the work.
+            on_pass: told the share of the work that is done after each window of each step and each
+                decoded chunk; what it raises stops the work.
 
         Raises:
             BrokenOutputError: the result is NaN, or black where the input is not.
@@ -178,7 +179,7 @@ class Restorer:
             num_anchors=num_anchors,
             num_lookahead=num_lookahead,
             state=state,
-            on_step=on_step,
+            on_pass=on_pass,
         )
         return torch.cat(list(chunks)), carried
 
@@ -190,7 +191,7 @@ class Restorer:
         num_anchors: int,
         num_lookahead: int,
         state: Carried | None,
-        on_step: OnStep | None = None,
+        on_pass: OnPass | None = None,
     ) -> tuple[Iterator[Float[Tensor, "C 3 sH sW"]], Carried]:
         """Like calling the restorer, but decode lazily: a few frames at a time, in order.
 
@@ -212,7 +213,7 @@ class Restorer:
         emitted = (num_anchors, layout.emit_stop - layout.first)
         passes = len(windows) * len(self._timesteps) * (1 if self._negative_prompt is None else 2)
         passes += decoder.num_pieces(self._finish.needed(emitted, used), used)
-        progress = _Progress(passes, on_step)
+        progress = Passes(passes, on_pass)
         denoiser = replace(
             self._denoiser(windows, clip, ticks[:used], progress),
             kept=kept_predictions(state, layout),  # which lets each go once it is merged
@@ -272,7 +273,7 @@ class Restorer:
         windows: Sequence[Span],
         clip: Float[Tensor, "1 T 3 h w"],
         ticks: Sequence[int],
-        progress: "_Progress",
+        progress: Passes,
     ) -> Denoiser:
         level = self.settings.noise_level
         noise = self._first.noise("low_res", 3, clip, ticks)
@@ -371,18 +372,6 @@ class Restorer:
             return propagation()(step, x0) if step.index in self._propagation else x0
 
         return [edit]
-
-
-class _Progress:
-    """Counts passes and tells a listener."""
-
-    def __init__(self, total: int, listener: OnStep | None) -> None:
-        self._done, self._total, self._listener = 0, total, listener
-
-    def advance(self) -> None:
-        self._done += 1
-        if self._listener is not None:
-            self._listener(self._done, self._total)
 
 
 def _padded(
