@@ -31,7 +31,6 @@ EXTRAS = {  # module: extra that brings it, and what it is for
     "lpips": ("metrics", "LPIPS by SqueezeNet where --lpips names no file"),
     "imageio_ffmpeg": ("metrics", "VMAF"),
     "torchvision": ("raft", "the RAFT flow estimator"),
-    "gradio": ("page", "the web page"),
     "accelerate": ("train", "training on several devices"),
     "ncnn": ("peers", "comparison with Real-ESRGAN"),
 }
