@@ -145,6 +145,23 @@ def test_a_path_that_may_not_be_read_or_written_is_named(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["upscale", "a", "b", "--steps", "0"], "error: num_inference_steps=0: out of range"),
+        (["upscale", "a", "b", "--crf", "999"], "error: crf=999: out of range"),
+        (["upscale", "a"], "error: legato upscale a: missing: PATH What to write"),
+        (["upscale", "a", "b", "--color", "foo"], "'none'); see legato upscale --help"),
+    ],
+)
+def test_a_wrong_flag_is_told_without_inner_names(capsys, given, said):
+    assert cli.main(given) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert "options." not in error
+
+
+@pytest.mark.parametrize(
     ("number", "code", "said"),
     [
         (errno.EIO, 4, "its disk cannot be read or written; check the disk"),

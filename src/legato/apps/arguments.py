@@ -56,6 +56,8 @@ def parse(
         if stop.code in (0, None):
             sys.stdout.write(said.getvalue())
             raise
+        if refused := _refusal(stop):
+            raise refused from None
         raise InputError(
             " ".join(["legato", name, *arguments]),
             why=_reason(said.getvalue()),
@@ -68,6 +70,14 @@ def _expand(argument: str, aliases: Mapping[str, str]) -> str:
     return f"{aliases.get(flag, flag)}{equals}{value}"
 
 
+def _refusal(stop: BaseException) -> InputError | None:
+    """Return what options that were read say of themselves, where the parser stopped for that."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__context__
+    return cause
+
+
 def _reason(said: str) -> str:
     """Return the first paragraph of what the parser said, behind its title, on one line."""
     lines = [re.sub(r"^[\s│]+|[\s│]+$", "", line) for line in said.splitlines()]
@@ -78,4 +88,5 @@ def _reason(said: str) -> str:
             break
         if not is_rule:
             body.append(line)
-    return " ".join(body) or "the flags cannot be understood"
+    reason = re.sub(r"^Missing from legato [\w ]+:", "missing:", " ".join(body))
+    return reason.rstrip(".") or "the flags cannot be understood"
