@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from tiny_generator import tiny_generator_folder
 
 from legato.errors import InputError, Interrupted, ModelError, ResourceError
 from legato.models.generator_folder import load_generator
-from legato.pipelines import prepare_generation
+from legato.pipelines import generation_limits, output, prepare_generation
 from legato.pipelines.box_file import read_boxes
 from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.generate import generate
@@ -138,6 +139,22 @@ def test_what_acts_on_given_frames_is_refused_where_there_are_none(make, option,
 def test_what_acts_on_several_frames_is_refused_for_a_single_one(make, option):
     with pytest.raises(InputError, match=next(iter(option))):
         make(**option, frames=1)
+
+
+def test_a_size_beyond_memory_is_refused_before_all_work(make, monkeypatch):
+    monkeypatch.setattr(generation_limits, "available_memory_bytes", lambda _: 10**9)
+    with pytest.raises(ResourceError, match=r"GB of memory needed for 60000x60000"):
+        make(width=60_000, height=60_000)
+    assert len(make()) == 4
+
+
+def test_a_length_beyond_the_disk_is_refused_before_all_work(make, monkeypatch, tmp_path):
+    free = SimpleNamespace(free=10**6)
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(ResourceError, match="MB of disk space needed"):
+        make(frames=1_000_000)
+    assert not list(tmp_path.iterdir())
+    assert len(make()) == 4
 
 
 @pytest.mark.parametrize("frames", [1, 4])

@@ -4,10 +4,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from legato.device import return_freed_memory
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
+from legato.pipelines.generation_limits import require_disk
 from legato.pipelines.job import Stop
 from legato.pipelines.memory import memory_errors
 from legato.pipelines.prepare_generation import prepare
@@ -57,6 +60,9 @@ def generate(
     began = time.perf_counter()
     job = prepare(prompt, Path(target), options or GenerateOptions(), run or RunOptions(), on_event)
     with disk_errors(job.target), working(job.folder, restart=job.run.restart):
+        if not job.folder.plan.exists():
+            latent = torch.Size(job.generation.shape)
+            require_disk(job.folder.path, job.facts, job.codec, job.settings, latent)
         job.require_same()
         stages: dict[str, float] = {}
         num_resumed = 0

@@ -15,6 +15,7 @@ from legato.video.codecs import CodecName, frames_ahead
 SHARE = 0.7  # of what is available: on a CPU too much memory does not raise, it kills
 MIN_TILE = 64
 MIN_SEGMENT = 4
+LIVE_SHARE = 4.0  # peak of live activations over the largest call's input and output, measured
 RGB_BYTES = 3 * 4  # float32
 DECODED_CLIP_BYTES = 35  # of every pixel of a segment with its context: frames and latents
 CLIP_BYTES = 75  # the same while it is denoised: predictions too

@@ -19,6 +19,7 @@ from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_job import GenerationJob
+from legato.pipelines.generation_limits import require_memory
 from legato.pipelines.generation_settings import Settings, resolve
 from legato.pipelines.given_frame import read_given_frame
 from legato.pipelines.output import require_no_input, require_replaceable, require_report
@@ -41,12 +42,14 @@ def prepare(
     Raises:
         InputError: a word, an option or the target cannot be used.
         ModelError: the model or one of its stages is missing.
+        ResourceError: memory does not suffice for frames of this size.
     """
     device = choose_device(run.device)
     dtype = choose_dtype(run.dtype, device)
     on_event(Event(stage="load", message=f"model {options.model}"))
     model = load_generator(options.model, device, dtype, spatial=options.spatial)
     settings = resolve(options, model, prompt)
+    require_memory(model, settings, device)
     if settings.upsampler is None:
         run.require_no_offload()
     if options.motion_lora is not None:

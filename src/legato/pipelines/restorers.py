@@ -16,6 +16,7 @@ from legato.pipelines.consistency import sees_other_frames
 from legato.pipelines.decode import frames_decoded, frames_finished
 from legato.pipelines.memory import (
     FEATURE_BYTES,
+    LIVE_SHARE,
     SHARE,
     ActivationMeter,
     Footprint,
@@ -32,7 +33,6 @@ from legato.video.codecs import CodecName
 from legato.video.probe import VideoFacts
 
 METERED_SIDE = 64  # input pixels: small enough to cost little, a multiple of every U-Net's strides
-LIVE_SHARE = 4.0  # peak of live activations over the largest call's input and output, measured
 STRIPS_SHARE = 1.3  # the same over the widest map of a decoder that works in strips
 
 
