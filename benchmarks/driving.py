@@ -102,7 +102,7 @@ class Bench:
             share=defaults.temporal_share,
             timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
         )
-        motion = None
+        edits = []
         if temporal and given == 2 and defaults.motion_guidance:  # as `generate` does
             motion = expected_motion(
                 self.model,
@@ -111,6 +111,7 @@ class Bench:
                 weight=defaults.motion_guidance,
                 share=defaults.motion_share,
             )
+            edits.append(motion)
         with self.timed("key frames"):
             return sampler(
                 network,
@@ -120,7 +121,7 @@ class Bench:
                     ticks=[range(100 * number, 100 * number + KEY_FRAMES)],
                     purpose="key frames",
                     guidance=defaults.context_guidance,
-                    motion=motion,
+                    edits=edits,
                 ),
                 told=ClipConditions(noise_level=torch.tensor(0)),
             )

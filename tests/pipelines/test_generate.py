@@ -266,6 +266,8 @@ def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_fram
         {"motion_guidance": 0.5, "context_frames": 1},
         {"motion_guidance": 1.5},
         {"motion_share": 0.5, "context_frames": 1},
+        {"anchoring": 0.5, "temporal_share": 0.0},
+        {"anchoring": -0.1},
         {"width": 0},
         {"height": -16},
         {"temporal_share": 1.5},
@@ -284,6 +286,16 @@ def test_guidance_by_motion_acts_in_its_share_of_the_steps(make):
         for share in (1.0, 0.3)
     )
     assert not np.array_equal(long, short)
+
+
+def test_anchoring_changes_later_clips(make):
+    free, held = (make(anchoring=weight, name=f"{weight}.mkv") for weight in (0.0, 1.0))
+    assert not np.array_equal(free[-1], held[-1])
+
+
+def test_anchoring_is_refused_where_no_clip_follows(make):
+    with pytest.raises(InputError, match="anchoring"):
+        make(anchoring=0.5, frames=2)
 
 
 def test_a_share_of_steps_without_guidance_by_motion_is_refused(make):

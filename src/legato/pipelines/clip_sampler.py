@@ -10,7 +10,6 @@ from torch import Tensor
 from legato.diffusion.augmentation import augment
 from legato.diffusion.context import context_condition, linear_blend
 from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Network, denoise
-from legato.diffusion.expected_motion import ExpectedMotion
 from legato.diffusion.noise import INDEPENDENT, NoisePrior, frame_noise
 from legato.diffusion.reconstruction_guidance import ReconstructionGuided
 from legato.diffusion.schedule import Schedule
@@ -38,8 +37,8 @@ class Given:
     start: InterpolationStart = "noise"
     """What the first step sees: noise, or the fade from the first frame to the last one, both
     given, to which the estimate is added: for a network that was taught so, in one step."""
-    motion: ExpectedMotion | None = None
-    """Where the given frames were going, that the others are led there."""
+    edits: Sequence[Edit] = ()
+    """What changes estimates on the way from noise."""
     aims: Bool[Tensor, "T"] | None = None
     """Frames that are known too, but not shown to the network: the others are led to them."""
     aiming: float = 0.0
@@ -127,8 +126,8 @@ class ClipSampler:
     def _start(self, given: Given) -> tuple[Float[Tensor, "B T C h w"], list[Edit]]:
         """Return what the first step sees, and what changes its estimate."""
         if given.start == "noise":
-            edits: list[Edit] = [] if given.motion is None else [given.motion]
-            return self._noise(given, given.purpose, self.prior).to(self.device), edits
+            noise = self._noise(given, given.purpose, self.prior)
+            return noise.to(self.device), list(given.edits)
         assert self.num_inference_steps == 1, "each step would add the blend again"
         blend = linear_blend(given.latents.float()).to(self.device)
         return blend, [lambda _, x0: x0 + blend]

@@ -86,6 +86,10 @@ class GenerateOptions:
     motion_share: float | None = None
     """Share of the steps, from the first on, in which they are. Default: the model's own."""
 
+    anchoring: float | None = None
+    """How strongly colours and contrast of key frames are held to those of the first clip, in the
+    steps in which temporal layers act: from 0, not at all, to 1. Default: the model's own."""
+
     context_frames: Literal[1, 2] = 2
     """Last key frames that the next ones are told of: two also tell the direction of motion."""
 
@@ -150,6 +154,7 @@ class GenerateOptions:
         within("temporal_share", self.temporal_share, 0.0, 1.0)
         within("motion_guidance", self.motion_guidance, 0.0, 1.0)
         within("motion_share", self.motion_share, 0.0, 1.0)
+        within("anchoring", self.anchoring, 0.0, 1.0)
         within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
         within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
         within("context_noise", self.context_noise, 0, 999)
@@ -163,6 +168,7 @@ class GenerateOptions:
             ("motion_lora_scale", "a motion lora", self.motion_lora is not None),
             ("interpolation_steps", "frames between", self.interpolations != 0),
             ("temporal_guidance", "steps with temporal layers", self.temporal_share != 0),
+            ("anchoring", "steps with temporal layers", self.temporal_share != 0),
             ("motion_guidance", "steps in which it acts", self.motion_share != 0),
             ("motion_guidance", "two frames of context", self.context_frames > 1),
             ("motion_share", "two frames of context", self.context_frames > 1),

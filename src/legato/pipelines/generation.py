@@ -17,7 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from legato.diffusion.anchored_statistics import AnchoredStatistics
 from legato.diffusion.context import BETWEEN, every_fourth
+from legato.diffusion.denoiser import Edit
 from legato.diffusion.expected_motion import ExpectedMotion
 from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.errors import ResourceError
@@ -110,15 +112,6 @@ class Generation:
         for ending in self._ending():
             aims = torch.arange(num_frames) == settings.timeline.num_key_frames - 1 - call.first
             latents[aims] = ending
-        motion = None
-        if settings.motion_guidance and call.num_given == 2:
-            motion = expected_motion(
-                self.model,
-                latents[:2],
-                num_frames,
-                weight=settings.motion_guidance,
-                share=settings.motion_share,
-            )
         made = self.sampler(
             self._guided(),
             Given(
@@ -127,7 +120,7 @@ class Generation:
                 ticks=[range(call.first, call.stop)],
                 purpose="key frames",
                 guidance=settings.context_guidance,
-                motion=motion,
+                edits=self._edits(call, latents),
                 aims=aims,
                 aiming=self.aiming,
             ),
@@ -184,6 +177,28 @@ class Generation:
             share=self.settings.temporal_share,
             timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
         )
+
+    def _edits(self, call: Call, latents: Float[Tensor, "T C h w"]) -> list[Edit]:
+        """Return what leads a clip on from those before it, whose last frames it begins with."""
+        settings, edits = self.settings, list[Edit]()
+        if settings.motion_guidance and call.num_given == 2:
+            edits.append(
+                expected_motion(
+                    self.model,
+                    latents[:2],
+                    len(latents),
+                    weight=settings.motion_guidance,
+                    share=settings.motion_share,
+                )
+            )
+        if settings.anchoring and call.first > 0:
+            anchor = self.key_frames.read(0, settings.window)
+            edits.append(
+                AnchoredStatistics.of(
+                    anchor, weight=settings.anchoring, share=settings.temporal_share
+                )
+            )
+        return edits
 
     def _image(self, progress: Progress) -> Float[Tensor, "1 C h w"]:
         """Return the latents of the first frame: the user's, or one of the image model."""

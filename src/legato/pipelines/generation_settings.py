@@ -33,6 +33,7 @@ class Settings:
     temporal_share: float
     motion_guidance: float
     motion_share: float
+    anchoring: float
     context_frames: int
     context_noise: int
     window: int
@@ -99,6 +100,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
         temporal_share=_or(options.temporal_share, defaults.temporal_share),
         motion_guidance=_motion_guidance(options, model),
         motion_share=_or(options.motion_share, defaults.motion_share),
+        anchoring=_or(options.anchoring, defaults.anchoring),
         context_frames=options.context_frames,
         context_noise=options.context_noise,
         window=window,
@@ -200,6 +202,7 @@ def _require_acted_on(options: GenerateOptions, key_frames: int, known: int, win
         ("context_frames", "further clips", continues),
         ("motion_guidance", "further clips", continues),
         ("motion_share", "further clips", continues),
+        ("anchoring", "further clips", continues),
         ("temporal_guidance", "clips of key frames", denoises),
         ("temporal_share", "clips of key frames", denoises),
         ("motion_lora", "clips of key frames", denoises),
