@@ -5,14 +5,13 @@ picture add up. Latents are moved towards the mean and deviation of the first cl
 channel (AdaIN; Huang and Belongie 2017, arXiv:1703.06868, eq. 8), while noise is strong.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from legato.diffusion.denoiser import Step
+from legato.diffusion.denoiser import Step, num_first_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class AnchoredStatistics:
 
     def __call__(self, step: Step, x0: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C h w"]:
         """Return x_0, in the first steps each clip with statistics nearer to the anchor's."""
-        if step.index >= math.ceil(round(self.share * step.num_steps, 6)):
+        if step.index >= num_first_steps(self.share, step.num_steps):
             return x0
         clips = []
         for clip in x0:

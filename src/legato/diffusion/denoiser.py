@@ -5,6 +5,7 @@ weights *before* guidance, convert to (x_0, eps), let edits change x_0, step. Al
 share every step: there is one latent state.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -246,6 +247,11 @@ Pin = Callable[[Step, Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
+def num_first_steps(share: float, num_steps: int) -> int:
+    """Return how many steps a share of them is, 0..1, rounded up."""
+    return math.ceil(round(share * num_steps, 6))  # 0.7 * 10 is a little more than 7
+
+
 def denoise(
     denoiser: Denoiser,
     latents: Float[Tensor, "B T C h w"],

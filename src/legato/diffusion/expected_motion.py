@@ -5,14 +5,13 @@ network everything finer; here the estimate is led instead of the start, so that
 noise of their number.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from legato.diffusion.denoiser import Step
+from legato.diffusion.denoiser import Step, num_first_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +27,6 @@ class ExpectedMotion:
 
     def __call__(self, step: Step, x0: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C h w"]:
         """Return x_0, led to what is expected in the first steps."""
-        if step.index >= math.ceil(round(self.share * step.num_steps, 6)):
+        if step.index >= num_first_steps(self.share, step.num_steps):
             return x0
         return torch.lerp(x0, self.expected.to(x0), self.weight.to(x0).expand_as(x0))

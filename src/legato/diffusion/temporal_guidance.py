@@ -7,7 +7,6 @@ guidance, it helps at strong noise only, where layout and motion are decided; be
 finishes every frame with the detail that it has learned and the layers have not.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from legato.diffusion.denoiser import Network
+from legato.diffusion.denoiser import Network, num_first_steps
 from legato.models.inflate import VideoModel
 from legato.models.micro_conditioning import ClipConditions
 
@@ -43,8 +42,8 @@ class TemporalGuided:
             timesteps: of the loop, falling.
         """
         ends = [timesteps[0] + 1, *timesteps]
-        steps = math.ceil(round(share * len(timesteps), 6))  # 0.7 * 10 is a little more than 7
-        return cls(unet=unet, scale=scale, last_timestep=ends[steps])
+        last = ends[num_first_steps(share, len(timesteps))]
+        return cls(unet=unet, scale=scale, last_timestep=last)
 
     def __call__(
         self,

@@ -4,8 +4,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from legato.device import return_freed_memory
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.generate_options import GenerateOptions
@@ -61,8 +59,7 @@ def generate(
     job = prepare(prompt, Path(target), options or GenerateOptions(), run or RunOptions(), on_event)
     with disk_errors(job.target), working(job.folder, restart=job.run.restart):
         if not job.folder.plan.exists():
-            latent = torch.Size(job.generation.shape)
-            require_disk(job.folder.path, job.facts, job.codec, job.settings, latent)
+            require_disk(job.generation, job.facts, job.codec)
         job.require_same()
         stages: dict[str, float] = {}
         num_resumed = 0

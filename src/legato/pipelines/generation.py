@@ -5,6 +5,7 @@ user's), key frames by prediction from the last one or two, two interpolations, 
 decoder. Each part is saved before the next begins.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -94,6 +95,12 @@ class Generation:
         """Channels, rows and columns of a frame's latents."""
         scale, settings = self.model.scale, self.settings
         return self.model.latent_channels, settings.height // scale, settings.width // scale
+
+    @property
+    def latent_bytes(self) -> int:
+        """Bytes of all latents on the disk, in float32."""
+        timeline = self.settings.timeline
+        return 4 * math.prod(self.shape) * (timeline.num_key_frames + timeline.num_latents)
 
     def make_key_frames(self, part: int, progress: Progress) -> None:
         """Make a part of the key frames from the parts before it, and save it."""

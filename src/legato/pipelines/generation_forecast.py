@@ -89,7 +89,6 @@ def plan_generation(
         clock, written = _measure(job, Path(folder))
     works = list(job.stages())
     seconds = clock.of(job)
-    latent = 4 * torch.Size(job.generation.shape).numel()
     video = COPIES * written * timeline.num_frames // clock.frames
     notices = list(job.notices)
     if settings.upsampler:
@@ -107,7 +106,7 @@ def plan_generation(
         dtype=job.dtype,
         memory_bytes=_peak_bytes(job.device),
         memory_available_bytes=available_memory_bytes(job.device),
-        disk_bytes=latent * (timeline.num_key_frames + timeline.num_latents) + video,
+        disk_bytes=job.generation.latent_bytes + video,
         disk_free_bytes=shutil.disk_usage(target.absolute().parent).free,
         seconds_of_stages={name: round(value, 3) for name, value in seconds.items()},
         seconds=round(sum(seconds.values()), 3),

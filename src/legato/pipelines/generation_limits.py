@@ -1,6 +1,5 @@
 """Whether a generated video fits into memory and on the disk; asked before any of it is made."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,13 +7,12 @@ import torch
 from legato.device import available_memory_bytes
 from legato.errors import ResourceError
 from legato.models.generator import GeneratorModel
+from legato.pipelines.generation import Generation
 from legato.pipelines.generation_settings import Settings
 from legato.pipelines.memory import LIVE_SHARE, SHARE
 from legato.pipelines.output import bytes_on_disk, require_space
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
-
-LATENT_BYTES = 4  # of each number of the frames that lie on the disk
 
 
 def require_memory(model: GeneratorModel, settings: Settings, device: torch.device) -> None:
@@ -37,22 +35,17 @@ def require_memory(model: GeneratorModel, settings: Settings, device: torch.devi
         )
 
 
-def require_disk(
-    folder: Path, facts: VideoFacts, codec: CodecOptions, settings: Settings, latent: torch.Size
-) -> None:
+def require_disk(generation: Generation, facts: VideoFacts, codec: CodecOptions) -> None:
     """Refuse a length that the disk cannot hold.
 
     Args:
-        folder: where latents and segments go.
+        generation: whose folder takes latents and segments.
         facts: of the video.
         codec: of what is decoded.
-        settings: of the video.
-        latent: shape of a frame's latents.
 
     Raises:
         ResourceError: see `require_space`.
     """
-    timeline, size = settings.timeline, (facts.width, facts.height)
-    frames = timeline.num_key_frames + timeline.num_latents
-    video = bytes_on_disk(facts, codec, size=size, num_frames=timeline.num_frames)
-    require_space(folder, LATENT_BYTES * latent.numel() * frames + video)
+    size, num_frames = (facts.width, facts.height), generation.settings.timeline.num_frames
+    video = bytes_on_disk(facts, codec, size=size, num_frames=num_frames)
+    require_space(generation.folder.path, generation.latent_bytes + video)
