@@ -246,12 +246,12 @@ Pin = Callable[[Step, Tensor, Tensor], Tensor]
 """(step, edited x_0, latents after the step) -> latents after the step, some frames replaced."""
 
 
-@torch.no_grad()
 def num_first_steps(share: float, num_steps: int) -> int:
     """Return how many steps a share of them is, 0..1, rounded up."""
     return math.ceil(round(share * num_steps, 6))  # 0.7 * 10 is a little more than 7
 
 
+@torch.no_grad()
 def denoise(
     denoiser: Denoiser,
     latents: Float[Tensor, "B T C h w"],
