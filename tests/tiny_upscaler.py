@@ -45,6 +45,7 @@ class TinyUpscaler:
     is_temporal: bool = True
     streams: bool = True
     decoder_width: int | None = None
+    latent_channels: int = 4
     schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
     defaults: TinyDefaults = TinyDefaults()

@@ -62,6 +62,12 @@ RECIPES = {
         "DrivingOptions",
         "train_driving",
     ),
+    "driving_x4": Recipe(
+        "an upsampler of rendered driving scenes",
+        "legato.training.driving.upsampler",
+        "UpsamplerOptions",
+        "train_upsampler",
+    ),
 }
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from legato.errors import ModelError
-from legato.models.decoder import TemporalDecoder
 from legato.models.folder import ModelFolder
 from legato.models.inflate import VideoModel
 from legato.models.manifest import Manifest, UpscalerDefaults
 from legato.models.offload import Offload
 from legato.models.parts import (
     SCHEDULE,
+    Autoencoder,
     decoder_dtype,
     fill_autoencoder_,
     fill_part_,
@@ -23,7 +23,6 @@ from legato.models.parts import (
     ready_,
 )
 from legato.models.spec import find_folder
-from legato.models.tiny_autoencoder import TinyAutoencoder
 from legato.models.upscaler import UpscalerModel
 
 PER_FRAME = UpscalerDefaults(guidance_scale=9.0)
@@ -108,7 +107,7 @@ def require_job(manifest: Manifest, job: str) -> None:
 def checked_manifest(
     folder: ModelFolder,
     unet: VideoModel,
-    autoencoder: TinyAutoencoder | TemporalDecoder,
+    autoencoder: Autoencoder,
     schedule: dict[str, Any],
 ) -> Manifest:
     """Return a folder's `legato.json`, or what stands for it, once the parts belong together.

@@ -14,11 +14,13 @@ from legato.models.folder import TOPOLOGY, ModelFolder
 from legato.models.inflate import VideoModel, check_state, inflate
 from legato.models.linear import use_fast_linear_
 from legato.models.manifest import REFILL
+from legato.models.pixel_residual import CHANNELS, PixelResidual
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 from legato.models.tiny_autoencoder import FACTOR, TinyAutoencoder
 
 Part = TypeVar("Part", bound=nn.Module)
+Autoencoder = TinyAutoencoder | PixelResidual | TemporalDecoder
 
 SCHEDULE = "scheduler_config.json"
 LARGE_BYTES = 1 << 30
@@ -28,6 +30,7 @@ BUILDERS: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL.from_config,
     "ControlNetModel": ControlNetModel.from_config,
     "TinyAutoencoder": TinyAutoencoder.from_config,
+    "PixelResidual": PixelResidual.from_config,
     "WordEncoder": WordEncoder.from_config,
     "BoxLayout": BoxLayout.from_config,
 }
@@ -106,9 +109,7 @@ def load_layers_alone(folder: ModelFolder) -> VideoModel:
     return load_layers(folder, "temporal", unet)
 
 
-def load_autoencoder(
-    folder: ModelFolder, *, temporal: bool = True
-) -> TinyAutoencoder | TemporalDecoder:
+def load_autoencoder(folder: ModelFolder, *, temporal: bool = True) -> Autoencoder:
     """Return the autoencoder of a folder, on the CPU; one of diffusers with its temporal layers.
 
     Args:
@@ -118,11 +119,11 @@ def load_autoencoder(
     Raises:
         ModelError: a part is missing, damaged or does not fit.
     """
-    model = build_part(folder, "vae", {"AutoencoderKL", "TinyAutoencoder"})
+    model = build_part(folder, "vae", {"AutoencoderKL", "TinyAutoencoder", "PixelResidual"})
     state = folder.weights("vae")
-    if isinstance(model, TinyAutoencoder):
-        if not any(key.startswith("encoder.") for key in state):
-            model.encoder = None  # type: ignore[assignment]
+    if isinstance(model, TinyAutoencoder) and not any(key.startswith("encoder.") for key in state):
+        model.encoder = None  # type: ignore[assignment]
+    if isinstance(model, TinyAutoencoder | PixelResidual):
         fill_part_(model, state, "vae")
         return model
     assert isinstance(model, AutoencoderKL)
@@ -140,14 +141,14 @@ def load_autoencoder(
     return decoder
 
 
-def fill_autoencoder_(model: TinyAutoencoder | TemporalDecoder, folder: ModelFolder) -> None:
+def fill_autoencoder_(model: Autoencoder, folder: ModelFolder) -> None:
     """Give an autoencoder the weights of a folder, with those of its temporal layers.
 
     Raises:
         ModelError: they do not fit.
     """
     state = folder.weights("vae")
-    if isinstance(model, TinyAutoencoder):
+    if not isinstance(model, TemporalDecoder):
         fill_part_(model, state, "vae")
         return
     fill_part_(model.spatial, with_new_attention_names(state), "vae")
@@ -254,20 +255,25 @@ def fill_part_(model: nn.Module, state: dict[str, Tensor], part: str) -> None:
     model.load_state_dict(state, assign=True)
 
 
-def latent_facts(autoencoder: TinyAutoencoder | TemporalDecoder) -> tuple[int, int]:
+def latent_facts(autoencoder: Autoencoder) -> tuple[int, int]:
     """Return (channels, pixels per cell each way) of the latents."""
     if isinstance(autoencoder, TinyAutoencoder):
         return autoencoder.config.latent_channels, FACTOR
+    if isinstance(autoencoder, PixelResidual):
+        return CHANNELS, FACTOR
     config = autoencoder.spatial.config
     return config.latent_channels, 2 ** (len(config.block_out_channels) - 1)
 
 
-def decoder_dtype(
-    autoencoder: TinyAutoencoder | TemporalDecoder, dtype: torch.dtype
-) -> torch.dtype:
-    """Return float32 where the autoencoder asks for it: in bfloat16 it costs 3 dB, see 0016."""
+def decoder_dtype(autoencoder: Autoencoder, dtype: torch.dtype) -> torch.dtype:
+    """Return float32 where the autoencoder asks for it: in bfloat16 it costs 3 dB, see 0016.
+
+    And where it only adds, which bfloat16 would round.
+    """
     if isinstance(autoencoder, TinyAutoencoder):
         return dtype
+    if isinstance(autoencoder, PixelResidual):
+        return torch.float32
     return torch.float32 if autoencoder.spatial.config.get("force_upcast", True) else dtype
 
 

@@ -13,8 +13,8 @@ from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.folder import TEXT_WEIGHTS, TOPOLOGY, FolderWriter, ModelFolder
 from legato.models.inflate import VideoModel
 from legato.models.manifest import Manifest
+from legato.models.parts import Autoencoder
 from legato.models.text import WordEncoder
-from legato.models.tiny_autoencoder import TinyAutoencoder
 
 CLIP_PREFIX = "text_model."
 
@@ -24,7 +24,7 @@ class UpscalerParts:
     """Everything that an upscaling model is made of."""
 
     unet: VideoModel
-    autoencoder: TinyAutoencoder | TemporalDecoder
+    autoencoder: Autoencoder
     text: WordEncoder | ModelFolder
     """A vocabulary, or a folder that holds `text_encoder/` and `tokenizer/`."""
     schedule: Mapping[str, Any]
@@ -54,10 +54,10 @@ def save_upscaler(
     with FolderWriter(target) as writer:
         autoencoder = parts.autoencoder
         write_unet(writer, parts.unet, dtype)
-        if isinstance(autoencoder, TinyAutoencoder):
-            writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
-        else:
+        if isinstance(autoencoder, TemporalDecoder):
             write_decoder(writer, autoencoder, dtype)
+        else:
+            writer.write_part("vae", autoencoder.to_config(), autoencoder.state_dict(), dtype=dtype)
         write_text(writer, parts.text, dtype)
         writer.write_json("scheduler/scheduler_config.json", parts.schedule)
         writer.write_json("low_res_scheduler/scheduler_config.json", parts.low_res_schedule)

@@ -223,6 +223,11 @@ class TinyAutoencoder(nn.Module):
         self.encoder = TinyEncoder(config)
         self.decoder = ConditionalTinyDecoder(config)
 
+    @property
+    def is_temporal(self) -> bool:
+        """Whether a decoded frame can depend on its neighbours."""
+        return self.config.num_temporal > 0
+
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "TinyAutoencoder":
         """Build from the dictionary that `to_config` returned."""

@@ -12,6 +12,7 @@ from legato.models.decoder import TemporalDecoder
 from legato.models.inflate import VideoModel
 from legato.models.manifest import UpscalerDefaults
 from legato.models.offload import Offload
+from legato.models.parts import Autoencoder, latent_facts
 from legato.models.strip_decoder import values_per_cell
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
@@ -31,7 +32,7 @@ class UpscalerModel:
     """Output pixels per latent cell, each way."""
     defaults: UpscalerDefaults
     unet: VideoModel
-    autoencoder: TinyAutoencoder | TemporalDecoder
+    autoencoder: Autoencoder
     text: WordEncoder | ClipText
     schedule: Mapping[str, object]
     """Fields of the sampler's diffusers configuration."""
@@ -43,10 +44,12 @@ class UpscalerModel:
     @property
     def is_temporal(self) -> bool:
         """Whether a frame can depend on its neighbours, in the U-Net or in the decoder."""
-        decoder = self.autoencoder
-        if isinstance(decoder, TinyAutoencoder):
-            return self.unet.is_temporal or decoder.config.num_temporal > 0
-        return self.unet.is_temporal or decoder.is_temporal
+        return self.unet.is_temporal or self.autoencoder.is_temporal
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return latent_facts(self.autoencoder)[0]
 
     @property
     def decoder_width(self) -> int | None:
@@ -54,9 +57,9 @@ class UpscalerModel:
 
         None: it works at the latents' size, where memory is no concern.
         """
-        if isinstance(self.autoencoder, TinyAutoencoder):
-            return None
-        return values_per_cell(self.autoencoder.spatial)
+        if isinstance(self.autoencoder, TemporalDecoder):
+            return values_per_cell(self.autoencoder.spatial)
+        return None
 
     @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
@@ -94,7 +97,7 @@ class UpscalerModel:
             temporal: False decodes every frame on its own.
         """
         self._need_autoencoder()
-        if isinstance(self.autoencoder, TinyAutoencoder):
+        if not isinstance(self.autoencoder, TemporalDecoder):
             return self.autoencoder.decode(latents, low_res, temporal=temporal)
         dtype = self.autoencoder.dtype
         with nullcontext() if temporal else self.autoencoder.disabled():

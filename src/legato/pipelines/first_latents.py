@@ -11,15 +11,16 @@ from torch.nn import functional as F
 from legato.diffusion.noise import frame_noise
 from legato.diffusion.schedule import Schedule
 
-LATENT_CHANNELS = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class FirstLatents:
     """Draws noise, and puts the input under it where the loop starts part-way."""
 
-    encode: Callable[[Float[Tensor, "1 1 3 sH sW"]], Float[Tensor, "1 1 4 h w"]] | None
+    encode: Callable[[Float[Tensor, "1 1 3 sH sW"]], Float[Tensor, "1 1 C h w"]] | None
     """The model's encoder; None: it carries none."""
+
+    channels: int
+    """Of the latents."""
 
     scale: int
     """Pixels of what it encodes per pixel of the input, each way."""
@@ -54,21 +55,21 @@ class FirstLatents:
     @torch.no_grad()
     def __call__(
         self, clip: Float[Tensor, "1 T 3 h w"], ticks: Sequence[int]
-    ) -> Float[Tensor, "1 T 4 h w"]:
+    ) -> Float[Tensor, "1 T C h w"]:
         """Return noise, or with strength below 1 the encoded input with that step's share of noise.
 
         Noise that no step looks at is not drawn: zeros stand for it, which take no memory.
         """
         if len(self.timesteps) == 1 and self.schedule.is_blind(self.timesteps[0]):
-            return clip.new_zeros(()).expand(1, len(ticks), LATENT_CHANNELS, *clip.shape[-2:])
-        noise = self.noise("latents", LATENT_CHANNELS, clip, ticks)
+            return clip.new_zeros(()).expand(1, len(ticks), self.channels, *clip.shape[-2:])
+        noise = self.noise("latents", self.channels, clip, ticks)
         if self.strength == 1:
             return noise
         alpha, sigma = self.schedule.scales(self.timesteps[0])
         return alpha * self.encoded(clip) + sigma * noise
 
     @torch.no_grad()
-    def encoded(self, clip: Float[Tensor, "1 T 3 h w"]) -> Float[Tensor, "1 T 4 h w"]:
+    def encoded(self, clip: Float[Tensor, "1 T 3 h w"]) -> Float[Tensor, "1 T C h w"]:
         """Return the latents of the input at full size."""
         assert self.encode is not None
         found = []

@@ -24,6 +24,8 @@ SOLVER_BYTES = 48  # the same where the solver is of second order: last x_0, slo
 PROPAGATION_BYTES = 35  # the same where latents are propagated: flow, occlusion
 GUIDED_BYTES = 60  # the same where frames see each other: flow of each window, reference latents
 FEATURE_BYTES = 48  # of every number of the widest features while they are optimised, measured
+LATENT_CHANNELS = 4  # with which these were measured; each further one takes float32 copies:
+DENOISED_COPIES, NOISE_COPIES, SOLVER_COPIES = 3, 2, 3
 FUSED_COPIES = 10  # of a frame at full size while it is fused with its neighbours
 FINISHING_COPIES = 5  # of the frames that are corrected, resized and queued at a time
 ENCODED_BYTES = 1.5  # of every pixel of a frame that an encoder holds
@@ -61,6 +63,7 @@ class Shape:
     """Frames denoised together."""
     clip_bytes: int = CLIP_BYTES
     """Of every pixel of every frame, as `bytes_per_pixel` returns it."""
+    latent_channels: int = LATENT_CHANNELS
     codec: CodecName = "x264"
     """Of the output: what the encoder holds."""
     fuses: bool = False
@@ -68,7 +71,12 @@ class Shape:
 
 
 def bytes_per_pixel(
-    *, num_steps: int, propagates: bool, looks_back: bool = False, is_guided: bool = False
+    *,
+    num_steps: int,
+    propagates: bool,
+    looks_back: bool = False,
+    is_guided: bool = False,
+    latent_channels: int = LATENT_CHANNELS,
 ) -> int:
     """Return what a segment's frames, latents, noise and flow take, and a solver's memory.
 
@@ -77,9 +85,12 @@ def bytes_per_pixel(
         propagates: whether estimates are carried along the flow.
         looks_back: whether the solver is of second order.
         is_guided: whether the image model's frames see each other.
+        latent_channels: of the model.
     """
     noise = NOISE_BYTES + SOLVER_BYTES * looks_back if num_steps > 1 else 0
-    return CLIP_BYTES + noise + PROPAGATION_BYTES * propagates + GUIDED_BYTES * is_guided
+    copies = NOISE_COPIES + SOLVER_COPIES * looks_back if num_steps > 1 else 0
+    further = 4 * (DENOISED_COPIES + copies) * (latent_channels - LATENT_CHANNELS)
+    return CLIP_BYTES + noise + PROPAGATION_BYTES * propagates + GUIDED_BYTES * is_guided + further
 
 
 def estimate_bytes(
@@ -114,7 +125,8 @@ def estimate_bytes(
     encoding = ENCODED_BYTES * (frames_ahead(shape.codec, large) + ENCODER_FRAMES)
     full_size = (merged + RGB_BYTES * finished + encoding) * large[0] * large[1]
     held = footprint.held * (sum(tiles) - cells)
-    decoding = footprint.decoding * cells * decoded + held + DECODED_CLIP_BYTES * clip + full_size
+    latents = DECODED_CLIP_BYTES + 4 * (shape.latent_channels - LATENT_CHANNELS)
+    decoding = footprint.decoding * cells * decoded + held + latents * clip + full_size
     weights = footprint.unet + footprint.decoder
     if footprint.offload:
         return int(max(footprint.unet + denoising, footprint.decoder + decoding))

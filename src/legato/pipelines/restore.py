@@ -298,6 +298,7 @@ class Restorer:
     def _first_latents(self) -> FirstLatents:
         return FirstLatents(
             encode=self._model.encode,
+            channels=self._model.latent_channels,
             scale=self._model.scale,
             schedule=self._schedule,
             timesteps=self._timesteps,
@@ -325,7 +326,7 @@ class Restorer:
         self,
         denoiser: Denoiser,
         clip: Float[Tensor, "1 T 3 h w"],
-        start: Float[Tensor, "1 T 4 h w"],
+        start: Float[Tensor, "1 T C h w"],
         ticks: Sequence[int],
     ) -> AbstractContextManager[Denoiser]:
         """Let the frames of each window see each other, where the options say so."""

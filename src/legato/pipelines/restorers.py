@@ -157,23 +157,23 @@ def fit_into_memory(
     """
     restorer = restorers(wanted)
     settings, model = restorer.settings, restorers.model(wanted.dtype)
-    streams = settings.is_temporal and model.held_values is not None
     clip_bytes = bytes_per_pixel(
         num_steps=settings.num_inference_steps,
         propagates=settings.propagate != "none",
         looks_back=restorers.options.solver != "ddim",
         is_guided=sees_other_frames(settings.chosen),
+        latent_channels=model.latent_channels,
     )
 
     def estimate(footprint: Footprint, tile: int | None, segment: int) -> int:
-        frames = segment + restorer.context_before + restorer.context_after
         shape = Shape(
             rows=facts.height,
             cols=facts.width,
-            frames=min(frames, longest_shot),
+            frames=min(segment + restorer.context_before + restorer.context_after, longest_shot),
             scale=restorer.scale,
             window=settings.window,
             clip_bytes=clip_bytes,
+            latent_channels=model.latent_channels,
             codec=codec,
             fuses=settings.fuses,
         )
@@ -184,7 +184,7 @@ def fit_into_memory(
             frames_decoded=partial(
                 frames_decoded,
                 context=settings.decoder_context,
-                streams=streams,
+                streams=settings.is_temporal and model.held_values is not None,
                 at_full_size=model.decoder_width is not None,
             ),
             num_finished=frames_finished(shape.rows * shape.cols * shape.scale**2),

@@ -11,7 +11,7 @@ from torch import Tensor
 from legato.diffusion.denoiser import Denoiser, Network, denoise
 from legato.diffusion.fresco import Fresco, reference_latents
 from legato.flow.estimate import FlowEstimator
-from legato.pipelines.first_latents import LATENT_CHANNELS, FirstLatents
+from legato.pipelines.first_latents import FirstLatents
 from legato.pipelines.guided_windows import GuidedWindows
 
 
@@ -39,7 +39,7 @@ class SegmentGuidance:
         self,
         denoiser: Denoiser,
         clip: Float[Tensor, "1 T 3 h w"],
-        start: Float[Tensor, "1 T 4 h w"],
+        start: Float[Tensor, "1 T C h w"],
         ticks: Sequence[int],
     ) -> Iterator[Denoiser]:
         """Give the denoiser whose network is guided; the U-Net is as before at the end."""
@@ -47,7 +47,7 @@ class SegmentGuidance:
         assert low_res is not None
         known = reference_latents(
             self._first_look(denoiser, clip, start),
-            first.noise("reference", LATENT_CHANNELS, clip, ticks),
+            first.noise("reference", first.channels, clip, ticks),
             schedule=first.schedule,
             timestep=first.timesteps[-1],
         )
@@ -68,8 +68,8 @@ class SegmentGuidance:
         self,
         denoiser: Denoiser,
         clip: Float[Tensor, "1 T 3 h w"],
-        start: Float[Tensor, "1 T 4 h w"],
-    ) -> Float[Tensor, "1 T 4 h w"]:
+        start: Float[Tensor, "1 T C h w"],
+    ) -> Float[Tensor, "1 T C h w"]:
         """Return latents of the input: encoded, or what one step makes of it without an encoder."""
         if self.first.encode is not None:
             return self.first.encoded(clip)

@@ -55,6 +55,11 @@ class Upscaler(Protocol):
         ...
 
     @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        ...
+
+    @property
     def decoder_width(self) -> int | None:
         """Numbers that the decoder's widest map has for every latent cell of a frame.
 
