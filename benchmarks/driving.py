@@ -1,7 +1,7 @@
 """What each part of the driving generator adds, on held-back renders.
 
     python benchmarks/driving.py [--model driving] [--clips 64] [--seed 0] [--steps N]
-        [--motion-guidance W]
+        [--motion-guidance W] [--upsampler driving-x4]
 
 Distances are Frechet distances of random features (`evaluation.frechet`), neither FVD nor FID; the
 floor is the distance of two halves of the renders. Exit code 1: a bar is missed.
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from einops import rearrange
@@ -26,7 +27,6 @@ from legato.diffusion.context import BETWEEN, every_fourth
 from legato.diffusion.noise import INDEPENDENT
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.temporal_guidance import TemporalGuided
-from legato.evaluation.datasets import SEVERITIES, degrade
 from legato.evaluation.driving_state import car_ahead, lane_offset, nearing
 from legato.evaluation.frechet import frechet_distance, random_features
 from legato.evaluation.report import Bar
@@ -65,6 +65,7 @@ class Bench:
     clips: PackedClips
     steps: int
     seed: int
+    upsampler: str
     figures: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -295,23 +296,25 @@ def measure_between(bench: Bench) -> None:
 def measure_upsampler(bench: Bench) -> None:
     """Distances of enlarged renders from large ones, in windows and every frame by itself.
 
-    The embedded upscaler; the small frames are the large ones, damaged a little, so that there is
-    something to mend.
+    The small frames are the large ones reduced and through the model's autoencoder: what is
+    generated looks like that at its best.
     """
     device = choose_device("auto")
-    model = load_upscaler("embedded-x4", device, choose_dtype("auto", device))
+    model = load_upscaler(bench.upsampler, device, choose_dtype("auto", device))
+    alone = RestoreOptions(color="none", consistency="none", seed=bench.seed)
     ways = {
-        "windows": Variant(),
-        "by itself": Variant(
-            options=RestoreOptions(consistency="none"), layers=False, decoder=False
-        ),
+        "windows": Variant(options=replace(alone, consistency=None)),
+        "by itself": Variant(options=alone, layers=False, decoder=False),
     }
     large, made = [], dict[str, list[np.ndarray]]({name: [] for name in ways})
     for number in range(len(bench.clips.frames)):
         world = World(HELD_BACK_FROM + number)
         truth, _ = world.clip([10 + k / FAST for k in range(KEY_FRAMES)], LARGE)
         large.append(truth)
-        small = degrade(truth, SEVERITIES["s1"], np.random.default_rng(number))
+        small = np.stack(
+            [cv2.resize(x, None, fx=1 / 4, fy=1 / 4, interpolation=cv2.INTER_AREA) for x in truth]
+        )
+        small = decoded(bench.model, encoded(bench.model, small))
         for name, way in ways.items():
             with bench.timed(f"upsampler, {name}"):
                 made[name].append(restore(model, small, way))
@@ -386,6 +389,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="default: the model's own")
+    parser.add_argument("--upsampler", default="driving-x4")
     parser.add_argument("--motion-guidance", type=float, help="default: the model's own")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--renders", type=Path, default=Path("runs/driving/held_back"))
@@ -402,6 +406,7 @@ def main() -> int:
         clips=PackedClips(pack_clips(arguments.renders, rendered)),
         steps=arguments.steps or model.defaults.steps,
         seed=arguments.seed,
+        upsampler=arguments.upsampler,
     )
     bench.clips.frames = bench.clips.frames[: arguments.clips]
     for part in arguments.parts:

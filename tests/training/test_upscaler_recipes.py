@@ -109,6 +109,19 @@ def trained(run, tmp_path_factory):
     return run(out=tmp_path_factory.mktemp("whole") / "run")
 
 
+def test_layers_of_video_ldm_learn_too(run, tmp_path):
+    made = run(out=tmp_path / "run", layers="video_ldm", stages=("unet",))
+    assert made.unet.family == "video_ldm"
+    last = [v for key, v in made.unet.temporal_state().items() if key.endswith("conv2.weight")]
+    assert last
+    assert all(value.any() for value in last)  # they begin as zeros
+
+
+def test_layers_of_another_family_are_refused(trained):
+    with pytest.raises(InputError, match="family upscale_a_video"):
+        with_temporal_layers(trained, layers="video_ldm", checkpointing=False)
+
+
 def test_an_interrupted_run_ends_with_the_same_files_to_the_bit(run, trained, tmp_path):
     for max_minutes in (0.0, 0.0, None):  # stops in the first stage, then in the second
         again = run(out=tmp_path / "run", max_minutes=max_minutes)

@@ -1,8 +1,10 @@
 """A diffusion model of pixels that upscales: image layers on single frames, then layers for time.
 
-The upsampler of Video LDM for driving (Blattmann et al. 2023, arXiv:2304.08818, section 3.4 and
-appendix): E |v - v_hat(z_t; c, level, t)|^2, where c is the small clip under noise of a drawn
-level, which the network is told. It learns on patches and works on frames of any size.
+The upsampler of Video LDM for driving (Blattmann et al. 2023, arXiv:2304.08818, section 3.4): c is
+the small clip under noise of a drawn level, which the network is told. It learns on patches and
+works on frames of any size. The network predicts x_0 and is judged by v, |x_0 - x_0_hat|^2 /
+sigma^2 (Li and He 2025, arXiv:2511.13720): a cell has as many channels of noise as the network is
+wide, and to predict v it would have to carry all of them through.
 """
 
 from typing import Literal
@@ -13,7 +15,6 @@ from torch import Tensor, nn
 
 from legato.diffusion.augmentation import augment
 from legato.diffusion.denoiser import Conditions, Denoiser, denoise
-from legato.diffusion.prediction import prediction_of
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.spans import Span
 from legato.models.inflate import VideoModel
@@ -26,13 +27,15 @@ from legato.training.validation import measured
 
 PixelStage = Literal["image", "temporal"]
 VALIDATION_STEPS, VALIDATION_LEVEL = 8, 20
+LEAST_SIGMA = 0.2
+"""At less noise errors do not weigh more: else little of anything else would be learned."""
 
 
 class PixelUpsampler(nn.Module):
     """Everything that is trained, and what it is trained with.
 
     Args:
-        unet: predicts the v of residual cells stacked over the small clip; no text.
+        unet: predicts the x_0 of residual cells stacked over the small clip; no text.
         residual: frames to cells and back.
         words: a vocabulary without words, which stands for no text.
         schedule: of the noise on the cells.
@@ -61,7 +64,7 @@ class PixelUpsampler(nn.Module):
 
 
 class PixelTask:
-    """Mean squared error of v; a batch holds `frames` and `low_res`, both uint8.
+    """Mean squared error of v by x_0; a batch holds `frames` and `low_res`, both uint8.
 
     Args:
         system: whose layers learn; the others are frozen.
@@ -135,7 +138,7 @@ class PixelTask:
         system, device = self.system, self.system.unet.device
         frames, low_res = (unit_range(batch[name]).to(device) for name in ("frames", "low_res"))
         cells = system.residual.encode(frames, low_res)
-        scales = alpha, sigma = scales_at(system.schedule, timesteps, device)
+        alpha, sigma = scales_at(system.schedule, timesteps, device)
         alpha_n, sigma_n = scales_at(system.low_res_schedule, levels, device)
         noise, low_res_noise = (
             torch.randn(x.shape, generator=generator).to(device) for x in (cells, low_res)
@@ -145,8 +148,5 @@ class PixelTask:
         predicted = system.unet(
             sample, timesteps.to(device), system.text(len(frames)), levels.to(device)
         )
-        wanted = prediction_of(
-            cells, noise, scales=scales, prediction_type=system.schedule.prediction_type
-        )
-        error: Tensor = (predicted.float() - wanted).square().mean()
+        error: Tensor = ((predicted.float() - cells) / sigma.clamp_min(LEAST_SIGMA)).square().mean()
         return error

@@ -25,6 +25,7 @@ from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
 from legato.training.upscaler_stages import (
     DecoderStage,
     DecoderStageOptions,
+    LayersName,
     UnetStage,
     with_temporal_layers,
 )
@@ -75,6 +76,9 @@ class TrainUpscalerOptions:
     model: str = "sd-x4-upscaler"
     """What to start from: a name or folder of an x4 upscaler in diffusers layout. Temporal layers
     that it has are trained on."""
+    layers: LayersName | None = None
+    """Temporal layers of the U-Net: upscale_a_video, or video_ldm, those of Video LDM's upsampler;
+    None: what the model has, or upscale_a_video."""
     refine_data: tuple[Path, ...] = ()
     """Folders of shards for the stage refine: the sharpest, without watermarks. None: `data`."""
     out: Path = Path("runs/upscale_a_video")
@@ -158,7 +162,9 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
     with beginning(options.out), torch.random.fork_rng(devices=[]):
         begin_run("upscale_a_video", options, say)
         torch.manual_seed(0)  # every process begins with the same fresh layers
-        model = with_temporal_layers(base, checkpointing=options.gradient_checkpointing)
+        model = with_temporal_layers(
+            base, layers=options.layers, checkpointing=options.gradient_checkpointing
+        )
         distance = None
         if options.lpips_weights is not None:
             distance = load_lpips(options.lpips_weights, here.device)

@@ -6,7 +6,7 @@ decoder then learns from latents that this U-Net gives.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ from legato.diffusion.denoiser import Conditions, Denoiser, denoise
 from legato.diffusion.prediction import prediction_of
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.spans import Span
-from legato.errors import ModelError
+from legato.errors import InputError, ModelError
 from legato.evaluation.datasets import SCALE
 from legato.evaluation.lpips import PerceptualDistance
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
@@ -36,7 +36,7 @@ from legato.training.validation import flat, measured
 
 MAX_NOISE_LEVEL = 350
 """The strongest noise on the small clip that is learned, as released."""
-FAMILY = "upscale_a_video"
+LayersName = Literal["upscale_a_video", "video_ldm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +59,20 @@ class DecoderStageOptions:
     """Channels of the discriminator's first layer."""
 
 
-def with_temporal_layers(model: UpscalerModel, *, checkpointing: bool) -> UpscalerModel:
+def with_temporal_layers(
+    model: UpscalerModel, *, layers: LayersName | None = None, checkpointing: bool
+) -> UpscalerModel:
     """Return the model with fresh temporal layers where it has none, in U-Net and decoder.
 
     The fresh weights come from torch's current seed. The image models are kept, not copied.
 
     Args:
         model: loaded; not to be used afterwards.
+        layers: family of those of the U-Net; None: what it has, or Upscale-A-Video's.
         checkpointing: whether activations are computed twice instead of being kept.
 
     Raises:
+        InputError: it has layers of another family.
         ModelError: its autoencoder is not one of diffusers, or does not enlarge by four.
     """
     unet, autoencoder = model.unet, model.autoencoder
@@ -85,7 +89,13 @@ def with_temporal_layers(model: UpscalerModel, *, checkpointing: bool) -> Upscal
             fix="use an x4 upscaler",
         )
     if not unet.sites:
-        unet = inflate(unet.detach(), FAMILY).to(unet.device)
+        unet = inflate(unet.detach(), layers or "upscale_a_video").to(unet.device)
+    if layers not in (None, unet.family):
+        raise InputError(
+            f"layers={layers}",
+            why=f"model {model.name!r} has layers of the family {unet.family}",
+            fix="leave it out, or name an upscaler without temporal layers",
+        )
     if not autoencoder.sites:
         image_decoder: Any = autoencoder.detach()
         options = TemporalDecoderOptions(

@@ -32,8 +32,8 @@ from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import FACTOR
 from legato.pipelines.limits import all_within, none_empty
 from legato.training.batches import unit_range
+from legato.training.driving import model as generating
 from legato.training.driving.clips import HELD_BACK_FROM
-from legato.training.driving.model import SCHEDULE
 from legato.training.driving.render import SIZE, World
 from legato.training.export import scheduler_config
 from legato.training.pixel_stage import PixelStage, PixelTask, PixelUpsampler
@@ -62,11 +62,13 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 8,
 }
 TEMPORAL: dict[str, Any] = {"attention": False, "initial_mix": 0.0}
+SCHEDULE = replace(generating.SCHEDULE, prediction_type="sample")
 MANIFEST = Manifest(
     name="driving-x4",
     family="video_ldm",
     licence="Apache-2.0",
     scale=FACTOR,
+    prediction_type=SCHEDULE.prediction_type,
     defaults=UpscalerDefaults(
         steps=8,
         noise_level=20,
