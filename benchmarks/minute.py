@@ -54,7 +54,8 @@ def main() -> int:
             made = read_clip(target)
             times = BEGINS + MINUTE * np.arange(len(made)) / len(made)
             truth, _ = world.clip(times.tolist(), made.shape[1:3])
-            rows.append({"memory over a short one's": peak / short, **compared(made, truth)})
+            memory = {"memory, GiB": peak / 2**30, "memory over a short one's": peak / short}
+            rows.append({**memory, **compared(made, truth)})
             said = ", ".join(f"{name} {value:.3g}" for name, value in rows[-1].items())
             print(f"{target.stem} ({', '.join(world.labels.words)}): {said}", flush=True)
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
@@ -105,6 +106,7 @@ def bars(means: dict[str, float]) -> list[Bar]:
         *drifts,
         Bar(name="motion left", value=means["motion left, generated"], limit=0.5, at_least=True),
         Bar(name="memory over a short one's", value=means["memory over a short one's"], limit=1.1),
+        Bar(name="memory, GiB", value=means["memory, GiB"], limit=2.0),
     ]
 
 

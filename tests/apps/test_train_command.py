@@ -73,6 +73,7 @@ def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, recipe):
     [
         ("driving", "clips", "0"),
         ("driving", "clips", "-1"),
+        ("driving_x4", "steps", "0"),
         ("embedded", "steps", "0"),
         ("motion", "learning-rate", "nan"),
         ("motion", "fps", "nan"),
@@ -85,7 +86,7 @@ def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, recipe):
     ],
 )
 def test_numbers_out_of_range_are_refused_in_one_line(tmp_path, recipe, name, value, capsys):
-    data = [] if recipe == "driving" else ["--data", str(tmp_path)]
+    data = [] if recipe.startswith("driving") else ["--data", str(tmp_path)]
     held_back = ["--held-back", str(tmp_path)] if recipe == "upscale_a_video" else []
     out = ["--out", str(tmp_path / "out")]
     assert main(["train", recipe, *data, *held_back, *out, f"--{name}", value]) == 2
@@ -122,22 +123,25 @@ def test_what_is_new_must_be_named(tmp_path, capsys):
         ("frames", "data"),
         ("dreambooth", "data"),
         ("driving", "stages"),
+        ("driving_x4", "stages"),
     ],
 )
 def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
     needed = {"upscale_a_video": ["--held-back", str(tmp_path)], "dreambooth": ["--prompt", "a"]}
-    data = [] if flag == "data" or recipe == "driving" else ["--data", str(tmp_path)]
+    data = [] if flag == "data" or recipe.startswith("driving") else ["--data", str(tmp_path)]
     out = ["--out", str(tmp_path / "out")]
     assert main(["train", recipe, *data, *needed.get(recipe, []), *out, f"--{flag}"]) == 2
     assert f"{flag} is empty" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("recipe", ["driving", "motion", "shards", "embedded", "frames"])
+@pytest.mark.parametrize(
+    "recipe", ["driving", "driving_x4", "motion", "shards", "embedded", "frames"]
+)
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe, capsys):
     (tmp_path / "out").touch()
     videos = write_videos(tmp_path / "videos", ["a"])
     cv2.imwrite(str(videos / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    data = [] if recipe == "driving" else ["--data", str(videos)]
+    data = [] if recipe.startswith("driving") else ["--data", str(videos)]
     assert main(["train", recipe, *data, "--out", str(tmp_path / "out")]) == 2
     assert f"{tmp_path / 'out'}: it cannot be written" in capsys.readouterr().err

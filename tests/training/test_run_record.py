@@ -15,6 +15,7 @@ from tiny_image_model import tiny_words_image_model
 from legato.errors import InputError
 from legato.models.manifest import MANIFEST
 from legato.training.driving.recipe import DrivingOptions, train_driving
+from legato.training.driving.upsampler import UpsamplerOptions, train_upsampler
 from legato.training.image_recipes import (
     DreamBoothOptions,
     TuneOptions,
@@ -195,10 +196,12 @@ def start(recipe, folder, given):
             train_dreambooth(DreamBoothOptions(**given, model=model, prompt="sepia"))
         case "driving":
             train_driving(DrivingOptions(out=given["out"]))
+        case "driving_x4":
+            train_upsampler(UpsamplerOptions(out=given["out"]))
 
 
 @pytest.mark.parametrize(
-    "recipe", ["embedded", "upscale_a_video", "frames", "dreambooth", "driving"]
+    "recipe", ["embedded", "upscale_a_video", "frames", "dreambooth", "driving", "driving_x4"]
 )
 def test_every_recipe_refuses_another_run_before_it_works(recipe, tmp_path):
     out, pictures = tmp_path / "run", tmp_path / "pictures"
