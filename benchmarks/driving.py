@@ -1,7 +1,7 @@
 """What each part of the driving generator adds, on held-back renders.
 
     python benchmarks/driving.py [--model driving] [--clips 64] [--seed 0] [--steps N]
-        [--motion-guidance W] [--upsampler driving-x4]
+        [--motion-guidance W] [--upsampler embedded-x4]
 
 Distances are Frechet distances of random features (`evaluation.frechet`), neither FVD nor FID; the
 floor is the distance of two halves of the renders. Exit code 1: a bar is missed.
@@ -389,7 +389,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="default: the model's own")
-    parser.add_argument("--upsampler", default="driving-x4")
+    parser.add_argument("--upsampler", default="embedded-x4")
     parser.add_argument("--motion-guidance", type=float, help="default: the model's own")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--renders", type=Path, default=Path("runs/driving/held_back"))

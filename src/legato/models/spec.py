@@ -47,13 +47,6 @@ SPECS: dict[str, ModelSpec] = {
         packaged="embedded_x4",
         at_hub=False,
     ),
-    "driving-x4": ModelSpec(
-        job="upscale",
-        source="legato",
-        licence="Apache-2.0",
-        packaged="driving_x4",
-        at_hub=False,
-    ),
     "driving": ModelSpec(
         job="generate",
         source="legato",

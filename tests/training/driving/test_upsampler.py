@@ -11,10 +11,8 @@ from clips import write_clip
 from tiny_generator import tiny_generator_folder
 
 from legato.errors import InputError, ModelError
-from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_generator
 from legato.models.load import load_upscaler
-from legato.models.spec import find_folder
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.upscale import upscale
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -132,13 +130,6 @@ def test_the_model_fits_its_budget():
 def test_it_takes_no_words():
     with pytest.raises(InputError, match="closed vocabulary"):
         build_upsampler().words.encode("night")
-
-
-def test_the_bundled_upsampler_has_the_defaults_of_its_export():
-    bundled = ModelFolder(find_folder("driving-x4")).manifest
-    assert bundled is not None
-    assert replace(bundled, sha256={}) == MANIFEST
-    assert load_upsampler("driving-x4").max_level == recipes.MAX_LEVEL
 
 
 def test_an_upsampler_of_another_kind_is_no_start():

@@ -132,7 +132,7 @@ class UpsamplerOptions:
     batch_scale: int = 1
     """The recipe's batches, which suit a CPU, grow by this factor; 12 keeps a large GPU busy."""
     warm_start: str | None = None
-    """Upsampler to start from instead of random numbers: driving-x4, or a folder."""
+    """Upsampler to start from instead of random numbers: a folder that this recipe wrote."""
     max_minutes: float | None = None
     """Stop a stage after this long, with a checkpoint; the same command goes on."""
 
