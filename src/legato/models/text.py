@@ -130,10 +130,11 @@ class WordEncoder(nn.Module):
         words = {word: self._entry(word) for word in _words(prompt)}
         unknown = [word for word, known in words.items() if known not in self.vocabulary]
         if unknown:
+            known_words = ", ".join(self.vocabulary)
             raise InputError(
                 f"prompt word {unknown[0]!r}",
-                why="this model knows a closed vocabulary",
-                fix=f"use some of: {', '.join(self.vocabulary)}",
+                why=f"this model knows {'a closed vocabulary' if known_words else 'no words'}",
+                fix=f"use some of: {known_words}" if known_words else "leave the prompt out",
             )
         entries = list(dict.fromkeys(words.values()))
         if len(entries) > MAX_WORDS:
