@@ -23,10 +23,10 @@ from legato.models.text import WordEncoder
 from legato.training.batches import unit_range
 from legato.training.generator_stages import VALIDATED_AT, scales_at
 from legato.training.trainer import Batch
+from legato.training.upscaler_stages import VALIDATION_LEVEL, VALIDATION_STEPS
 from legato.training.validation import measured
 
 PixelStage = Literal["image", "temporal"]
-VALIDATION_STEPS, VALIDATION_LEVEL = 8, 20
 LEAST_SIGMA = 0.2
 """At less noise errors do not weigh more: else little of anything else would be learned."""
 

@@ -117,15 +117,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("data", "stages"))
-        all_within(self, ("steps",), 1)
+        all_within(self, ("steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
         all_above_zero(self, ("max_mb",))
-        if self.batch_scale < 1:
-            raise InputError(
-                f"batch_scale={self.batch_scale}",
-                why="a batch holds at least what suits a CPU",
-                fix="use 1 or more",
-            )
         if self.crop % CELL_PX or not CELL_PX <= self.crop <= CROP:
             raise InputError(
                 f"crop={self.crop}",

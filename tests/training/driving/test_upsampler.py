@@ -84,17 +84,14 @@ def test_small_frames_are_the_means_of_the_large_ones(rendered):
 
 
 @pytest.mark.parametrize("frames", [1, FRAMES])
-def test_patches_belong_together_and_depend_on_their_number_only(rendered, frames, small):
+def test_patches_depend_on_their_number_only(rendered, frames, small):
     learning, _ = rendered
     row = learning.patches(0, batch_size=3, frames=frames, seed=1)
     third = [next(row) for _ in range(3)][2]
     again = next(learning.patches(2, batch_size=3, frames=frames, seed=1))
     assert all(torch.equal(third[name], again[name]) for name in third)
     assert third["frames"].shape == (3, frames, 3, 32, 32)
-    means = torch.nn.functional.avg_pool2d(third["frames"].flatten(0, 1).float(), 4)
-    differences = (means - third["low_res"].flatten(0, 1).float()).abs().amax(dim=(1, 2, 3))
-    plain = differences.view(3, frames).amax(dim=1) <= 1
-    assert plain.any() or (differences > 1).all()  # the others went through the autoencoder
+    assert third["low_res"].shape == (3, frames, 3, 8, 8)
 
 
 def test_some_patches_are_plain_and_some_went_through_the_autoencoder(rendered, small):

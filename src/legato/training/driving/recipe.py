@@ -14,7 +14,6 @@ import torch
 from einops import rearrange
 
 from legato.device import choose_device, keep_freed_memory
-from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
 from legato.pipelines.limits import all_within, none_empty
@@ -130,14 +129,8 @@ class DrivingOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("stages",))
-        all_within(self, ("clips", "steps"), 1)
+        all_within(self, ("clips", "steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
-        if self.batch_scale < 1:
-            raise InputError(
-                f"batch_scale={self.batch_scale}",
-                why="a batch holds at least what suits a CPU",
-                fix="use 1 or more",
-            )
 
     def recipe(self) -> DrivingRecipe:
         """Return the recipe with the numbers that were chosen."""

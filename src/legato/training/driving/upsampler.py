@@ -20,7 +20,7 @@ from numpy.lib.format import open_memmap
 
 from legato.device import choose_device, keep_freed_memory
 from legato.diffusion.schedule import Schedule
-from legato.errors import InputError, ModelError
+from legato.errors import ModelError
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
 from legato.models.inflate import inflate
@@ -48,6 +48,7 @@ PATCH = 32
 """Rows and columns of the small patches that are learned from."""
 MAX_LEVEL = 250
 TEXT_WIDTH = 8
+"""Of the one embedding that stands for no text; no layer attends to it."""
 UNET: dict[str, Any] = {
     "sample_size": list(SIZE),
     "in_channels": CHANNELS + 3,
@@ -58,7 +59,7 @@ UNET: dict[str, Any] = {
     "mid_block_type": "UNetMidBlock2D",
     "up_block_types": ("UpBlock2D",) * 2,
     "cross_attention_dim": TEXT_WIDTH,
-    "num_class_embeds": MAX_LEVEL + 6,
+    "num_class_embeds": MAX_LEVEL + 1,
     "norm_num_groups": 8,
 }
 TEMPORAL: dict[str, Any] = {"attention": False, "initial_mix": 0.0}
@@ -138,14 +139,8 @@ class UpsamplerOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("stages",))
-        all_within(self, ("clips", "steps"), 1)
+        all_within(self, ("clips", "steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
-        if self.batch_scale < 1:
-            raise InputError(
-                f"batch_scale={self.batch_scale}",
-                why="a batch holds at least what suits a CPU",
-                fix="use 1 or more",
-            )
 
     def recipe(self) -> UpsamplerRecipe:
         """Return the recipe with the numbers that were chosen."""
