@@ -66,6 +66,7 @@ class PixelResidual(nn.Module):
         """Return frames, about [-1, 1]; `temporal` changes nothing, for each is by itself."""
         cells, small = (rearrange(x, "b t c h w -> (b t) c h w") for x in (latents, low_res))
         large = F.pixel_shuffle(cells.float() / self.scale, FACTOR)
-        large = large + bicubic(small.float().contiguous())
+        for frame, low in zip(large, small, strict=True):  # one at a time: full-size pixels
+            frame += bicubic(low[None].float().contiguous())[0]
         clip: Tensor = rearrange(large, "(b t) c h w -> b t c h w", b=len(latents))
         return clip

@@ -43,7 +43,10 @@ STEPS = TrainerOptions(
 RECIPE = UpsamplerRecipe(
     clips=LargeClipOptions(clips=6, size=SIZE),
     held_back=LargeClipOptions(clips=2, size=SIZE, first_seed=HELD_BACK_FROM),
-    trainers={"image": STEPS, "temporal": replace(STEPS, learning_rate=1e-3)},
+    trainers={
+        "image": STEPS,
+        "temporal": replace(STEPS, steps=400, validate_every=400, learning_rate=1e-3),
+    },
     batch_sizes={"image": 8, "temporal": 4},
 )
 

@@ -59,7 +59,7 @@ UNET: dict[str, Any] = {
     "mid_block_type": "UNetMidBlock2D",
     "up_block_types": ("UpBlock2D",) * 2,
     "cross_attention_dim": TEXT_WIDTH,
-    "num_class_embeds": MAX_LEVEL + 1,
+    "num_class_embeds": 256,
     "norm_num_groups": 8,
 }
 TEMPORAL: dict[str, Any] = {"attention": False, "initial_mix": 0.0}
