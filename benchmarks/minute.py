@@ -1,6 +1,6 @@
 """A minute of generated driving: whether colours drift, whether it moves, what memory it takes.
 
-    python benchmarks/minute.py [--videos 16] [--steps N] [--key-frames]
+    python benchmarks/minute.py [--videos 16] [--first 0] [--steps N] [--key-frames]
 
 Every video has the labels of a held-back world and is made by a command of its own, key frames from
 the last two before them. Its last five seconds are compared with its first five, and so are those
@@ -34,6 +34,7 @@ def main() -> int:
     """Make the videos, measure, print the table and bars, save them as JSON."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--videos", type=int, default=16)
+    parser.add_argument("--first", type=int, default=0, help="the first world of them")
     parser.add_argument("--steps", type=int, help="of key frames; default: the model's own")
     parser.add_argument("--key-frames", action="store_true", help="without the frames between")
     parser.add_argument("--model", default="driving")
@@ -48,7 +49,7 @@ def main() -> int:
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         short = peak_bytes(command(World(HELD_BACK_FROM), folder / "short.mkv", SHORT, flags))
-        for number in range(arguments.videos):
+        for number in range(arguments.first, arguments.first + arguments.videos):
             world, target = World(HELD_BACK_FROM + number), folder / f"{number}.mkv"
             peak = peak_bytes(command(world, target, MINUTE, flags))
             made = read_clip(target)

@@ -148,6 +148,28 @@ def test_the_discriminator_counts_from_its_start_on_and_only_through_clips(train
     assert any(p.grad is not None for p in decoder.parameters()) is trains_spatial
 
 
+def test_the_decoder_learns_from_latents_under_noise_of_every_frames_own(monkeypatch):
+    ldm = system()
+    frames = {
+        "frames": torch.randint(0, 256, (1, 3, 3, 16, 16), dtype=torch.uint8).expand(
+            8, -1, -1, -1, -1
+        )
+    }
+    exact, seen = ldm.latents(frames), []
+    decode = ldm.autoencoder.decode
+    monkeypatch.setattr(ldm.autoencoder, "decode", lambda z: (seen.append(z), decode(z))[1])
+    options = DecoderOptions(latent_noise=0.5, adversarial_weight=0.0)
+    task = DecoderTask(ldm.autoencoder, PixelLoss(PixelLossWeights(), None), [frames], options)
+    task.loss(frames, torch.Generator().manual_seed(0))
+    noise = seen.pop() - exact
+    deviations = noise.std(dim=(1, 2, 3, 4))
+    assert 0 < deviations.min() < 0.25 < deviations.max() < 0.6  # one for each clip, from 0 to most
+    assert not torch.allclose(noise[:, 0], noise[:, 1])
+    task.validate()
+    assert torch.equal(seen[0], seen[1])  # with the layers and without
+    assert (seen[0] - exact).std() == pytest.approx(0.25, rel=0.1)
+
+
 def test_validation_of_the_decoder_tells_flicker_and_error():
     ldm = system()
     frames = {"frames": torch.randint(0, 256, (1, 4, 3, 16, 16), dtype=torch.uint8)}

@@ -270,6 +270,9 @@ class DecoderOptions:
     """Steps before it counts; the discriminator learns from the first one."""
     trains_spatial: bool = True
     """Whether the whole decoder learns, or its temporal layers alone."""
+    latent_noise: float = 0.0
+    """Largest standard deviation of noise on a clip's latents, drawn evenly from 0. Generated
+    latents are not exact, each frame's in its own way: that is what flickers."""
 
 
 class JudgedDecoder(nn.Module):
@@ -315,7 +318,8 @@ class DecoderTask:
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Return pixel loss, and the adversarial losses of decoder and discriminator."""
         frames = unit_range(batch["frames"])
-        decoded = self.autoencoder.decode(encoded(self.autoencoder, batch))
+        share = torch.rand(len(frames), generator=generator)
+        decoded = self.autoencoder.decode(self._latents(batch, share, generator))
         fold = "b t c h w -> (b t) c h w"
         loss, parts = self.pixel_loss(rearrange(decoded, fold), rearrange(frames, fold), generator)
         if self.options.adversarial_weight:
@@ -332,12 +336,17 @@ class DecoderTask:
         return loss, parts
 
     def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
-        """Return errors of frames and of their changes over time, with and without the layers."""
+        """Return errors of frames and of their changes over time, with and without the layers.
+
+        Latents are under half of the largest noise.
+        """
         figures: dict[str, list[float]] = {}
         rows: list[Tensor] = []
         autoencoder = self.autoencoder
         for batch in self.held_back:
-            frames, latents = unit_range(batch["frames"]), encoded(autoencoder, batch)
+            frames = unit_range(batch["frames"])
+            half = torch.full((len(frames),), 0.5)
+            latents = self._latents(batch, half, torch.Generator().manual_seed(5))
             decoded = autoencoder.decode(latents)
             with autoencoder.disabled():
                 alone = autoencoder.decode(latents)
@@ -348,6 +357,15 @@ class DecoderTask:
                 figures.setdefault(f"flicker{name}", []).append(flicker.item())
             rows.append(torch.cat([decoded[0, 0], frames[0, 0]], dim=2))
         return {k: sum(v) / len(v) for k, v in figures.items()}, torch.cat(rows[:8], dim=1)
+
+    def _latents(
+        self, batch: Batch, share: Float[Tensor, "B"], generator: torch.Generator
+    ) -> Float[Tensor, "B T C h w"]:
+        """Return a batch's latents under a share of the largest noise."""
+        latents = encoded(self.autoencoder, batch)
+        noise = torch.randn(latents.shape, generator=generator)
+        deviation = self.options.latent_noise * share.view(-1, 1, 1, 1, 1)
+        return latents + (deviation * noise).to(latents.device)
 
 
 @torch.no_grad()
