@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from legato.evaluation.steadiness import flicker
+from legato.training.batches import unit_range
 from legato.training.losses import (
     PixelLoss,
     PixelLossWeights,
+    flicker_loss,
     grain_excess,
     lattice_excess,
     line_ratios,
@@ -84,3 +87,12 @@ def test_moving_content_follows_its_flow():
     visible[..., 2:-3] = 1
     assert warping_loss(clip, flow, visible) < 1e-8
     assert warping_loss(clip, -flow, visible) > 1e-2
+
+
+def test_flicker_counts_as_it_is_measured():
+    made, truth = torch.randint(0, 256, (2, 4, 3, 16, 24), dtype=torch.uint8)
+    frames = [unit_range(clip)[None] for clip in (made, truth)]
+    measured = flicker(*(clip.permute(0, 2, 3, 1).numpy() for clip in (made, truth)))
+    assert 127.5 * flicker_loss(*frames).item() == pytest.approx(measured, rel=0.02)
+    steady = frames[1] + 0.25 * torch.randn(3, 16, 24)  # the same error in every frame
+    assert flicker_loss(steady, frames[1]).item() == pytest.approx(0, abs=1e-6)

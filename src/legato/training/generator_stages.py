@@ -34,7 +34,7 @@ from legato.training.discriminator import (
     deception_loss,
     discriminator_loss,
 )
-from legato.training.losses import PixelLoss
+from legato.training.losses import PixelLoss, flicker_loss
 from legato.training.trainer import Batch
 
 TOLD = ("frame_rate", "stage", "image_only")
@@ -273,6 +273,8 @@ class DecoderOptions:
     latent_noise: float = 0.0
     """Largest standard deviation of noise on a clip's latents, drawn evenly from 0. Generated
     latents are not exact, each frame's in its own way: that is what flickers."""
+    flicker_weight: float = 0.0
+    """Weight of `losses.flicker_loss`."""
 
 
 class JudgedDecoder(nn.Module):
@@ -322,6 +324,10 @@ class DecoderTask:
         decoded = self.autoencoder.decode(self._latents(batch, share, generator))
         fold = "b t c h w -> (b t) c h w"
         loss, parts = self.pixel_loss(rearrange(decoded, fold), rearrange(frames, fold), generator)
+        if self.options.flicker_weight:
+            flicker = flicker_loss(decoded, frames)
+            loss = loss + self.options.flicker_weight * flicker
+            parts["flicker"] = flicker.item()
         if self.options.adversarial_weight:
             real, made = (rearrange(x, "b t c h w -> b c t h w") for x in (frames, decoded))
             opinion = deception_loss(self.discriminator, made)
@@ -336,7 +342,7 @@ class DecoderTask:
         return loss, parts
 
     def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
-        """Return errors of frames and of their changes over time, with and without the layers.
+        """Return errors of frames, and their flicker, with the layers and without.
 
         Latents are under half of the largest noise.
         """
@@ -352,9 +358,8 @@ class DecoderTask:
                 alone = autoencoder.decode(latents)
             for name, made in (("", decoded), ("_frame_by_frame", alone)):
                 error = (made - frames).abs().mean()
-                flicker = (made.diff(dim=1) - frames.diff(dim=1)).abs().mean()
                 figures.setdefault(f"l1{name}", []).append(error.item())
-                figures.setdefault(f"flicker{name}", []).append(flicker.item())
+                figures.setdefault(f"flicker{name}", []).append(flicker_loss(made, frames).item())
             rows.append(torch.cat([decoded[0, 0], frames[0, 0]], dim=2))
         return {k: sum(v) / len(v) for k, v in figures.items()}, torch.cat(rows[:8], dim=1)
 

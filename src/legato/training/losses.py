@@ -131,6 +131,19 @@ def line_ratios(frames: Float[Tensor, "N 3 H W"], axis: int) -> list[Float[Tenso
     return ratios
 
 
+def flicker_loss(
+    frames: Float[Tensor, "B T 3 H W"], truth: Float[Tensor, "B T 3 H W"]
+) -> Float[Tensor, ""]:
+    """Mean absolute error of the changes over time of luma, averaged over blocks of 8x8 pixels.
+
+    What `evaluation.steadiness.flicker` measures, in half ranges.
+    """
+    difference = rearrange(frames - truth, "b t c h w -> c (b t) 1 h w")
+    luma = torch.stack([w * part for w, part in zip(LUMA, difference, strict=True)]).sum(dim=0)
+    blocks = rearrange(F.avg_pool2d(luma, 8), "(b t) 1 h w -> b t h w", b=len(frames))
+    return blocks.diff(dim=1).abs().mean()
+
+
 def warping_loss(
     frames: Float[Tensor, "B T 3 H W"],
     flow: Float[Tensor, "B T-1 2 H W"],

@@ -76,7 +76,7 @@ class DrivingRecipe:
                 steps=4000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
             ),
             "decoder": TrainerOptions(
-                steps=1000, learning_rate=2e-4, validate_every=200, ema_decay=0.995
+                steps=1000, learning_rate=1e-3, validate_every=200, ema_decay=0.99
             ),
         }
     )
@@ -96,7 +96,9 @@ class DrivingRecipe:
     )
     correction: CorrectionOptions = field(default_factory=CorrectionOptions)
     decoder: DecoderOptions = field(
-        default_factory=lambda: DecoderOptions(trains_spatial=False, adversarial_start=300)
+        default_factory=lambda: DecoderOptions(
+            trains_spatial=False, adversarial_weight=0.0, latent_noise=0.4, flicker_weight=2.0
+        )
     )
     pixels: PixelLossWeights = field(
         default_factory=lambda: PixelLossWeights(
