@@ -1,5 +1,7 @@
 """The denoising loop: exact answers for networks whose answers are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import TEXT_WIDTH, tiny_video_unet
@@ -140,7 +142,7 @@ def test_guidance_in_one_batch_gives_what_two_calls_give():
 def test_a_branch_that_is_known_is_not_batched():
     low_res, network = clip(8), KnownAnswer()
     conditions = Conditions(
-        prompt=TEXT, negative_prompt=TEXT, low_res=low_res, noise_level=20, guidance_scale=2.0
+        prompt=TEXT, negative_prompt=TEXT + 1, low_res=low_res, noise_level=20, guidance_scale=2.0
     )
     first = denoiser(low_res, conditions=conditions)
     z = noise_for(low_res)
@@ -162,6 +164,39 @@ def test_scale_one_predicts_once():
         denoiser(low_res, network=network), noise_for(low_res), schedule=SCHEDULE, timesteps=[999]
     )
     assert len(network.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("temporal", "passes"), [((None, None), 1), ((TEXT, TEXT), 1), ((TEXT, TEXT + 1), 2)]
+)
+def test_guidance_between_equal_texts_costs_nothing(temporal, passes):
+    """Layers over time may read other texts, which count as well."""
+    conditions = Conditions(
+        prompt=TEXT,
+        negative_prompt=TEXT.clone(),
+        temporal_prompt=temporal[0],
+        temporal_negative_prompt=temporal[1],
+        guidance_scale=3.0,
+    )
+    assert len(conditions.links) == passes
+
+
+def test_equal_texts_give_what_the_text_alone_gives():
+    low_res, network = clip(3), KnownAnswer()
+    alone = Conditions(prompt=TEXT, low_res=low_res, noise_level=20)
+    guided = replace(alone, negative_prompt=TEXT, guidance_scale=3.0)
+    z = noise_for(low_res)
+    out, expected = (
+        denoise(
+            denoiser(low_res, network=network, conditions=conditions),
+            z,
+            schedule=SCHEDULE,
+            timesteps=[999, 499],
+        )
+        for conditions in (guided, alone)
+    )
+    assert torch.equal(out, expected)
+    assert len(network.calls) == 4
 
 
 def test_edits_change_x0_in_turn_and_leave_eps():
@@ -196,7 +231,8 @@ def test_first_predictions_that_are_kept_are_not_computed_again():
 
 def test_progress_is_told_of_every_window_and_branch():
     low_res, ticks = clip(11), []
-    conditions = Conditions(prompt=TEXT, negative_prompt=TEXT, low_res=low_res, guidance_scale=2.0)
+    texts = {"prompt": TEXT, "negative_prompt": TEXT + 1}
+    conditions = Conditions(**texts, low_res=low_res, guidance_scale=2.0)
     denoise(
         denoiser(low_res, conditions=conditions, on_window=lambda: ticks.append(1)),
         noise_for(low_res),

@@ -248,10 +248,12 @@ def test_frames_are_decoded_in_pieces_in_order(clip, monkeypatch, streams, tile,
     assert psnr(torch.cat(pieces), restore(core, clip[:10])).min() > 100
 
 
-@pytest.mark.parametrize("held", ["temporal", "fusion"])
-def test_progress_ends_at_its_total(clip, held):
+@pytest.mark.parametrize(
+    ("held", "prompt"), [("temporal", "face"), ("fusion", "face"), ("fusion", "")]
+)
+def test_progress_ends_at_its_total(clip, held, prompt):
     seen = []
-    core = restorer(num_inference_steps=2, guidance_scale=2.0, prompt="face", consistency=held)
+    core = restorer(num_inference_steps=2, guidance_scale=2.0, prompt=prompt, consistency=held)
     core(
         clip[:9],
         range(9),

@@ -8,6 +8,7 @@ share every step: there is one latent state.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -91,13 +92,22 @@ class Conditions:
         is_negative = branch == "negative_prompt"
         return self.temporal_negative_prompt if is_negative else self.temporal_prompt
 
-    @property
+    @cached_property
     def links(self) -> Sequence[tuple[float, Branch]]:
-        """The branches to predict; see `legato.diffusion.guidance`."""
+        """The branches to predict; see `legato.diffusion.guidance`.
+
+        Between equal texts no difference could be scaled, so only one of them is predicted.
+        """
         has_context = self.clip is not None and self.clip.given is not None
         return links(
-            guidance_scale=self.guidance_scale,
+            guidance_scale=1.0 if self._texts_are_equal else self.guidance_scale,
             context_guidance=self.context_guidance if has_context else None,
+        )
+
+    @property
+    def _texts_are_equal(self) -> bool:
+        return _equal(self.prompt, self.negative_prompt) and _equal(
+            self.temporal_prompt, self.temporal_negative_prompt
         )
 
 
@@ -316,6 +326,12 @@ def _estimate(
     else:
         eps = eps_from(prediction, seen, scales=scales, prediction_type=kind)
     return x0, eps
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one, other)
 
 
 def _cells(tile: Tile) -> tuple[slice, slice]:

@@ -118,12 +118,7 @@ class Restorer:
                 why="this model carries no encoder, so it cannot start from the input",
                 fix="leave strength at 1, and use the noise level to stay close to the input",
             )
-        self._prompt = model.encode_prompt(options.prompt)
-        self._negative_prompt = (
-            model.encode_prompt(options.negative_prompt)
-            if needs_unconditional(self.settings.guidance_scale)
-            else None
-        )
+        self._texts = self._encoded_texts()
         self._finish = Finishing(
             color=options.color,
             fidelity=options.fidelity,
@@ -211,7 +206,7 @@ class Restorer:
         del frames  # else there are two of each, where the caller has let go as well
         decoder = self._applied.decoder(self._tiles(clip), size)
         emitted = (num_anchors, layout.emit_stop - layout.first)
-        passes = len(windows) * len(self._timesteps) * (1 if self._negative_prompt is None else 2)
+        passes = len(windows) * len(self._timesteps) * len(self._texts.links)
         passes += decoder.num_pieces(self._finish.needed(emitted, used), used)
         progress = Passes(passes, on_pass)
         denoiser = replace(
@@ -279,20 +274,28 @@ class Restorer:
         noise = self._first.noise("low_res", 3, clip, ticks)
         return Denoiser(
             network=self._applied.predict,
-            conditions=Conditions(
-                prompt=self._prompt,
-                negative_prompt=self._negative_prompt,
+            conditions=replace(
+                self._texts,
                 low_res=augment(clip, noise, level=level, schedule=self._low_res_schedule).to(
                     self._dtype  # as the network sees it: half the memory
                 ),
                 noise_level=level,
-                guidance_scale=self.settings.guidance_scale,
             ),
             windows=windows,
             tiles=self._tiles(clip),
             dtype=self._dtype,
             batches_guidance=self._batches_guidance,
             on_window=progress.advance,
+        )
+
+    def _encoded_texts(self) -> Conditions:
+        """Return what the network is told by words."""
+        scale, encode = self.settings.guidance_scale, self._model.encode_prompt
+        negative = self._options.negative_prompt
+        return Conditions(
+            prompt=encode(self._options.prompt),
+            negative_prompt=encode(negative) if needs_unconditional(scale) else None,
+            guidance_scale=scale,
         )
 
     def _first_latents(self) -> FirstLatents:
