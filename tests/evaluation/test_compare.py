@@ -159,7 +159,7 @@ def test_shares_beyond_the_picture_are_refused(name):
 
 
 def test_a_place_of_the_split_is_refused_where_nothing_is_split():
-    with pytest.raises(InputError, match=r"split=0\.3.*there is none"):
+    with pytest.raises(InputError, match=r"split=0\.3.*counts only with --layout split;"):
         CompareOptions(split=0.3)
 
 

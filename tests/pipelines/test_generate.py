@@ -173,6 +173,8 @@ def test_guidance_between_equal_texts_is_refused(make, frames):
         {"guidance_scale": 5.0},
         {"negative_prompt": "day"},
         {"num_inference_steps": 2},
+        {"solver": "ddim"},
+        {"seed": 5},
     ],
     ids=lambda words: next(iter(words)),
 )
@@ -183,6 +185,40 @@ def test_words_are_refused_where_every_frame_is_given(make, model, first_frame, 
     joined = {"frames": 2, "model": model, "interpolations": 0, "last_frame": first_frame}
     with pytest.raises(InputError, match=next(iter(words))):
         make(**joined, **given)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temporal_guidance": 2.0},
+        {"temporal_share": 0.5},
+        {"reconstruction_guidance": 9.0},
+        {"context_guidance": 2.0},
+        {"num_inference_steps": 2},
+        {"solver": "ddim"},
+        {"seed": 5},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_what_makes_key_frames_is_refused_where_two_are_joined(first_frame, tmp_path, option):
+    """The frames between correct a blend, so that nothing is drawn."""
+    folder = tiny_generator_folder(tmp_path / "tiny", interpolation_start="blend")
+    ends = {"first_frame": first_frame, "last_frame": first_frame}
+    joined = GenerateOptions(model=str(folder), frames=5, interpolations=1, output=LOSSLESS, **ends)
+    with pytest.raises(InputError, match=f"{next(iter(option))}=.*counts only with") as error:
+        generate("", tmp_path / "out.mkv", replace(joined, **option), run=RUN)
+    assert "\n" not in str(error.value)
+    generate("day", tmp_path / "out.mkv", joined, run=RUN)
+
+
+@pytest.mark.parametrize("option", [{"num_inference_steps": 2}, {"solver": "ddim"}, {"seed": 5}])
+def test_frames_between_that_are_drawn_count_as_such(model, first_frame, tmp_path, option):
+    ends = {"first_frame": first_frame, "last_frame": first_frame}
+    joined = GenerateOptions(model=model, frames=5, interpolations=1, output=LOSSLESS, **ends)
+    generate("", tmp_path / "out.mkv", replace(joined, **option), run=RUN)
+    fixed = replace(joined, num_inference_steps=2, interpolation_steps=1)
+    with pytest.raises(InputError, match="num_inference_steps"):
+        generate("", tmp_path / "b.mkv", fixed, run=RUN)
 
 
 def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):

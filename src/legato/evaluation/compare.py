@@ -55,7 +55,7 @@ class CompareOptions:
                 raise InputError(
                     f"{name}={value:g}", why="it is a share of the picture", fix="use 0 to 1"
                 )
-        require_needed(self, [("split", "a split picture", self.layout == "split")])
+        require_needed(self, [("split", "--layout split", self.layout == "split")])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class GenerateOptions:
 
     reconstruction_guidance: float = DEFAULT_AIMING
     """How strongly key frames are led to the last frame, which no layer has learned to see; twice
-    as slow. Not used where the frames between two key frames are the whole video."""
+    as slow. Refused where the frames between two key frames are the whole video."""
 
     boxes: Path | None = None
     """Where cars are in the first frame, for a model that can be told: a text file with a line
@@ -164,14 +164,14 @@ class GenerateOptions:
         within("segment", self.segment, 1, 4096)
         within("seed", self.seed, 0, 2**63 - 1)
         needs = (
-            ("reconstruction_guidance", "a last frame", self.last_frame is not None),
-            ("motion_lora_scale", "a motion lora", self.motion_lora is not None),
-            ("interpolation_steps", "frames between", self.interpolations != 0),
-            ("temporal_guidance", "steps with temporal layers", self.temporal_share != 0),
-            ("anchoring", "steps with temporal layers", self.temporal_share != 0),
-            ("motion_guidance", "steps in which it acts", self.motion_share != 0),
-            ("motion_guidance", "two frames of context", self.context_frames > 1),
-            ("motion_share", "two frames of context", self.context_frames > 1),
+            ("reconstruction_guidance", "--last-frame", self.last_frame is not None),
+            ("motion_lora_scale", "--motion-lora", self.motion_lora is not None),
+            ("interpolation_steps", "--interpolations above 0", self.interpolations != 0),
+            ("temporal_guidance", "--temporal-share above 0", self.temporal_share != 0),
+            ("anchoring", "--temporal-share above 0", self.temporal_share != 0),
+            ("motion_guidance", "--motion-share above 0", self.motion_share != 0),
+            ("motion_guidance", "--context-frames 2", self.context_frames > 1),
+            ("motion_share", "--context-frames 2", self.context_frames > 1),
         )
         require_needed(self, needs)
         if self.first_frame is not None and self.start == "clip":

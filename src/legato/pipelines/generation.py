@@ -29,7 +29,7 @@ from legato.flow.steady import steady_frames
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
-from legato.pipelines.generation_settings import Settings
+from legato.pipelines.generation_settings import Settings, num_known
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.stage_work import Progress
 from legato.pipelines.timeline import Call, plan_calls
@@ -71,11 +71,7 @@ class Generation:
 
     @property
     def _num_known(self) -> int:
-        """Key frames that no call makes: an image to start from, and what it is to become."""
-        if self.settings.start != "image":
-            return 0
-        joins = self.last_frame is not None and self.settings.timeline.num_key_frames == 2
-        return 2 if joins else 1
+        return num_known(self.settings, is_end_given=self.last_frame is not None)
 
     @cached_property
     def key_frames(self) -> LatentTrack:

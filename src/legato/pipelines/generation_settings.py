@@ -73,9 +73,6 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
     timeline = Timeline(num_frames=num_frames, interpolations=interpolations)
     _require_continuing(options, model, timeline, window)
     _require_reachable(options, timeline, window)
-    start = _start(options, model)
-    _require_read(prompt, options, timeline, start)
-    _require_acted_on(options, timeline.num_key_frames, 1 if start == "image" else 0, window)
     guidance_scale = _or(options.guidance_scale, defaults.guidance_scale)
     if options.negative_prompt and not needs_unconditional(guidance_scale):
         raise InputError(
@@ -87,10 +84,10 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
     for name, side in (("width", width), ("height", height)):
         _require_multiple(name, side, model)
     steps = options.num_inference_steps or defaults.steps
-    return Settings(
+    settings = Settings(
         timeline=timeline,
         frame_rate=rate.limit_denominator(10_000),
-        start=start,
+        start=_start(options, model),
         num_inference_steps=steps,
         interpolation_start=defaults.interpolation_start,
         interpolation_steps=_interpolation_steps(options, model, steps),
@@ -109,6 +106,20 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
         height=height,
         upsampler=_upsampler(options, model),
     )
+    _require_acted_on(prompt, options, settings, model)
+    return settings
+
+
+def num_known(settings: Settings, *, is_end_given: bool) -> int:
+    """Return how many key frames no call makes: an image to start from, and what it is to become.
+
+    Args:
+        settings: of the video.
+        is_end_given: whether the user gave its last frame.
+    """
+    if settings.start != "image":
+        return 0
+    return 2 if is_end_given and settings.timeline.num_key_frames == 2 else 1
 
 
 def _motion_guidance(options: GenerateOptions, model: GeneratorModel) -> float:
@@ -192,46 +203,45 @@ def _require_continuing(
             )
 
 
-def _require_acted_on(options: GenerateOptions, key_frames: int, known: int, window: int) -> None:
-    """Refuse what acts on given frames, clips or frames between, where there are none."""
-    denoises, continues = key_frames > known, key_frames > window
-    follows = continues or (denoises and known > 0)
-    needs = (
-        ("context_guidance", "given frames", follows),
-        ("context_noise", "given frames", follows),
-        ("context_frames", "further clips", continues),
-        ("motion_guidance", "further clips", continues),
-        ("motion_share", "further clips", continues),
-        ("anchoring", "further clips", continues),
-        ("temporal_guidance", "clips of key frames", denoises),
-        ("temporal_share", "clips of key frames", denoises),
-        ("motion_lora", "clips of key frames", denoises),
-        ("window", "clips of key frames", denoises),
-        ("interpolation_steps", "frames between", key_frames > 1),
-    )
-    require_needed(options, needs)
-
-
-def _require_read(
-    prompt: str, options: GenerateOptions, timeline: Timeline, start: Literal["image", "clip"]
+def _require_acted_on(
+    prompt: str, options: GenerateOptions, settings: Settings, model: GeneratorModel
 ) -> None:
-    """Refuse words, and guidance by them, that no denoised frame follows.
+    """Refuse what acts on nothing in this video: on given frames, clips, noise or frames between.
 
     Raises:
         InputError: names the first such option.
     """
-    is_image_given = start == "image" and options.first_frame is not None
-    is_lone = timeline.num_key_frames == 1
-    joins = options.last_frame is not None and timeline.num_key_frames == 2
-    is_drawn = not is_image_given or not (is_lone or joins)
-    is_between = timeline.num_key_frames > 1 and timeline.interpolations > 0
+    timeline = settings.timeline
+    key_frames = timeline.num_key_frames
+    known = num_known(settings, is_end_given=options.last_frame is not None)
+    calls, continues = key_frames > known, key_frames > settings.window
+    follows = continues or (calls and known > 0)
+    denoises = calls or (settings.start == "image" and options.first_frame is None)
+    fills = key_frames > 1 and timeline.interpolations > 0
+    draws = denoises or (fills and settings.interpolation_start == "noise")
+    has_own_steps = bool(options.interpolation_steps or model.defaults.interpolation_steps)
+    counts_steps = draws and not has_own_steps
     needs = (
-        ("guidance_scale", "frames that are drawn", is_drawn),
-        ("negative_prompt", "frames that are drawn", is_drawn),
-        ("num_inference_steps", "frames that are drawn", is_drawn or is_between),
+        ("guidance_scale", "key frames to make", denoises),
+        ("negative_prompt", "key frames to make", denoises),
+        ("num_inference_steps", "frames made in so many steps", denoises or counts_steps),
+        ("solver", "frames made from noise", draws),
+        ("seed", "frames made from noise", draws or settings.upsampler is not None),
+        ("context_guidance", "key frames that follow given ones", follows),
+        ("context_noise", "key frames that follow given ones", follows),
+        ("context_frames", "a second clip of key frames", continues),
+        ("motion_guidance", "a second clip of key frames", continues),
+        ("motion_share", "a second clip of key frames", continues),
+        ("anchoring", "a second clip of key frames", continues),
+        ("temporal_guidance", "a clip of key frames to make", calls),
+        ("temporal_share", "a clip of key frames to make", calls),
+        ("reconstruction_guidance", "a clip of key frames to make", calls),
+        ("motion_lora", "a clip of key frames to make", calls),
+        ("window", "a clip of key frames to make", calls),
+        ("interpolation_steps", "frames between key frames", fills),
     )
     require_needed(options, needs)
-    if prompt and not (is_drawn or is_between):
+    if prompt and not (denoises or fills):
         raise InputError(
             f"prompt {prompt!r}",
             why="all frames of this video are given",

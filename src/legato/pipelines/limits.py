@@ -55,7 +55,7 @@ def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> N
 
     Args:
         options: a dataclass.
-        needs: name of an option, what it acts on, and whether that is there.
+        needs: name of an option, what it counts only with, and whether that is there.
 
     Raises:
         InputError: names the first such option.
@@ -65,6 +65,6 @@ def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> N
         if value != getattr(type(options), name) and not is_there:
             raise InputError(
                 f"{name}={value}",
-                why=f"it says something about {needed}, and there is none",
-                fix="give both, or leave it out",
+                why=f"it counts only with {needed}",
+                fix="leave it out",
             )

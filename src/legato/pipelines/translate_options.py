@@ -139,11 +139,11 @@ class TranslateOptions(TimeRange):
                 fix="use solver ddim",
             )
         needs = (
-            ("preset", "features", "features" in self.chosen),
-            ("control_scale", "a controlnet", self.controlnet is not None),
-            ("hint_model", "a controlnet", self.controlnet is not None),
-            ("hint", "a controlnet", self.controlnet is not None),
-            ("lora_scale", "a lora", self.lora is not None),
+            ("preset", "features in --consistency", "features" in self.chosen),
+            ("control_scale", "--controlnet", self.controlnet is not None),
+            ("hint_model", "--controlnet", self.controlnet is not None),
+            ("hint", "--controlnet", self.controlnet is not None),
+            ("lora_scale", "--lora", self.lora is not None),
         )
         require_needed(self, needs)
         if self.hint is not None and self.hint_model is not None:

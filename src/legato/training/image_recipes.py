@@ -129,7 +129,8 @@ class DreamBoothOptions(TuneOptions):
                 why="the prompt is of the prior's pictures",
                 fix="leave it out, or have some made",
             )
-        require_needed(self, [("prior_weight", "pictures of the prior", self.prior_pictures > 0)])
+        has_prior = self.prior_pictures > 0
+        require_needed(self, [("prior_weight", "--prior-pictures above 0", has_prior)])
 
     @property
     def learning(self) -> PictureOptions:
