@@ -117,6 +117,18 @@ def test_rendering_is_not_repeated(rendered):
     assert (rendered / recipes.CLIPS / "frames.npy").stat().st_mtime_ns == before
 
 
+def test_latents_of_an_encoder_that_has_learned_since_are_made_anew(packed):
+    model, path = tiny_model(), packed.folder / "latents.npy"
+    recipes.encode_clips(model, packed)  # instead of the noise that lies there
+    first, written = packed.latents[-1].copy(), path.stat().st_mtime_ns
+    recipes.encode_clips(model, packed)
+    assert path.stat().st_mtime_ns == written
+    with torch.no_grad():
+        model.vae.quant_conv.bias += 10
+    recipes.encode_clips(model, packed)
+    assert np.abs(packed.latents[-1] - first).max() > 0.5
+
+
 @given(key=st.integers(0, KEY_FRAMES - 2), quarter=st.integers(0, 3))
 def test_frames_between_are_evenly_spaced_and_end_on_their_neighbours(key, quarter):
     times = np.array(moments(key, quarter))

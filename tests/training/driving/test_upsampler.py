@@ -86,6 +86,25 @@ def test_small_frames_are_the_means_of_the_large_ones(rendered):
     assert np.abs(means - learning.small[0, 0]).max() <= 1
 
 
+def test_small_frames_of_another_model_are_made_anew(rendered, generator, tmp_path):
+    before = rendered[1]
+    for name in ("frames", "small"):
+        np.save(tmp_path / f"{name}.npy", getattr(before, name))
+    large, small = (tmp_path / f"{name}.npy" for name in ("frames", "small"))
+    written = small.stat().st_mtime_ns
+    render_large(tmp_path, RECIPE.held_back, generator)
+    assert small.stat().st_mtime_ns == written
+    darker = replace(generator, autoencoder=copy.deepcopy(generator.autoencoder))
+    with torch.no_grad():
+        for parameter in darker.autoencoder.parameters():
+            parameter *= 0.5
+    rendering = large.stat().st_mtime_ns
+    after = LargeClips(render_large(tmp_path, RECIPE.held_back, darker))
+    assert large.stat().st_mtime_ns == rendering
+    assert np.array_equal(after.small[:, 0], before.small[:, 0])
+    assert not np.array_equal(after.small[:, 1], before.small[:, 1])
+
+
 @pytest.mark.parametrize("frames", [1, FRAMES])
 def test_patches_depend_on_their_number_only(rendered, frames, small):
     learning, _ = rendered

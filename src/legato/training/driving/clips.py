@@ -83,6 +83,20 @@ def pack_clips(folder: Path, options: ClipOptions) -> Path:
     return folder
 
 
+def is_current(path: Path, first: ndarray, *, rounding: float) -> bool:
+    """Tell whether an array that a network made is what that network makes now.
+
+    Args:
+        path: of the array, if it was made.
+        first: its first entry, made anew.
+        rounding: largest difference between two devices.
+    """
+    if not path.exists():
+        return False
+    stored = np.load(path, mmap_mode="r")[0]
+    return stored.shape == first.shape and bool(np.allclose(stored, first, rtol=0, atol=rounding))
+
+
 def moving_moment(
     world: World, rng: np.random.Generator, options: ClipOptions, *, is_forward: bool
 ) -> float | None:

@@ -26,6 +26,7 @@ from legato.training.driving.clips import (
     ClipOptions,
     PackedClips,
     frames_between,
+    is_current,
     layout_of,
     pack_clips,
 )
@@ -50,6 +51,8 @@ CROP = 64
 CLIPS, HELD_BACK = "clips", "held_back"
 """Folders of what is rendered."""
 VALIDATED_CLIPS = 16
+LATENT_ROUNDING = 0.02
+"""Of latents, whose standard deviation is 1, in half precision and between devices."""
 Batches = Callable[[int], Iterator[Batch]]
 
 
@@ -260,17 +263,20 @@ def set_latent_scale_(model: DrivingModel, clips: PackedClips) -> None:
     model.vae.register_to_config(scaling_factor=1 / latents.std().item())
 
 
-@torch.no_grad()
 def encode_clips(model: DrivingModel, clips: PackedClips) -> None:
-    """Write the mean latents of packed clips as `latents.npy`, float16, unless they are there."""
+    """Write the mean latents of packed clips as `latents.npy`, float16, unless they are there.
+
+    Those of an encoder that has learned since then are made anew.
+    """
     path = clips.folder / "latents.npy"
-    if path.exists():
-        return
-    parts = []
-    for clip in clips.frames:
-        frames = unit_range(torch.from_numpy(clip.transpose(0, 3, 1, 2).copy()))
-        parts.append(model.encode(frames.to(model.device)).cpu().numpy().astype(np.float16))
-    np.save(path, np.stack(parts))
+    if not is_current(path, _encoded(model, clips.frames[0]), rounding=LATENT_ROUNDING):
+        np.save(path, np.stack([_encoded(model, clip) for clip in clips.frames]))
+
+
+@torch.no_grad()
+def _encoded(model: DrivingModel, clip: np.ndarray) -> np.ndarray:
+    frames = unit_range(torch.from_numpy(clip.transpose(0, 3, 1, 2).copy()))
+    return model.encode(frames.to(model.device)).cpu().numpy().astype(np.float16)
 
 
 def pictures(clips: PackedClips) -> Batch:

@@ -33,7 +33,7 @@ from legato.models.tiny_autoencoder import FACTOR
 from legato.pipelines.limits import all_within, none_empty
 from legato.training.batches import unit_range
 from legato.training.driving import model as generating
-from legato.training.driving.clips import HELD_BACK_FROM
+from legato.training.driving.clips import HELD_BACK_FROM, is_current
 from legato.training.driving.render import SIZE, World
 from legato.training.export import scheduler_config
 from legato.training.pixel_stage import PixelStage, PixelTask, PixelUpsampler
@@ -213,16 +213,27 @@ def run_stage(
 def render_large(folder: Path, options: LargeClipOptions, generator: GeneratorModel) -> Path:
     """Render clips into `frames.npy`, and their small frames into `small.npy`, unless they are.
 
-    Small are the means of 4x4 pixels, and the same through the generating model's autoencoder.
+    Small are the means of 4x4 pixels, and the same through the generating model's autoencoder;
+    those of another one are made anew.
     """
-    if (folder / "small.npy").exists():
-        return folder
+    large = _rendered(folder, options)
+    path = folder / "small.npy"
+    if not is_current(path, reduced(large[0], generator), rounding=1.0):
+        np.save(path, np.stack([reduced(clip, generator) for clip in large]))
+    return folder
+
+
+def _rendered(folder: Path, options: LargeClipOptions) -> ndarray:
+    """Return the clips of `frames.npy`, rendered unless they are there."""
+    path = folder / "frames.npy"
+    if path.exists():
+        stored: ndarray = np.load(path, mmap_mode="r")
+        return stored
     cv2.setNumThreads(1)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "frames.partial.npy"
     shape = (options.clips, FRAMES, *options.size, 3)
     frames = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    small = []
     for number in range(options.clips):
         seed = options.first_seed + number
         rng = np.random.default_rng((seed, 77))
@@ -230,11 +241,9 @@ def render_large(folder: Path, options: LargeClipOptions, generator: GeneratorMo
         rate = float(rng.choice(RATES, p=RATE_SHARES))
         times = [begin + frame / rate for frame in range(FRAMES)]
         frames[number], _ = World(seed).clip(times, options.size)
-        small.append(reduced(frames[number], generator))
     frames.flush()
-    partial.replace(folder / "frames.npy")
-    np.save(folder / "small.npy", np.stack(small))
-    return folder
+    partial.replace(path)
+    return frames
 
 
 @torch.no_grad()
