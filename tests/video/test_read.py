@@ -512,6 +512,30 @@ def test_images_of_another_size_are_scaled_to_the_first_and_counted(tmp_path):
         assert report.num_rescaled == expected
 
 
+def test_what_later_images_have_and_the_first_has_not_is_told(tmp_path):
+    for number, (channels, deep) in enumerate([(3, False), (4, False), (3, True), (3, False)]):
+        write_image(tmp_path / f"{number}.png", number, channels=channels, deep=deep)
+    opaque = np.full((48, 64, 4), 255, np.uint8)
+    cv2.imwrite(str(tmp_path / "4.png"), opaque)
+    report = ReadReport()
+    frames = list(read_frames(tmp_path, report=report))
+    assert all(f.alpha is None and f.pixels.dtype == np.uint8 for f in frames)
+    assert (report.num_flattened, report.num_rounded) == (1, 1)
+    told = "; ".join(report.notices(probe(tmp_path)))
+    assert "1 of 5 frames have opacity" in told
+    assert "1 of 5 frames have 16 bits" in told
+
+
+@pytest.mark.parametrize(("channels", "deep"), [(3, False), (4, False), (3, True), (4, True)])
+def test_what_the_first_image_has_is_kept_of_all(tmp_path, channels, deep):
+    write_image(tmp_path / "0.png", 0, channels=channels, deep=deep)
+    write_image(tmp_path / "1.png", 1)
+    report = ReadReport()
+    frames = list(read_frames(tmp_path, report=report))
+    assert len({(f.alpha is None, f.pixels.dtype) for f in frames}) == 1
+    assert report.notices(probe(tmp_path)) == []
+
+
 @pytest.mark.parametrize(("channels", "deep"), [(3, False), (4, False), (3, True), (4, True)])
 def test_a_png_is_read_exactly(tmp_path, channels, deep):
     write_image(tmp_path / "a.png", 3, channels=channels, deep=deep)

@@ -59,6 +59,8 @@ class _Reading:
     frame: Frame
     concealed: bool = False
     rescaled: bool = False
+    flattened: bool = False
+    rounded: bool = False
     retimed: bool = False
 
 
@@ -73,6 +75,10 @@ class ReadReport:
     """Frames that the decoder could restore only in part."""
     num_rescaled: int = 0
     """Frames of another size than the first, scaled to it."""
+    num_flattened: int = 0
+    """Images with opacity behind a first one without."""
+    num_rounded: int = 0
+    """Images of 16 bits behind a first one of 8."""
     num_retimed: int = 0
     """Frames whose presentation time was missing, doubled or went backwards."""
 
@@ -89,6 +95,8 @@ class ReadReport:
             (self.num_repeated, "could not be decoded; the last good frame stands in"),
             (self.num_concealed, "are damaged; the decoder restored them in part"),
             (self.num_rescaled, f"have another size; scaled to {facts.width}x{facts.height}"),
+            (self.num_flattened, "have opacity, which the first one has not: it is left out"),
+            (self.num_rounded, "have 16 bits, of which the first one has 8: rounded to these"),
             (self.num_retimed, "had no usable time; times were filled in"),
         )
         found = [f"{n} of {self.num_frames} frames {what}" for n, what in counts if n]
@@ -103,6 +111,8 @@ class ReadReport:
         self.num_repeated += reading.frame.repeated
         self.num_concealed += reading.concealed
         self.num_rescaled += reading.rescaled
+        self.num_flattened += reading.flattened
+        self.num_rounded += reading.rounded
         self.num_retimed += reading.retimed
 
     def missing_at_end(self, facts: VideoFacts) -> int:
@@ -293,14 +303,14 @@ def _image_frames(facts: VideoFacts) -> Iterator[_Reading]:
     """Yield a folder's images, or one image, at one size and depth; `pts` is the index."""
     lost: list[int] = []
     last: tuple[Pixels, Alpha | None] | None = None
-    rescaled = False
+    mended: dict[str, bool] = {}
     for index, path in enumerate(facts.images or (facts.path,)):
         try:
             image = read_image(path)
         except DecodeError:
             lost.append(index)
         else:
-            rescaled = image[0].shape[:2] != (facts.height, facts.width)
+            mended = _differences(image, facts)
             last = _at_facts(image, facts)
         if last is not None:
             pixels, alpha = last
@@ -312,10 +322,21 @@ def _image_frames(facts: VideoFacts) -> Iterator[_Reading]:
                     time_base=facts.time_base,
                     repeated=pts in lost,
                 )
-                yield _Reading(frame=frame, rescaled=rescaled and not frame.repeated)
+                yield _Reading(frame=frame, **({} if frame.repeated else mended))
             lost.clear()
     if last is None:
         raise DecodeError(f"{facts.path}", why="no image can be decoded", fix="check the files")
+
+
+def _differences(image: tuple[Pixels, Alpha | None], facts: VideoFacts) -> dict[str, bool]:
+    """Return what an image loses or changes when it becomes as the facts say, by `_Reading`."""
+    pixels, alpha = image
+    is_see_through = alpha is not None and bool((alpha < np.iinfo(alpha.dtype).max).any())
+    return {
+        "rescaled": pixels.shape[:2] != (facts.height, facts.width),
+        "flattened": is_see_through and not facts.has_alpha,
+        "rounded": pixels.dtype == np.uint16 and facts.bit_depth <= 8,
+    }
 
 
 def _at_facts(
