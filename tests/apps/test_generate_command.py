@@ -1,6 +1,7 @@
 """`legato generate`: flags are the options of Python, errors are one line."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from tiny_generator import tiny_generator_folder
@@ -8,6 +9,7 @@ from tiny_generator import tiny_generator_folder
 from legato.apps import cli
 from legato.apps import generate as generate_app
 from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.pipelines import output
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_forecast import plan_generation
 
@@ -99,6 +101,14 @@ def test_a_plan_says_what_is_needed_and_makes_nothing(model, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "7 from 7 key frames in 5 calls" in said
     assert "6 of keyframes" in said
+
+
+def test_a_plan_tells_that_the_disk_has_no_room(model, tmp_path, monkeypatch):
+    options = GenerateOptions(model=model, frames=1)
+    assert plan_generation("night", tmp_path / "out.mkv", options).notices == []
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    (told,) = plan_generation("night", tmp_path / "out.mkv", options).notices
+    assert "MB of disk space needed" in told
 
 
 @pytest.mark.parametrize("frames", [1, 2])

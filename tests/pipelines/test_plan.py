@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 from clips import texture, write_clip
 
 from legato.errors import InputError
+from legato.pipelines import output
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
 from legato.pipelines.forecast import plan
 from legato.pipelines.run_options import RunOptions
@@ -22,6 +25,13 @@ def test_a_plan_leaves_nothing_behind(clip, options, tmp_path):
     source = clip()
     plan(source, options=options())
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_plan_tells_that_the_disk_has_no_room(clip, options, monkeypatch):
+    assert not any("disk" in sentence for sentence in plan(clip(), options=options()).notices)
+    monkeypatch.setattr(output.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    told = plan(clip(), options=options()).notices
+    assert any("MB of disk space needed" in sentence for sentence in told)
 
 
 def test_a_plan_is_of_the_chosen_range(clip, options):

@@ -10,7 +10,7 @@ from typing import Any
 
 from legato.device import available_memory_bytes, choose_device, choose_dtype
 from legato.pipelines.events import Event, OnEvent, ignore
-from legato.pipelines.output import COPIES
+from legato.pipelines.output import COPIES, bytes_on_disk, lacking_space
 from legato.pipelines.pictures import to_model, to_size, write_picture
 from legato.pipelines.request import Request, examine
 from legato.pipelines.restore import Restorer
@@ -133,14 +133,18 @@ def plan(
         seconds_per_frame=seconds / measured,
         frames_measured=measured,
         seconds=seconds / measured * found.num_frames,
-        notices=[*request.notices, *found.notices, *_untimed(options, found)],
+        notices=[*request.notices, *found.notices, *_untold(request, found)],
     )
 
 
-def _untimed(options: UpscaleOptions, found: Survey) -> list[str]:
-    """Name what comes on top of the time that was measured."""
-    shots = len(found.shots)
-    return [f"captioning {shots} shots comes on top of the time"] if options.caption else []
+def _untold(request: Request, found: Survey) -> list[str]:
+    """Name what comes on top of the time that was measured, and a disk without room."""
+    shots, is_captioned = len(found.shots), bool(request.options.caption)
+    untimed = [f"captioning {shots} shots comes on top of the time"] if is_captioned else []
+    needed = bytes_on_disk(
+        request.facts, request.codec, size=request.size, num_frames=found.num_frames
+    )
+    return [*untimed, *lacking_space(request.target.absolute().parent, needed)]
 
 
 def _measure(request: Request, found: Survey, restorer: Restorer) -> tuple[int, float, int]:

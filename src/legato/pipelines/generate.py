@@ -8,9 +8,10 @@ from legato.device import return_freed_memory
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
-from legato.pipelines.generation_limits import require_disk
+from legato.pipelines.generation_limits import disk_bytes
 from legato.pipelines.job import Stop
 from legato.pipelines.memory import memory_errors
+from legato.pipelines.output import require_space
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.restore_options import RestoreOptions
@@ -59,7 +60,7 @@ def generate(
     job = prepare(prompt, Path(target), options or GenerateOptions(), run or RunOptions(), on_event)
     with disk_errors(job.target), working(job.folder, restart=job.run.restart):
         if not job.folder.plan.exists():
-            require_disk(job.generation, job.facts, job.codec)
+            require_space(job.folder.path, disk_bytes(job.generation, job.facts, job.codec))
         job.require_same()
         stages: dict[str, float] = {}
         num_resumed = 0

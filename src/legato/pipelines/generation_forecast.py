@@ -17,7 +17,8 @@ from legato.device import available_memory_bytes
 from legato.pipelines.events import OnEvent, Stage, ignore
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
-from legato.pipelines.output import COPIES
+from legato.pipelines.generation_limits import disk_bytes
+from legato.pipelines.output import COPIES, lacking_space
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timeline import PAIRS_PER_PART, Timeline
@@ -90,7 +91,8 @@ def plan_generation(
     works = list(job.stages())
     seconds = clock.of(job)
     video = COPIES * written * timeline.num_frames // clock.frames
-    notices = list(job.notices)
+    needed = disk_bytes(job.generation, job.facts, job.codec)
+    notices = [*job.notices, *lacking_space(target.absolute().parent, needed)]
     if settings.upsampler:
         notices.append("upsampling comes on top of time and disk; legato plan says what it needs")
     return GenerationForecast(

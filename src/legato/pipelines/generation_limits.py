@@ -10,7 +10,7 @@ from legato.models.generator import GeneratorModel
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_settings import Settings
 from legato.pipelines.memory import LIVE_SHARE, SHARE
-from legato.pipelines.output import bytes_on_disk, require_space
+from legato.pipelines.output import bytes_on_disk
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
 
@@ -35,17 +35,14 @@ def require_memory(model: GeneratorModel, settings: Settings, device: torch.devi
         )
 
 
-def require_disk(generation: Generation, facts: VideoFacts, codec: CodecOptions) -> None:
-    """Refuse a length that the disk cannot hold.
+def disk_bytes(generation: Generation, facts: VideoFacts, codec: CodecOptions) -> int:
+    """Estimate what a video takes on the disk until it is complete.
 
     Args:
         generation: whose folder takes latents and segments.
         facts: of the video.
         codec: of what is decoded.
-
-    Raises:
-        ResourceError: see `require_space`.
     """
     size, num_frames = (facts.width, facts.height), generation.settings.timeline.num_frames
     video = bytes_on_disk(facts, codec, size=size, num_frames=num_frames)
-    require_space(generation.folder.path, generation.latent_bytes + video)
+    return generation.latent_bytes + video

@@ -175,6 +175,15 @@ def bytes_on_disk(
     return int(COPIES * pixels * per_pixel) + other_streams
 
 
+def lacking_space(folder: Path, needed: int) -> list[str]:
+    """Return what `require_space` would refuse as a sentence for a plan, if it would."""
+    try:
+        require_space(folder, needed)
+    except ResourceError as error:
+        return [str(error)]
+    return []
+
+
 def require_space(folder: Path, needed: int) -> None:
     """Refuse a job that the disk cannot hold.
 
