@@ -61,6 +61,16 @@ def test_other_options_are_refused_and_named(clip, options, tmp_path):
     assert report.segments_resumed == 0
 
 
+def test_segments_whose_plan_is_gone_join_no_other_job(clip, options, tmp_path):
+    source, target = clip(), tmp_path / "out.mkv"
+    stopped(source, target, options())
+    WorkFolder(target).plan.unlink()
+    report = upscale(source, target, options(seed=5))
+    assert report.segments_resumed == 0
+    upscale(source, tmp_path / "whole.mkv", options(seed=5))
+    assert np.array_equal(pixels_of(target), pixels_of(tmp_path / "whole.mkv"))
+
+
 def test_a_job_that_was_not_strict_does_not_become_so(clip, options, tmp_path):
     source, target = clip(), tmp_path / "out.mkv"
     stopped(source, target, options())

@@ -85,3 +85,22 @@ def test_a_folder_that_another_run_made_after_ours_went_is_left_alone(tmp_path):
         other.__enter__()
     assert folder.lock.exists()
     other.__exit__(None, None, None)
+
+
+def test_parts_without_a_plan_are_of_no_known_job_and_go(tmp_path):
+    folder = WorkFolder(tmp_path / "out.mkv")
+    folder.create()
+    for path in (folder.segment(0), folder.state(0), folder.latents("key", 0)):
+        path.touch()
+    with working(folder, restart=False):
+        assert list(folder.path.iterdir()) == [folder.lock]
+
+
+def test_a_folder_is_removed_plan_first(tmp_path, monkeypatch):
+    folder = WorkFolder(tmp_path / "out.mkv")
+    folder.create()
+    folder.plan.touch()
+    folder.segment(0).touch()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # killed before anything else went
+    folder.remove()
+    assert list(folder.path.iterdir()) == [folder.segment(0)]

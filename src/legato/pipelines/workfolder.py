@@ -91,7 +91,8 @@ class WorkFolder:
                 _remove(entry)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with all that is in it; the plan first, so that the rest binds nobody."""
+        self.plan.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_if_unused(self) -> None:
@@ -104,6 +105,8 @@ class WorkFolder:
 def working(folder: WorkFolder, *, restart: bool) -> Iterator[None]:
     """Within the block the folder exists and is ours alone; one of no use is removed afterwards.
 
+    Parts without a plan, as of a run that was killed while it removed them, are removed before.
+
     Args:
         folder: of the job.
         restart: forget what an interrupted run has finished.
@@ -115,7 +118,7 @@ def working(folder: WorkFolder, *, restart: bool) -> Iterator[None]:
     folder.create()
     with Lock(folder.lock) as lock:
         try:
-            if restart:
+            if restart or not folder.plan.exists():  # without it nobody knows what parts are of
                 folder.clear()
             folder.drop_leftovers()
             yield
