@@ -91,7 +91,7 @@ class WorkFolder:
                 _remove(entry)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it; the plan first, so that the rest binds nobody."""
+        """Remove the folder with all that is in it; the plan first: without it the rest is void."""
         self.plan.unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
