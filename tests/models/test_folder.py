@@ -59,6 +59,11 @@ def reseal(folder):
     (folder / "legato.json").write_text(json.dumps(values))
 
 
+def test_a_model_of_other_defaults_is_another_model(packed, folder):
+    edit_json("legato.json", window=5)(folder)
+    assert load(folder).sha256 != load(packed).sha256
+
+
 @torch.no_grad()
 def test_a_saved_model_loads_with_the_same_results(packed):
     model = load(packed)

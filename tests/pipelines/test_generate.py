@@ -1,5 +1,7 @@
 """Generated videos: exact, repeatable, resumable, and each option tells."""
 
+import os
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -15,6 +17,7 @@ from tiny import tiny_upscaler_folder
 from tiny_generator import tiny_generator_folder
 
 from legato.errors import InputError, Interrupted, ModelError, ResourceError
+from legato.models import spec
 from legato.models.generator_folder import load_generator
 from legato.pipelines import generation_limits, output, prepare_generation
 from legato.pipelines.box_file import read_boxes
@@ -432,6 +435,15 @@ def test_frames_between_that_begin_from_a_blend_take_one_step(whole, tmp_path):
         generate("night", tmp_path / "c.mkv", replace(blend, interpolation_steps=2), run=RUN)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
+def test_a_run_goes_on_with_a_file_whose_name_is_no_text(make, first_frame, tmp_path):
+    image = tmp_path / os.fsdecode(b"caf\xe9.png")
+    image.write_bytes(first_frame.read_bytes())
+    with pytest.raises(Interrupted):
+        make(first_frame=image, stop=iter([False, True]).__next__)
+    assert len(make(first_frame=image)) == 4
+
+
 @pytest.mark.parametrize("parts", [1, 5])
 def test_an_interrupted_run_ends_with_the_same_frames(whole, tmp_path, parts):
     options, pixels = whole
@@ -509,6 +521,21 @@ def test_temporal_layers_act_on_another_image_model(make, plain, key_frame_model
     assert not np.array_equal(moved, plain)
     alone = make(name="alone.mkv", model=str(other))
     assert not np.array_equal(moved, alone)
+
+
+@pytest.mark.parametrize("named", ["spatial", "upsampler"])
+def test_other_weights_of_a_model_known_by_name_are_refused(make, tmp_path, monkeypatch, named):
+    models = {
+        "spatial": tiny_generator_folder(tmp_path / "spatial", interpolation="none"),
+        "upsampler": tiny_upscaler_folder(tmp_path / "upsampler"),
+    }
+    monkeypatch.setattr(spec, "_folder_of", lambda _: models[named])
+    chosen = {named: "sd-x4-upscaler"}
+    with pytest.raises(Interrupted):
+        make(**chosen, stop=iter([False, True]).__next__)
+    os.utime(models[named] / "legato.json", (1, 1))
+    with pytest.raises(InputError, match=f"{named} head was"):
+        make(**chosen)
 
 
 def test_an_image_model_of_another_topology_is_refused(make, tmp_path):

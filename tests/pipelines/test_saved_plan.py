@@ -90,6 +90,15 @@ def test_a_model_folder_with_other_files_has_another_fingerprint(part, tmp_path)
     assert folder_fingerprint("model", tmp_path) != before
 
 
+def test_an_exchanged_file_is_noticed_beside_a_newer_one(tmp_path):
+    for name, written in (("weights.safetensors", 10), ("config.json", 30)):
+        (tmp_path / name).write_bytes(b"x" * 10)
+        os.utime(tmp_path / name, (written, written))
+    before = folder_fingerprint("model", tmp_path)
+    os.utime(tmp_path / "weights.safetensors", (20, 20))  # as long, of the same beginning
+    assert folder_fingerprint("model", tmp_path) != before
+
+
 def test_a_model_at_the_hub_is_known_by_its_name():
     assert folder_fingerprint("caption", "someone/some-model") == {}
 

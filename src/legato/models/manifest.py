@@ -145,9 +145,8 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all files' hashes: tells this model from any other."""
-        listing = "\n".join(f"{digest} {path}" for path, digest in sorted(self.sha256.items()))
-        return hashlib.sha256(listing.encode()).hexdigest()
+        """A hash of all files' hashes and all defaults: tells this model from any other."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the text of `legato.json`."""

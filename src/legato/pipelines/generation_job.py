@@ -13,6 +13,7 @@ import torch
 import legato
 from legato.errors import InputError
 from legato.models.generator import GeneratorModel
+from legato.models.spec import find_folder
 from legato.pipelines.events import OnEvent, Stage
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation, missing_parts
@@ -70,11 +71,13 @@ class GenerationJob:
             found = source_fingerprint(path.expanduser())
             fingerprint |= {f"{name} {key}": value for key, value in found.items()}
         if self.options.spatial is not None:
-            fingerprint |= folder_fingerprint("spatial", self.options.spatial)
+            fingerprint |= folder_fingerprint("spatial", find_folder(self.options.spatial))
         if self.settings.upsampler is not None:
-            fingerprint |= folder_fingerprint("upsampler", self.settings.upsampler)
+            upsampler = find_folder(self.settings.upsampler)
+            fingerprint |= folder_fingerprint("upsampler", upsampler)
         try:
-            saved = json.loads(self.folder.plan.read_text(encoding="utf-8"))["generate"]
+            text = self.folder.plan.read_text(encoding="utf-8", errors="surrogateescape")
+            saved = json.loads(text)["generate"]
         except FileNotFoundError:
             write_json(self.folder.plan, {"generate": fingerprint})
             return

@@ -172,7 +172,10 @@ def source_fingerprint(path: Path, images: tuple[Path, ...] = ()) -> dict[str, A
         facts = file.stat()
         size += facts.st_size
         changed = max(changed, facts.st_mtime_ns)
-        digest.update(os.fsencode(file.name) if images else b"")
+        if images:  # a newer one must not hide that another was exchanged
+            digest.update(
+                os.fsencode(file.name) + f"\0{facts.st_size} {facts.st_mtime_ns}".encode()
+            )
         with file.open("rb") as stream:
             digest.update(stream.read(HEAD_BYTES if not images else 4096))
     return {
