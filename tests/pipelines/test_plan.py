@@ -1,3 +1,6 @@
+import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +75,27 @@ def test_what_is_done_is_not_done_again(folder, options, tmp_path):
     folder = moved
     again = upscale_folder(folder, tmp_path / "out", options(), run=RunOptions(restart=True))
     assert len(again.done) == 2
+
+
+def test_another_video_under_the_name_of_a_finished_one_is_not_taken_for_it(
+    folder, options, tmp_path
+):
+    upscale_folder(folder, tmp_path / "out", options())
+    write_clip(folder / "a 2.mkv", 255 - texture(2), sound=False)
+    again = upscale_folder(folder, tmp_path / "out", options())
+    assert sorted(again.failed) == ["a 2.mkv", "a 3.mp4"]
+    assert "another source" in str(again.failed["a 2.mkv"])
+
+
+def test_videos_of_a_model_that_changed_are_not_taken_for_finished(
+    folder, options, tmp_path, tiny_model
+):
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    upscale_folder(folder, tmp_path / "out", options(model=str(model)))
+    values = json.loads((model / "legato.json").read_text())
+    (model / "legato.json").write_text(json.dumps(values | {"window": 5}))
+    again = upscale_folder(folder, tmp_path / "out", options(model=str(model)))
+    assert "another model" in str(again.failed["a 2.mkv"])
 
 
 def test_what_was_made_otherwise_counts_as_failed_and_stays(folder, options, tmp_path):

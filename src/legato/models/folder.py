@@ -118,6 +118,16 @@ class ModelFolder:
         return path
 
 
+def known_fingerprint(root: Path) -> str:
+    """Return the fingerprint in a folder's `legato.json`; "" where there is none.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    path = root / MANIFEST
+    return Manifest.from_values(read_json(path)).fingerprint if path.is_file() else ""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 

@@ -10,6 +10,7 @@ from legato.pipelines.events import OnEvent, ignore, notice
 from legato.pipelines.output import require_no_loop
 from legato.pipelines.report import Report, read_report, report_path
 from legato.pipelines.run_options import RunOptions
+from legato.pipelines.saved_plan import content_of, source_fingerprint
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import FORMATS
 from legato.video.container import list_images, natural_key
@@ -131,15 +132,25 @@ def _require_same(video: Path, output: Path, options: UpscaleOptions) -> None:
     """Refuse to take a file for the output of the same job.
 
     Raises:
-        InputError: its report is missing, or tells of another source or other options.
+        InputError: its report is missing, or tells of another source or model or other options.
+        ModelError: the model is missing.
     """
+    from legato.models.folder import known_fingerprint
+    from legato.models.spec import find_folder
+
     made = read_report(report_path(output)) or {}
-    told = json.loads(json.dumps(options.to_json(), default=str))
-    source = Path(str(made.get("source", "")))  # as it was named then, from wherever
-    if source.name != video.name or made.get("options") != told:
+    told = {
+        "options": json.loads(json.dumps(options.to_json(), default=str)),
+        "source_content": content_of(source_fingerprint(video)),  # it may have moved since
+    }
+    model = made.get("model")
+    known = model.get("sha256") if isinstance(model, dict) else None
+    is_same = known == known_fingerprint(find_folder(options.model))
+    if not is_same or any(made.get(name) != value for name, value in told.items()):
         raise InputError(
             f"{output} is there already",
-            why="it was made with other options, or is no output of this program",
+            why="it was made of another source, with another model or with other options, or is no "
+            "output of this program",
             fix="name another folder, or make it anew with --restart",
         )
 

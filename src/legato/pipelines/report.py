@@ -73,6 +73,8 @@ class Report(Saved):
     versions: dict[str, str] = field(default_factory=dict)
     prompts: list[str] = field(default_factory=list)
     """One per shot of the range, where captions were asked for."""
+    source_content: dict[str, Any] = field(default_factory=dict)
+    """What tells the source from another file of its name; see `content_of`."""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Report":

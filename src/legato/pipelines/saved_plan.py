@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,11 @@ def source_fingerprint(path: Path, images: tuple[Path, ...] = ()) -> dict[str, A
         "source head": digest.hexdigest()[:32],
         "legato": legato.__version__,
     }
+
+
+def content_of(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a source's fingerprint is the same wherever and whenever it was copied."""
+    return {name: fingerprint[f"source {name}"] for name in ("size", "head")}
 
 
 def folder_fingerprint(what: str, name: str | Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from legato.pipelines.prepare import Prepared, prepared
 from legato.pipelines.report import Report, versions
 from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
+from legato.pipelines.saved_plan import content_of
 from legato.pipelines.segments import Segment
 from legato.pipelines.upscale_options import UpscaleOptions
 
@@ -157,6 +158,7 @@ def _report(
         window=plan.execution.window,
         versions=versions(),
         prompts=plan.prompts,
+        source_content=content_of(plan.fingerprint),
     )
 
 
