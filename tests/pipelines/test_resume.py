@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,6 +118,31 @@ def test_damaged_state_asks_for_a_restart(clip, options, tmp_path):
     state.write_bytes(state.read_bytes()[:-5])
     with pytest.raises(InputError, match="--restart"):
         upscale(source, target, options())
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+def halved(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("codec", "damage"),
+    [("ffv1", emptied), ("ffv1", halved), ("png", halved), ("png", Path.unlink)],
+)
+def test_a_damaged_segment_asks_for_a_restart_before_more_is_computed(
+    clip, options, tmp_path, codec, damage
+):
+    source, target = clip(), tmp_path / ("out" if codec == "png" else "out.mkv")
+    with pytest.raises(Interrupted):
+        upscale(source, target, options(codec=codec), stop=StopAfter(2))
+    segment = next(WorkFolder(target).path.glob("segment_000000*"))
+    damage(next(segment.iterdir()) if codec == "png" else segment)
+    with pytest.raises(InputError, match=r"segment_000000.* of 4 frames.*--restart"):
+        upscale(source, target, options(codec=codec), stop=StopAfter(0))
+    assert not target.exists()
 
 
 def test_two_jobs_on_one_output(clip, options, tmp_path):

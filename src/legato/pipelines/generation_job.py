@@ -115,7 +115,7 @@ class GenerationJob:
         yield StageWork(
             name="decode",
             num_parts=len(segments),
-            missing=[s.index for s in segments if not self.folder.is_finished(s.index)],
+            missing=[segment.index for segment in self.folder.missing(segments)],
             total=timeline.num_frames,
             make=lambda index, progress: self._decode(segments[index], progress),
         )

@@ -72,11 +72,12 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
 
     Raises:
         Interrupted: `stop` said so; finished segments are kept.
+        InputError: a finished segment is damaged.
         ResourceError: memory or disk ran out, and no smaller setting is left.
         DecodeError: the source changed.
     """
     outcome = Outcome()
-    waiting = [segment for segment in chosen if not job.folder.is_finished(segment.index)]
+    waiting = job.folder.missing(chosen)
     outcome.num_resumed = len(chosen) - len(waiting)
     if not waiting:
         return outcome

@@ -86,7 +86,7 @@ class TranslationJob:
             total=len(self.plan.all_keys),
             make=lambda part, progress: self._make_keys(part, reader, progress),
         )
-        missing = [s.index for s in self.segments if not self.folder.is_finished(s.index)]
+        missing = [segment.index for segment in self.folder.missing(self.segments)]
         first = self.segments[missing[0]].first if missing else 0
         frames = FrameBuffer(self._open_at(first), self.plan.survey.pts, first=first)
         yield StageWork(

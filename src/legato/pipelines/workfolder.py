@@ -4,14 +4,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from legato.errors import InputError
+from legato.errors import DecodeError, InputError
 from legato.pipelines.lock import Lock
+from legato.pipelines.segments import Segment
 from legato.video.atomic import writing
+from legato.video.segments import count_frames
 
 MAX_NAME_BYTES = 240  # file systems allow 255; room for our own prefix and suffix
 WORK = ("segment_", "latents_", "generated", ".generated")
@@ -55,9 +57,30 @@ class WorkFolder:
         """A part of a track of latents."""
         return self.path / f"latents_{track}_{index:06}.safetensors"
 
-    def is_finished(self, index: int) -> bool:
-        """Tell whether a segment's frames are complete."""
-        return self.segment(index).exists()
+    def missing(self, segments: Sequence[Segment]) -> list[Segment]:
+        """Return the segments that are not finished yet.
+
+        Raises:
+            InputError: another one was damaged after it was finished.
+        """
+        found = [segment for segment in segments if not self.segment(segment.index).exists()]
+        for segment in segments:
+            if segment not in found:
+                self._require_whole(segment)
+        return found
+
+    def _require_whole(self, segment: Segment) -> None:
+        path = self.segment(segment.index)
+        try:
+            num_frames = count_frames(path)
+        except DecodeError:
+            num_frames = 0
+        if num_frames != len(segment):
+            raise InputError(
+                f"{path} holds {num_frames} of {len(segment)} frames",
+                why="it was damaged after it was finished",
+                fix="start again with --restart",
+            )
 
     def create(self) -> None:
         """Make the folder.

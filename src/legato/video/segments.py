@@ -10,6 +10,7 @@ from legato.errors import InputError
 from legato.video.container import open_container
 from legato.video.probe import VideoFacts
 
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 SHIFT_KEY = "comment"  # the one tag that every container keeps
 SHIFT_PREFIX = "pts_shift="
 
@@ -33,6 +34,23 @@ def segment_packets(segments: Sequence[Path], facts: VideoFacts) -> Iterator[tup
             for packet in container.demux(stream):
                 if packet.size and packet.pts is not None:
                     yield _source_ticks(packet.pts, container, facts), packet
+
+
+def count_frames(segment: Path) -> int:
+    """Return how many whole frames a segment holds, without decoding them.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
+    if segment.is_dir():
+        return sum(path.read_bytes().endswith(PNG_END) for path in segment.glob("*.png"))
+    with open_container(segment) as container:
+        return sum(
+            1
+            for stream in container.streams.video[:1]
+            for packet in container.demux(stream)
+            if packet.size
+        )
 
 
 def first_pts(segment: Path, facts: VideoFacts) -> int:
