@@ -136,10 +136,19 @@ def test_missing_keys_mean_what_they_mean_to_diffusers():
 
 
 @pytest.mark.parametrize(
-    "config", [{"beta_schedule": "cosine"}, {"prediction_type": "flow"}, {"trained_betas": [0.1]}]
+    "config",
+    [
+        {"beta_schedule": "cosine"},
+        {"prediction_type": "flow"},
+        {"trained_betas": [0.1]},
+        {"num_train_timesteps": 0},
+        {"num_train_timesteps": "1000"},
+        {"beta_end": None},
+        {"set_alpha_to_one": 1},
+    ],
 )
 def test_an_unknown_kind_is_refused(config):
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=next(iter(config))):
         Schedule.from_config(config)
 
 

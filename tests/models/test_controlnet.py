@@ -76,6 +76,11 @@ def test_at_scale_0_it_does_nothing(call, model, root):
     [
         ({"cross_attention_dim": 32}, "cross_attention_dim is 32"),
         ({"conditioning_embedding_out_channels": (8, 8, 8, 8)}, "pixels per latent cell is 8"),
+        ({"conditioning_channels": 1}, "channels of maps is 1"),
+        ({"controlnet_conditioning_channel_order": "grb"}, "order of a map's channels is grb"),
+        ({"class_embed_type": "timestep"}, "class_embed_type is timestep"),
+        ({"num_class_embeds": 10}, "num_class_embeds is 10"),
+        ({"addition_embed_type": "text"}, "addition_embed_type is text"),
     ],
 )
 def test_one_for_another_kind_of_model_is_refused(model, tmp_path, changes, said):

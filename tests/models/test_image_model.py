@@ -1,5 +1,7 @@
 """Image models of both layouts load; what is not one is refused in one line."""
 
+import json
+
 import pytest
 import torch
 from tiny import tiny_diffusers_upscaler, tiny_upscaler_folder
@@ -52,6 +54,25 @@ def test_a_closed_vocabulary_refuses_other_words(tmp_path):
 def test_what_is_no_image_model_is_refused(make, said, tmp_path):
     with pytest.raises(ModelError, match=said):
         load_image_model(str(make(tmp_path / "m")), CPU, FLOAT)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"scaling_factor": None},
+        {"scaling_factor": 0},
+        {"scaling_factor": "1"},
+        {"shift_factor": 0.1},
+        {"latents_mean": [0.0] * 4},
+        {"latents_std": [2.0] * 4},
+    ],
+)
+def test_latents_that_are_scaled_otherwise_are_refused(config, tmp_path):
+    root = tiny_diffusers_image_model(tmp_path / "m")
+    path = root / "vae" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(ModelError, match=rf"vae.config\.json has {next(iter(config))}="):
+        load_image_model(str(root), CPU, FLOAT)
 
 
 def test_a_missing_part_is_named(tmp_path):

@@ -39,6 +39,8 @@ NAMINGS = {
     ),
 }
 
+KOHYA_ALPHA = NAMINGS["kohya"][0].replace(".lora_down.weight", ".alpha")
+
 
 def saved(tmp_path, tensors):
     path = tmp_path / "lora.safetensors"
@@ -151,6 +153,13 @@ def test_a_text_encoder_of_another_width_is_refused(tmp_path):
         ),
         ({NAMINGS["peft"][0]: DOWN}, "not understood"),
         ({"something.else": DOWN}, "not understood"),
+        ({NAMINGS["peft"][0]: DOWN[0], NAMINGS["peft"][1]: UP[0]}, "not understood"),
+        ({NAMINGS["peft"][0]: DOWN[:0], NAMINGS["peft"][1]: UP[:, :0]}, "not understood"),
+        (
+            {NAMINGS["kohya"][0]: DOWN, NAMINGS["kohya"][1]: UP, KOHYA_ALPHA: torch.ones(3)},
+            "not understood",
+        ),
+        ({NAMINGS["peft"][0]: DOWN, NAMINGS["peft"][1]: UP / 0}, "NaN or infinity"),
         ({"text_encoder.layer.lora_A.weight": DOWN}, "not understood"),
         (
             {TEXT_NAMINGS["peft"] % "A": TEXT_DOWN, TEXT_NAMINGS["peft"] % "B": TEXT_UP},

@@ -409,6 +409,20 @@ def test_progress_is_told_in_frames(make, clip):
         assert done[-1] == [e.total for e in events if e.stage == stage][-1]
 
 
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_pictures_that_are_no_numbers_are_not_written(make, clip, tmp_path, part):
+    model = tiny_diffusers_image_model(tmp_path / "model")
+    weights = model / part / "diffusion_pytorch_model.safetensors"
+    broken = {
+        name: tensor * (torch.nan if name.startswith(("conv_out", "decoder.conv_out")) else 1)
+        for name, tensor in load_file(weights).items()
+    }
+    save_file(broken, weights)
+    with pytest.raises(ResourceError, match=r"NaN or infinity.*--dtype float32"):
+        make(clip(frames=2), model=str(model))
+    assert not (tmp_path / "out.mkv").exists()
+
+
 def test_memory_that_runs_out_names_the_dials(make, clip, monkeypatch):
     def fail(self, *_, **__):
         raise MemoryError

@@ -6,7 +6,7 @@ cumulative product of (1 - beta) over the training timesteps 0..t.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -73,6 +73,7 @@ class Schedule:
                 fix="use a model with one of these schedules",
             )
         known = {name: config.get(name, default) for name, default in _DIFFUSERS_DEFAULTS.items()}
+        _check_kinds(known)
         _check(known)
         return cls(**known)  # type: ignore[arg-type]
 
@@ -156,6 +157,18 @@ _CHOICES = {
     "prediction_type": ("epsilon", "v_prediction", "sample"),
     "timestep_spacing": ("leading", "trailing", "linspace", "refining"),
 }
+
+
+def _check_kinds(fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        kind = type(_DIFFUSERS_DEFAULTS[name])
+        is_kind = type(value) in ((float, int) if kind is float else (kind,))
+        if not is_kind or (name == "num_train_timesteps" and value < 1):
+            raise ModelError(
+                f"scheduler: {name}={value!r}",
+                why="it makes no schedule",
+                fix="fetch the model again, or point to an undamaged copy",
+            )
 
 
 def _check(fields: Mapping[str, object]) -> None:

@@ -23,6 +23,9 @@ from legato.models.parts import (
     ready_,
 )
 
+EMBEDDINGS = ("class_embed_type", "num_class_embeds", "addition_embed_type")
+"""Of what the image models here know nothing: sizes and pooled texts as of Stable Diffusion XL."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNet:
@@ -98,6 +101,9 @@ def require_controlnet(root: Path, network: ControlNetModel, model: ImageModel) 
     facts = [(name, getattr(theirs, name), getattr(ours, name)) for name in names]
     pixels_per_cell = 2 ** (len(theirs.conditioning_embedding_out_channels) - 1)
     facts.append(("pixels per latent cell", pixels_per_cell, model.scale))
+    order = theirs.controlnet_conditioning_channel_order
+    facts.append(("the order of a map's channels", order, "bgr" if order == "bgr" else "rgb"))
+    facts += [(name, getattr(theirs, name), None) for name in EMBEDDINGS]
     facts.append(("channels of maps", theirs.conditioning_channels, 3))
     for name, value, needed in facts:
         if _plain(value) != _plain(needed):

@@ -49,6 +49,13 @@ class Pair:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether both sides are there, as matrices of rank 1 or more, and alpha is one number."""
+        sides = [self.tensors.get(side) for side in ("up", "down")]
+        matrices = all(side is not None and side.ndim > 1 and side.numel() > 0 for side in sides)
+        return matrices and self.tensors.get("alpha", torch.tensor(1.0)).numel() == 1
+
     def change(self) -> Tensor:
         """Return (alpha / rank) B A as rows of outputs, float32."""
         up, down = (self.tensors[side].float().flatten(1) for side in ("up", "down"))
@@ -93,7 +100,8 @@ def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> Mapping[Part, Pairs]:
     """Return what is added to the layers of each part.
 
     Raises:
-        ModelError: a name is not understood, half of a pair is missing, or there is none.
+        ModelError: a name is not understood, half of a pair is missing or is no matrix, there is
+            none, or one is not finite.
     """
     found: dict[Part, dict[str, Pair]] = {"U-Net": {}, "text encoder": {}}
     for key, tensor in state.items():
@@ -111,8 +119,12 @@ def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> Mapping[Part, Pairs]:
         found[part].setdefault(layer, Pair()).tensors[SIDES[end]] = tensor
     for pairs in found.values():
         for name, pair in pairs.items():
-            if not {"up", "down"} <= set(pair.tensors):
+            if not pair.is_whole:
                 raise _not_understood(path, name)
+            if not all(bool(tensor.isfinite().all()) for tensor in pair.tensors.values()):
+                raise ModelError(
+                    f"lora {path}: {name}", why="it holds NaN or infinity", fix="use other weights"
+                )
     if not any(found.values()):
         raise _not_understood(path, "no weights")
     return found

@@ -1,5 +1,6 @@
 """Parts of a model folder, each built from its configuration and filled strictly."""
 
+from math import inf
 from typing import Any, TypeVar
 
 import torch
@@ -127,6 +128,7 @@ def load_autoencoder(folder: ModelFolder, *, temporal: bool = True) -> Autoencod
         fill_part_(model, state, "vae")
         return model
     assert isinstance(model, AutoencoderKL)
+    _require_plain_scaling(folder, model.config)
     if not temporal or not folder.has("temporal_decoder"):
         decoder = TemporalDecoder(model, TemporalDecoderOptions(conv="none"))
         fill_part_(model, with_new_attention_names(state), "vae")
@@ -139,6 +141,26 @@ def load_autoencoder(folder: ModelFolder, *, temporal: bool = True) -> Autoencod
         raise _misunderstood(folder, "temporal_decoder", error) from error
     fill_autoencoder_(decoder, folder)
     return decoder
+
+
+def _require_plain_scaling(folder: ModelFolder, config: Any) -> None:  # noqa: ANN401 - diffusers'
+    """Refuse latents that are not the encoder's times a number.
+
+    Raises:
+        ModelError: they are shifted, or the number is none.
+    """
+    factor, path = config.scaling_factor, folder.path("vae") / "config.json"
+    if not isinstance(factor, int | float) or not 0 < factor < inf:
+        raise ModelError(
+            f"{path} has scaling_factor={factor!r}", why="it must be above 0", fix=REFILL
+        )
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        if config.get(name) is not None:
+            raise ModelError(
+                f"{path} has {name}={config[name]!r}",
+                why="latents are scaled by scaling_factor only",
+                fix="use a model of the kind of Stable Diffusion 1.x or 2.x",
+            )
 
 
 def fill_autoencoder_(model: Autoencoder, folder: ModelFolder) -> None:

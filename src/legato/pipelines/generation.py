@@ -345,7 +345,7 @@ def finite(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     if not torch.isfinite(x).all():
         raise ResourceError(
             "the model gave NaN or infinity",
-            why="its numbers do not fit the precision",
-            fix="repeat with --dtype float32 --restart",
+            why="its numbers do not fit the precision, or its weights are damaged",
+            fix="repeat with --dtype float32 --restart, or use other weights",
         )
     return x

@@ -18,7 +18,7 @@ from legato.pipelines.colourise import colourise
 from legato.pipelines.deliver import Delivery, range_of
 from legato.pipelines.events import OnEvent
 from legato.pipelines.frame_buffer import FrameBuffer
-from legato.pipelines.generation import missing_parts
+from legato.pipelines.generation import finite, missing_parts
 from legato.pipelines.hints import Hints
 from legato.pipelines.in_between import Interpolator, Look, Picture, fill
 from legato.pipelines.keyframe_reader import KeyframeReader, eight_bits, frames_from
@@ -162,7 +162,7 @@ class TranslationJob:
     def _look(self, ordinal: int) -> Look:
         """Return a translated key frame at the source's size, RGB in [0, 1]."""
         latents = self.key_frames.read(ordinal, ordinal + 1).to(self.sampler.device)
-        picture = self.sampler.model.decode(latents[None])[0].cpu()
+        picture = finite(self.sampler.model.decode(latents[None])[0].cpu())
         size = (self.facts.width, self.facts.height)
         unit = ((to_size(picture, size)[0] + 1) / 2).clamp(0, 1)
         return np.ascontiguousarray(unit.permute(1, 2, 0).numpy())
