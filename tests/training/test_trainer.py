@@ -10,9 +10,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from legato.errors import ModelError, ResourceError
+from legato.pipelines.lock import Lock
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
-from legato.training.trainer import TrainerOptions, _clipped_norm, _groups, rate_at, train
+from legato.training.trainer import LOCK, TrainerOptions, _clipped_norm, _groups, rate_at, train
 
 
 class Line:
@@ -56,6 +58,24 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     assert train(again, batches, options(40), folder=tmp_path / "parts")
     for mine, theirs in zip(whole.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_two_runs_do_not_train_in_one_folder(tmp_path):
+    with Lock(tmp_path / LOCK), pytest.raises(ResourceError, match="another run"):
+        train(Line(), batches, options(1), folder=tmp_path)
+    assert train(Line(), batches, options(1), folder=tmp_path)
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path):
+    train(Line(), batches, options(2), folder=tmp_path)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    whole = checkpoint.read_bytes()
+    for damaged in (b"", whole[:-5], whole.replace(b"updates", b"uqdates")):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(ModelError, match=r"checkpoint\.safetensors.*remove it") as error:
+            train(Line(), batches, options(4), folder=tmp_path)
+        assert "\n" not in str(error.value)
 
 
 class Picture(Line):

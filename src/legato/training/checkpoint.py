@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from legato.errors import ModelError, first_sentence
 from legato.training.ema import Ema
 
 
@@ -32,7 +33,22 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, *, module: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
 ) -> int:
-    """Restore what `save_checkpoint` wrote in place; return the step to go on from."""
+    """Restore what `save_checkpoint` wrote in place; return the step to go on from.
+
+    Raises:
+        ModelError: it is damaged, or that of another network.
+    """
+    try:
+        return _load(path, module, ema, optimizer)
+    except (SafetensorError, OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"checkpoint {path}",
+            why=f"it cannot be continued ({first_sentence(error)})",
+            fix="remove it to begin this stage anew",
+        ) from error
+
+
+def _load(path: Path, module: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Any]] = {}
     weights: dict[str, Tensor] = {}

@@ -7,23 +7,26 @@ are averaged before each step (docs/decisions/0018), and the first process alone
 import csv
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from legato.device import choose_device, choose_dtype
+from legato.pipelines.lock import Lock
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
 from legato.video.images import encode_image
 
 Batch = dict[str, Any]
 Log = Callable[[str], None]
+LOCK = ".lock"
 
 
 def silent(line: str) -> None:
@@ -107,7 +110,25 @@ def train(
         folder: checkpoint, `log.csv` and pictures; a checkpoint there is continued exactly.
         max_minutes: stop, with a checkpoint, after this long.
         log: receives lines for people.
+
+    Raises:
+        ResourceError: another run trains in the folder.
+        ModelError: the checkpoint is damaged.
     """
+    is_first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    with Lock(folder / LOCK) if is_first else nullcontext():
+        return _train(task, batches, options, folder=folder, max_minutes=max_minutes, log=log)
+
+
+def _train(
+    task: Task,
+    batches: Callable[[int], Iterable[Batch]],
+    options: TrainerOptions,
+    *,
+    folder: Path,
+    max_minutes: float | None,
+    log: Log,
+) -> bool:
     started = time.monotonic()
     accelerator = Accelerator(mixed_precision=_precision(), cpu=not torch.cuda.is_available())
     task.module.to(accelerator.device)
