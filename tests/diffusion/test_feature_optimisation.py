@@ -146,7 +146,7 @@ def test_the_released_transfer_widens_by_one_in_variance(features):
 def test_a_single_position_has_no_spread_but_a_mean():
     x = draw(1, FRAMES, CHANNELS, 1, 1)
     out = optimise_features(x, flow=still_flow(FRAMES, 8, 8), target=None)
-    assert out.isfinite().all()
+    torch.testing.assert_close(out, x)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

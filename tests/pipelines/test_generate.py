@@ -461,11 +461,16 @@ def test_an_interrupted_run_ends_with_the_same_frames(whole, tmp_path, parts):
     assert not (tmp_path / ".out.mkv.legato").exists()
 
 
-def test_another_video_does_not_continue_an_interrupted_one(make):
+def test_another_video_does_not_continue_an_interrupted_one(make, monkeypatch):
     with pytest.raises(Interrupted):
         make(stop=iter([False, True]).__next__)
     with pytest.raises(InputError, match="seed was 0, now 5"):
         make(seed=5)
+    with pytest.raises(InputError, match="prompt was 'night', now 'day'"):
+        make("day")
+    monkeypatch.setitem(globals(), "RUN", replace(RUN, dtype="bfloat16"))
+    with pytest.raises(InputError, match="dtype was 'float32', now 'bfloat16'"):
+        make()
 
 
 @pytest.mark.parametrize(

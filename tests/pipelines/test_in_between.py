@@ -53,8 +53,9 @@ def test_no_more_than_one_interval_is_held():
 
     keys = [0, 4, 8, 12]
     looks = (np.zeros((2, 2, 3), np.float32) for _ in keys)
-    for t, _ in enumerate(fill(source(), keys, looks, labels)):
-        assert len(read) <= 4 * (t // 4 + 1) + 1
+    held = [len(read) for _ in fill(source(), keys, looks, labels)]
+    assert len(held) == 13
+    assert all(count <= 4 * (t // 4 + 1) + 1 for t, count in enumerate(held))
 
 
 @pytest.mark.parametrize("keys", [[], [1, 4]])
@@ -89,7 +90,9 @@ def test_the_look_follows_the_motion(keys):
 def test_a_still_shot_with_equal_looks_stays_as_it_is():
     frame = shot(1)[0]
     key = look(styled(frame))
-    for got in FlowBlend(DisFlow())([frame] * 5, key, key):
+    filled = list(FlowBlend(DisFlow())([frame] * 5, key, key))
+    assert len(filled) == 3
+    for got in filled:
         assert abs(got - key).max() <= 1 / 255
 
 
@@ -98,7 +101,9 @@ def test_gradients_finer_than_8_bits_survive(last):
     frame = shot(1)[0]
     ramp = np.linspace(0.4, 0.41, COLS, dtype=np.float32)  # between two or three levels of 8 bits
     key = np.ascontiguousarray(np.broadcast_to(ramp[:, None], (ROWS, COLS, 3)))
-    for got in FlowBlend(DisFlow())([frame] * 4, key, key if last else None):
+    filled = list(FlowBlend(DisFlow())([frame] * 4, key, key if last else None))
+    assert len(filled) == (2 if last else 3)
+    for got in filled:
         assert len(np.unique((got[ROWS // 2, :, 0] * 4095).round())) > 30
 
 
@@ -106,6 +111,7 @@ def test_different_looks_change_over_in_time():
     frame = shot(1)[0]
     dark, bright = look(frame // 2), look(frame // 2 + 100)
     means = [got.mean() for got in FlowBlend(DisFlow())([frame] * 6, dark, bright)]
+    assert len(means) == 4
     steps = np.diff([dark.mean(), *means, bright.mean()])
     assert all(15 / 255 < step < 25 / 255 for step in steps)
 

@@ -48,9 +48,9 @@ def test_a_job_stopped_behind_every_segment_gives_the_same_frames(
     assert not WorkFolder(target).path.exists()
 
 
-def stopped(source, target, chosen):
+def stopped(source, target, chosen, run=None):
     with pytest.raises(Interrupted):
-        upscale(source, target, chosen, stop=StopAfter(1))
+        upscale(source, target, chosen, run=run, stop=StopAfter(1))
 
 
 def test_other_options_are_refused_and_named(clip, options, tmp_path):
@@ -60,6 +60,13 @@ def test_other_options_are_refused_and_named(clip, options, tmp_path):
         upscale(source, target, options(seed=5))
     report = upscale(source, target, options(seed=5), run=RunOptions(restart=True))
     assert report.segments_resumed == 0
+
+
+def test_another_precision_is_refused(clip, options, tmp_path):
+    source, target = clip(), tmp_path / "out.mkv"
+    stopped(source, target, options(), run=RunOptions(dtype="float32"))
+    with pytest.raises(InputError, match="dtype was 'float32', now 'bfloat16'"):
+        upscale(source, target, options(), run=RunOptions(dtype="bfloat16"))
 
 
 def test_segments_whose_plan_is_gone_join_no_other_job(clip, options, tmp_path):

@@ -306,12 +306,15 @@ def test_a_job_stopped_behind_every_part_gives_the_same_frames(make, clip, consi
     assert not WorkFolder(tmp_path / "out.mkv").path.exists()
 
 
-def test_other_options_are_refused_and_named(make, clip):
+def test_other_options_are_refused_and_named(make, clip, monkeypatch):
     source = clip(frames=4)
     with pytest.raises(Interrupted):
         make(source, stop=StopAfter(1))
     with pytest.raises(InputError, match=r"seed was 0, now 5.*--restart"):
         make(source, seed=5)
+    monkeypatch.setitem(globals(), "RUN", replace(RUN, dtype="bfloat16"))
+    with pytest.raises(InputError, match=r"dtype was 'torch\.float32', now 'torch\.bfloat16'"):
+        make(source)
 
 
 @pytest.mark.parametrize("what", ["controlnet", "hint model", "model"])
@@ -329,6 +332,23 @@ def test_other_weights_in_the_same_folder_are_refused(make, clip, tmp_path, what
     weights = next(path for path in sorted(folders[what].rglob("*.safetensors")))
     save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
     with pytest.raises(InputError, match=f"{what} changed was"):
+        make(source, **chosen)
+
+
+def test_another_lora_or_hint_under_the_same_name_is_refused(make, clip, files, tmp_path):
+    lora, hint = tmp_path / "lora.safetensors", clip(frames=4, name="hint.mkv", sound=False)
+    lora.write_bytes(files["lora"].read_bytes())
+    chosen = {"lora": lora, "controlnet": files["controlnet"], "hint": hint}
+    source = clip(frames=4)
+    with pytest.raises(Interrupted):
+        make(source, stop=StopAfter(1), **chosen)
+    before = hint.read_bytes()
+    clip(frames=4, name="hint.mkv", cut=2, sound=False)
+    with pytest.raises(InputError, match="hint source head was"):
+        make(source, **chosen)
+    hint.write_bytes(before)
+    save_file({name: 2 * tensor for name, tensor in load_file(lora).items()}, lora)
+    with pytest.raises(InputError, match="lora sha256 was"):
         make(source, **chosen)
 
 

@@ -111,7 +111,9 @@ def test_times_closer_than_a_tick_stay_apart(tmp_path):
 def test_joined_pictures_are_those_of_the_segments(tmp_path, segment):
     source = make_video(tmp_path / "a.mkv", codec="ffv1", pixel_format="bgr0")
     upscale(source, tmp_path / "out.mkv", codec="ffv1", segment=segment)
-    for index, frame in enumerate(read_frames(tmp_path / "out.mkv")):
+    frames = list(read_frames(tmp_path / "out.mkv"))
+    assert len(frames) == len(STEADY)
+    for index, frame in enumerate(frames):
         assert np.array_equal(frame.pixels, doubled(picture(index)))
 
 
