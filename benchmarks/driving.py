@@ -185,7 +185,8 @@ def measure_decoder(bench: Bench) -> None:
         world = World(HELD_BACK_FROM + number)
         truth, _ = world.clip([10 + k / FAST for k in range(KEY_FRAMES)])
         exact = encoded(model, truth)
-        noise = torch.randn(exact.shape, generator=torch.Generator().manual_seed(number))
+        generator = torch.Generator().manual_seed(1000 * bench.seed + number)
+        noise = torch.randn(exact.shape, generator=generator)
         for deviation in (0.0, LATENT_NOISE):
             latents = exact + deviation * noise
             made = {"on": decoded(model, latents)}
