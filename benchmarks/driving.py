@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -218,11 +218,11 @@ def measure_distances(bench: Bench) -> None:
     And where one frame is given: the image model's, as `generate` begins, or a true one. Then how
     steady lane and cars are, beside the truth's through the autoencoder.
     """
-    real = bench.clips.frames[:, :KEY_FRAMES]
+    model, real = bench.model, bench.clips.frames[:, :KEY_FRAMES]
     sets: dict[str, list[np.ndarray]] = {}
     passed = []
     for number, clip in enumerate(real):
-        truth = encoded(bench.model, clip)
+        truth = encoded(model, clip)
         passed.append(bench.seen(truth))
         alone = bench.key_frames(number, truth, given=0, temporal=False)
         made = {
@@ -232,7 +232,9 @@ def measure_distances(bench: Bench) -> None:
             "true frame given": bench.key_frames(number, truth, given=1),
         }
         for name, latents in made.items():
-            sets.setdefault(name, []).append(bench.seen(latents))
+            by_image = model.autoencoder.disabled() if name == "layers off" else nullcontext()
+            with by_image:
+                sets.setdefault(name, []).append(bench.seen(latents))
     for kind in ("video", "frame"):
         truth = random_features(real, kind)
         half = len(truth) // 2
