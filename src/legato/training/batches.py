@@ -1,9 +1,11 @@
 """Batches of clean clips, their damaged small copies, words and flow, each sample by its number."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import cv2
@@ -20,6 +22,9 @@ from legato.models.text import WordEncoder
 from legato.training.data import PackedClips, random_view
 from legato.training.degradation import mixed
 from legato.training.trainer import Batch
+
+LAST = -100
+"""Priority of what a process does when all else of it is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +104,20 @@ def batches(
         batch_sampler=(list(range(size * step, size * (step + 1))) for step in count(first_step)),
         num_workers=num_workers,
         prefetch_factor=4,
-        worker_init_fn=one_thread,
+        worker_init_fn=begin_worker,
         multiprocessing_context="spawn",  # a fork beside the threads of torch and FFmpeg can hang
     )
 
 
-def one_thread(worker: int) -> None:
-    """Begin a process that makes batches: its work is not divided further."""
+def begin_worker(worker: int) -> None:
+    """Begin a process that makes batches: its work is not divided further.
+
+    It ends at once when its work does: the interpreter's own end stops the thread that sends
+    batches wherever it is, and within torch that aborts the process.
+    """
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    Finalize(None, os._exit, args=(0,), exitpriority=LAST)
 
 
 def unit_range(frames: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from legato.errors import InputError
 from legato.evaluation.datasets import SCALE
-from legato.training.batches import channels_first, one_thread
+from legato.training.batches import begin_worker, channels_first
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shard_sources import SMALLEST
 from legato.training.shards import ShardedClip, Shards
@@ -145,7 +145,7 @@ def numbered_batches(
         batch_sampler=Numbers(first_step, batch_size, share),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=one_thread,
+        worker_init_fn=begin_worker,
         multiprocessing_context="spawn" if workers else None,  # see `batches`
     )
 
