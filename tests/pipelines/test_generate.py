@@ -305,7 +305,6 @@ def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_fram
         {"motion_guidance": 0.5, "context_frames": 1},
         {"motion_guidance": 1.5},
         {"motion_share": 0.5, "context_frames": 1},
-        {"anchoring": 0.5, "temporal_share": 0.0},
         {"anchoring": -0.1},
         {"width": 0},
         {"height": -16},

@@ -1,17 +1,22 @@
 """The edit that holds colours and contrast of a long video near those of its beginning.
 
 Clip follows clip, each told of the last frames of the one before, and small changes of the whole
-picture add up. Latents are moved towards the mean and deviation of the first clip's, channel by
-channel (AdaIN; Huang and Belongie 2017, arXiv:1703.06868, eq. 8), while noise is strong.
+picture add up. Latents are moved towards the mean and covariance of the first clip's channels, by
+the linear map that moves them least (Monge-Kantorovich; Pitie and Kokaram, "The linear
+Monge-Kantorovitch linear colour mapping for example-based colour transfer", CVMP 2007, eq. 8).
 """
 
 from dataclasses import dataclass
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from legato.diffusion.denoiser import Step, num_first_steps
+from legato.diffusion.denoiser import Step
+
+SMALLEST = 1e-9
+"""Variance below which a channel, or a mixture of channels, counts as flat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,38 +24,41 @@ class AnchoredStatistics:
     """Edit of x_0 for `denoise`."""
 
     mean: Float[Tensor, "C 1 1"]
-    """Of each channel over the frames and cells that are the anchor."""
-    deviation: Float[Tensor, "C 1 1"]
-    """The same."""
+    """Of each channel over the frames and cells that are the anchor; on the CPU, in doubles."""
+    covariance: Float[Tensor, "C C"]
+    """Of the channels, the same."""
     weight: float
     """How much of the way there, 0..1."""
-    share: float
-    """Of the steps, from the first on and rounded up, in which it acts."""
 
     @classmethod
-    def of(
-        cls, latents: Float[Tensor, "T C h w"], *, weight: float, share: float
-    ) -> "AnchoredStatistics":
-        """Return the edit whose anchor is these frames; weight and share as above."""
-        mean, deviation = _statistics(latents)
-        return cls(mean=mean, deviation=deviation, weight=weight, share=share)
+    def of(cls, latents: Float[Tensor, "T C h w"], *, weight: float) -> "AnchoredStatistics":
+        """Return the edit whose anchor is these frames; weight as above."""
+        mean, covariance = _statistics(latents.cpu().double())
+        return cls(mean=mean, covariance=covariance, weight=weight)
 
     def __call__(self, step: Step, x0: Float[Tensor, "B T C h w"]) -> Float[Tensor, "B T C h w"]:
-        """Return x_0, in the first steps each clip with statistics nearer to the anchor's."""
-        if step.index >= num_first_steps(self.share, step.num_steps):
-            return x0
-        clips = []
-        for clip in x0:
-            mean, deviation = _statistics(clip)
-            anchored = (clip - mean) / deviation * self.deviation.to(x0) + self.mean.to(x0)
-            clips.append(torch.lerp(clip, anchored, self.weight))
-        return torch.stack(clips)
+        """Return x_0, each clip with statistics nearer to the anchor's."""
+        clips = x0.cpu().double()
+        anchored = torch.stack([self._anchored(clip) for clip in clips])
+        return torch.lerp(clips, anchored, self.weight).to(x0)
+
+    def _anchored(self, clip: Float[Tensor, "T C h w"]) -> Float[Tensor, "T C h w"]:
+        mean, covariance = _statistics(clip)
+        root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
+        moved = inverse @ _power(root @ self.covariance @ root, 0.5) @ inverse
+        return einsum(moved, clip - mean, "d c, t c h w -> t d h w") + self.mean
 
 
 def _statistics(
     latents: Float[Tensor, "T C h w"],
-) -> tuple[Float[Tensor, "C 1 1"], Float[Tensor, "C 1 1"]]:
-    """Return mean and deviation of each channel."""
-    mean = latents.mean(dim=(0, 2, 3))
-    deviation = latents.std(dim=(0, 2, 3), correction=0).clamp_min(1e-6)
-    return mean[:, None, None], deviation[:, None, None]
+) -> tuple[Float[Tensor, "C 1 1"], Float[Tensor, "C C"]]:
+    """Return mean and covariance of the channels."""
+    channels = rearrange(latents, "t c h w -> c (t h w)")
+    mean = channels.mean(dim=1)
+    return mean[:, None, None], torch.cov(channels, correction=0).reshape(len(mean), len(mean))
+
+
+def _power(matrix: Float[Tensor, "C C"], exponent: float) -> Float[Tensor, "C C"]:
+    """Return a power of a symmetric matrix without negative eigenvalues."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ torch.diag(values.clamp_min(SMALLEST) ** exponent) @ vectors.mT

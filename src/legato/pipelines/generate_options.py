@@ -87,8 +87,8 @@ class GenerateOptions:
     """Share of the steps, from the first on, in which they are. Default: the model's own."""
 
     anchoring: float | None = None
-    """How strongly colours and contrast of key frames are held to those of the first clip, in the
-    steps in which temporal layers act: from 0, not at all, to 1. Default: the model's own."""
+    """How strongly colours and contrast of key frames are held to those of the first clip: from 0,
+    not at all, to 1. Default: the model's own."""
 
     context_frames: Literal[1, 2] = 2
     """Last key frames that the next ones are told of: two also tell the direction of motion."""
@@ -168,7 +168,6 @@ class GenerateOptions:
             ("motion_lora_scale", "--motion-lora", self.motion_lora is not None),
             ("interpolation_steps", "--interpolations above 0", self.interpolations != 0),
             ("temporal_guidance", "--temporal-share above 0", self.temporal_share != 0),
-            ("anchoring", "--temporal-share above 0", self.temporal_share != 0),
             ("motion_guidance", "--motion-share above 0", self.motion_share != 0),
             ("motion_guidance", "--context-frames 2", self.context_frames > 1),
             ("motion_share", "--context-frames 2", self.context_frames > 1),

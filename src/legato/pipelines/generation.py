@@ -196,11 +196,7 @@ class Generation:
             )
         if settings.anchoring and call.first > 0:
             anchor = self.key_frames.read(0, settings.window)
-            edits.append(
-                AnchoredStatistics.of(
-                    anchor, weight=settings.anchoring, share=settings.temporal_share
-                )
-            )
+            edits.append(AnchoredStatistics.of(anchor, weight=settings.anchoring))
         return edits
 
     def _image(self, progress: Progress) -> Float[Tensor, "1 C h w"]:
