@@ -1,6 +1,8 @@
 """Words to embeddings for the embedded model: a closed vocabulary, no download."""
 
 import re
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -93,23 +95,31 @@ class WordEncoder(nn.Module):
     Args:
         width: features per token, the U-Net's `cross_attention_dim`.
         vocabulary: the words, in the order of the weights.
+        groups: words of which a picture shows one at most, such as day and night.
     """
 
-    def __init__(self, width: int, vocabulary: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        vocabulary: list[str] | None = None,
+        groups: Sequence[Sequence[str]] = (),
+    ) -> None:
         super().__init__()
         self.vocabulary = list(SYNONYMS) if vocabulary is None else list(vocabulary)
+        self.groups = [list(group) for group in groups]
         self.embedding = nn.Embedding(len(self.vocabulary) + 1, width)
         self.norm = nn.LayerNorm(width)
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "WordEncoder":
         """Build from the dictionary that `to_config` returned."""
-        return cls(values["width"], values["vocabulary"])
+        return cls(values["width"], values["vocabulary"], values.get("groups", ()))
 
     def to_config(self) -> dict[str, Any]:
         """Return a JSON-ready description of the topology."""
         width = self.embedding.embedding_dim
-        return {"_class_name": "WordEncoder", "width": width, "vocabulary": self.vocabulary}
+        words = {"vocabulary": self.vocabulary, "groups": self.groups}
+        return {"_class_name": "WordEncoder", "width": width, **words}
 
     def tokens(self, words: list[str]) -> Int[Tensor, "N"]:
         """Return `MAX_WORDS` token numbers; 0 is the empty token."""
@@ -125,7 +135,8 @@ class WordEncoder(nn.Module):
         """Return the token numbers of a prompt.
 
         Raises:
-            InputError: a word is not in the vocabulary, or there are more than `MAX_WORDS`.
+            InputError: a word is not in the vocabulary, two exclude each other, or there are more
+                than `MAX_WORDS`.
         """
         words = {word: self._entry(word) for word in _words(prompt)}
         unknown = [word for word, known in words.items() if known not in self.vocabulary]
@@ -137,6 +148,13 @@ class WordEncoder(nn.Module):
                 fix=f"use some of: {known_words}" if known_words else "leave the prompt out",
             )
         entries = list(dict.fromkeys(words.values()))
+        for word, other in combinations(entries, 2):
+            if self._exclude(word, other):
+                raise InputError(
+                    f"prompt words {word!r} and {other!r}",
+                    why="this model has only learned pictures of one of them",
+                    fix="leave one of them out",
+                )
         if len(entries) > MAX_WORDS:
             raise InputError(
                 f"prompt of {len(entries)} words",
@@ -149,16 +167,19 @@ class WordEncoder(nn.Module):
         """Return the embeddings of a prompt.
 
         Raises:
-            InputError: a word is not in the vocabulary, or there are more than `MAX_WORDS`.
+            InputError: a word is not in the vocabulary, two exclude each other, or there are more
+                than `MAX_WORDS`.
         """
         tokens = self.prompt_tokens(prompt)[None].to(self.embedding.weight.device)
         embedded: Tensor = self(tokens)
         return embedded
 
     def as_prompt(self, text: str) -> str:
-        """Return the first words of a free text that the vocabulary holds, as a prompt."""
-        found = dict.fromkeys(self._entry(word) for word in _words(text))
-        known = [word for word in found if word in self.vocabulary]
+        """Return the first words of a free text that make a prompt."""
+        known: list[str] = []
+        for word in dict.fromkeys(map(self._entry, _words(text))):
+            if word in self.vocabulary and not any(self._exclude(word, k) for k in known):
+                known.append(word)
         return ", ".join(known[:MAX_WORDS])
 
     def with_words_of(self, prompt: str) -> "WordEncoder":
@@ -168,7 +189,7 @@ class WordEncoder(nn.Module):
         """
         missing = dict.fromkeys(w for w in _words(prompt) if self._entry(w) not in self.vocabulary)
         weight = self.embedding.weight.detach()
-        grown = WordEncoder(weight.shape[1], [*self.vocabulary, *missing]).to(weight)
+        grown = WordEncoder(weight.shape[1], [*self.vocabulary, *missing], self.groups).to(weight)
         fresh = weight[1:].mean(dim=0).expand(len(missing), -1)
         grown.embedding.weight.data = torch.cat((weight, fresh))
         grown.norm.load_state_dict(self.norm.state_dict())
@@ -176,6 +197,9 @@ class WordEncoder(nn.Module):
 
     def _entry(self, word: str) -> str:
         return word if word in self.vocabulary else MEANING.get(word, word)
+
+    def _exclude(self, word: str, other: str) -> bool:
+        return any(word in group and other in group for group in self.groups)
 
 
 def _words(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from legato.apps.train import RECIPES
 from legato.errors import InputError
 from legato.models.box_layout import BoxLayout
 from legato.models.folder import ModelFolder
+from legato.models.parts import load_words
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 from legato.pipelines.generate import generate
@@ -33,7 +34,7 @@ from legato.training.driving.clips import (
     pack_clips,
 )
 from legato.training.driving.export import MANIFEST, export_driving, load_driving
-from legato.training.driving.labels import VOCABULARY
+from legato.training.driving.labels import GROUPS, VOCABULARY
 from legato.training.driving.model import (
     AUTOENCODER,
     UNET,
@@ -299,6 +300,15 @@ def test_the_bundled_model_has_the_defaults_of_its_export():
     bundled = ModelFolder(find_folder("driving")).manifest
     assert bundled is not None
     assert bundled.generating == MANIFEST.generating
+
+
+def test_the_bundled_model_refuses_two_labels_of_one_group():
+    words = load_words(ModelFolder(find_folder("driving")))
+    assert words.to_config() == build_driving().words.to_config()
+    for one, other in ((group[0], group[-1]) for group in GROUPS):
+        with pytest.raises(InputError, match=f"'{one}' and '{other}'"):
+            words.encode(f"{one}, {other}")
+    words.encode(" ".join(group[0] for group in GROUPS))
 
 
 def test_batches_grow_together_for_a_gpu():

@@ -14,7 +14,7 @@ from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.inflate import VideoModel, inflate
 from legato.models.text import WordEncoder
-from legato.training.driving.labels import VOCABULARY
+from legato.training.driving.labels import GROUPS, VOCABULARY
 from legato.training.driving.render import SIZE
 
 LATENT_CHANNELS, FACTOR = 4, 4
@@ -189,4 +189,4 @@ def build_driving() -> DrivingModel:
     for network in (unet, vae):
         network.to(memory_format=torch.channels_last)
     layout = BoxLayout(UNET["block_out_channels"][0])
-    return DrivingModel(unet, vae, WordEncoder(TEXT_WIDTH, VOCABULARY), layout)
+    return DrivingModel(unet, vae, WordEncoder(TEXT_WIDTH, VOCABULARY, GROUPS), layout)
