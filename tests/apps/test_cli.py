@@ -82,8 +82,9 @@ def test_no_heading_of_the_help_is_an_inner_name(name, capsys):
 
 
 def test_short_flags_mean_the_long_ones():
-    command = parsed("--steps", "4", "--guidance=2.5")
-    assert command.options.restore == RestoreOptions(num_inference_steps=4, guidance_scale=2.5)
+    command = parsed("--steps", "4", "--guidance=2.5", "--prompt", "face")
+    chosen = RestoreOptions(num_inference_steps=4, guidance_scale=2.5, prompt="face")
+    assert command.options.restore == chosen
 
 
 def test_training_has_steps_of_its_own():

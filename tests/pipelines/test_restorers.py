@@ -80,7 +80,9 @@ def test_a_decoder_at_full_size_gets_no_more_frames_than_its_context_asks_for():
 
 
 def test_the_plan_tells_what_was_chosen(clip, options):
-    chosen = plan(clip(), options=options(guidance_scale=2.0), run=RunOptions(offload=True))
+    chosen = plan(
+        clip(), options=options(guidance_scale=2.0, prompt="face"), run=RunOptions(offload=True)
+    )
     assert chosen.offload
     assert "one part of the model in memory at a time" in describe(chosen)
     assert "guidance in one batch" in describe(chosen)

@@ -463,6 +463,12 @@ def test_memory_that_runs_out_names_the_dials(make, clip, monkeypatch):
         ({"controlnet": "control", "hint_model": "nowhere"}, ModelError, "nowhere"),
         ({"model": "nowhere"}, ModelError, "neither a known name nor a folder"),
         ({"model": None}, InputError, "--model"),
+        ({"prompt": "", "guidance_scale": 5.0}, InputError, "guidance_scale=5.*are the same"),
+        (
+            {"prompt": "day", "negative_prompt": "day ", "guidance_scale": 5.0},
+            InputError,
+            "guidance_scale=5.*are the same",
+        ),
     ],
 )
 def test_what_is_missing_is_said_before_any_work(make, clip, files, tmp_path, changes, kind, said):

@@ -60,6 +60,17 @@ def test_what_cannot_be_meant_is_refused(changes):
         UpscaleOptions(**changes)
 
 
+@pytest.mark.parametrize("texts", [{}, {"prompt": "face", "negative_prompt": " face"}], ids=len)
+def test_guidance_between_equal_texts_is_refused(texts):
+    guided = RestoreOptions(guidance_scale=5.0, **texts)
+    with pytest.raises(InputError, match=r"guidance_scale=5.*these are the same"):
+        UpscaleOptions(restore=guided)
+    for changes in ({"guidance_scale": 1.0}, {"guidance_scale": None}, {"prompt": "night"}):
+        UpscaleOptions(restore=replace(guided, **changes))
+    if not texts:
+        UpscaleOptions(restore=guided, caption="captions give the prompts later")
+
+
 def test_options_survive_json():
     options = UpscaleOptions(
         read=ReadOptions(strict=True),

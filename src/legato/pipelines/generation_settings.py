@@ -13,7 +13,7 @@ from legato.models.load import require_job
 from legato.models.manifest import InterpolationStart
 from legato.models.spec import find_folder
 from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions
-from legato.pipelines.limits import require_needed, within
+from legato.pipelines.limits import require_leading, require_needed, within
 from legato.pipelines.timeline import Timeline
 
 
@@ -247,13 +247,7 @@ def _require_acted_on(
             why="all frames of this video are given",
             fix="ask for more frames, or leave it out",
         )
-    scale, is_same = options.guidance_scale, prompt.strip() == options.negative_prompt.strip()
-    if scale is not None and needs_unconditional(scale) and is_same:
-        raise InputError(
-            f"guidance_scale={scale:g}",
-            why="it leads from the negative prompt to the prompt, and these are the same",
-            fix="give a prompt, or leave it out",
-        )
+    require_leading(options.guidance_scale, [prompt], options.negative_prompt)
 
 
 def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:

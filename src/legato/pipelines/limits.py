@@ -68,3 +68,25 @@ def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> N
                 why=f"it counts only with {needed}",
                 fix="leave it out",
             )
+
+
+def require_leading(
+    guidance_scale: float | None, prompts: Iterable[str], negative_prompt: str
+) -> None:
+    """Refuse guidance that was asked for where it would lead from a text to the same one.
+
+    Args:
+        guidance_scale: as chosen; None, 1 and less ask for none.
+        prompts: those of the job.
+        negative_prompt: of all of it.
+
+    Raises:
+        InputError: all texts are the same.
+    """
+    is_same = {text.strip() for text in prompts} == {negative_prompt.strip()}
+    if guidance_scale is not None and guidance_scale > 1 and is_same:
+        raise InputError(
+            f"guidance_scale={guidance_scale:g}",
+            why="it leads from the negative prompt to the prompt, and these are the same",
+            fix="give a prompt, or leave it out",
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from legato.errors import InputError
 from legato.pipelines.batch import refuse_folder_of_videos
+from legato.pipelines.limits import require_leading
 from legato.pipelines.output import require_no_input, require_report, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
@@ -49,6 +50,8 @@ def examine(
             why="which image model shall translate must be said",
             fix="name its folder with --model; bundled is driving, for driving videos",
         )
+    prompts = [text for _, text in options.prompts()]
+    require_leading(options.guidance_scale, prompts, options.negative_prompt)
     run.require_no_offload()
     refuse_folder_of_videos(source)
     facts = probe(source)

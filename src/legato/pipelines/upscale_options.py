@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from legato.errors import InputError
+from legato.pipelines.limits import require_leading
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.time_range import TimeRange
 from legato.video.codecs import CodecOptions
@@ -74,6 +75,9 @@ class UpscaleOptions(TimeRange):
                 why="each of them says what the picture shows",
                 fix="give one of them",
             )
+        restore = self.restore
+        if self.caption is None:  # else the prompts are not known yet
+            require_leading(restore.guidance_scale, [restore.prompt], restore.negative_prompt)
         super().__post_init__()
 
     def to_json(self) -> dict[str, Any]:
