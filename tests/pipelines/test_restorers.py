@@ -32,9 +32,11 @@ def guided(tmp_path_factory):
 def needed(clip, guided, monkeypatch):
     facts = probe(clip(frames=4, size=(64, 48)))
 
-    def choose(available):
+    def choose(available, *, is_captioned=False, **changes):
         monkeypatch.setattr(module, "available_memory_bytes", lambda device: available)
-        return fit_into_memory(guided, WANTED, facts, "x264", longest_shot=4)
+        asked = module.replace(guided.options, **changes)
+        chosen = module.replace(guided, options=asked, is_captioned=is_captioned)
+        return fit_into_memory(chosen, WANTED, facts, "x264", longest_shot=4)
 
     return choose
 
@@ -45,6 +47,14 @@ def test_guidance_goes_in_one_batch_where_memory_allows(needed):
     short, plain = needed(int((batched - 1) / SHARE))
     assert plain < batched
     assert short == Execution(tile=None, window=4, segment=4, dtype="float32")
+
+
+def test_no_second_pass_is_counted_between_equal_texts(needed):
+    chosen, batched = needed(10**12)
+    for texts in ({"prompt": ""}, {"negative_prompt": "a cat"}):
+        alone, plain = needed(10**12, **texts)
+        assert (alone.batches_guidance, plain < batched) == (False, True)
+    assert needed(10**12, prompt="", is_captioned=True) == (chosen, batched)
 
 
 def test_parts_leave_before_tiles_or_segments_shrink(guided, needed, monkeypatch):

@@ -91,7 +91,7 @@ def plan(
     options, facts = request.options, request.facts
     device = choose_device(run.device)
     on_event(Event(stage="load", message=f"model {options.model}"))
-    restorers = Restorers(model_name=options.model, options=options.restore, device=device)
+    restorers = Restorers.of(options, device)
     dtype = str(choose_dtype(run.dtype, device)).removeprefix("torch.")
     found = survey(
         facts,

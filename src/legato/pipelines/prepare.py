@@ -56,7 +56,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     dtype = str(choose_dtype(request.run.dtype, device)).removeprefix("torch.")
     saved = SavedPlan.load(folder.plan)
     on_event(Event(stage="load", message=f"model {options.model}"))
-    restorers = Restorers(model_name=options.model, options=options.restore, device=device)
+    restorers = Restorers.of(options, device)
     wanted = request.execution(dtype)
     restorer = restorers(wanted)
     fingerprint = (

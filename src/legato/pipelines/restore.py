@@ -80,6 +80,7 @@ class Restorer:
         context_after: frames after its last one. Fewer tell the restorer that the shot ends with
             them.
         scale: output pixels per input pixel, each way.
+        is_guided: whether the U-Net sees a negative prompt beside the prompt.
 
     Raises:
         InputError: an option that this model cannot honour, e.g. strength below 1 without encoder.
@@ -119,6 +120,7 @@ class Restorer:
                 fix="leave strength at 1, and use the noise level to stay close to the input",
             )
         self._texts = self._encoded_texts()
+        self.is_guided = len(self._texts.links) > 1
         self._finish = Finishing(
             color=options.color,
             fidelity=options.fidelity,

@@ -29,6 +29,7 @@ from legato.pipelines.memory import (
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.saved_plan import Execution
+from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import CodecName
 from legato.video.probe import VideoFacts
 
@@ -43,7 +44,19 @@ class Restorers:
     model_name: str
     options: RestoreOptions
     device: torch.device
+    is_captioned: bool = False
+    """Whether captions will give the prompts, which are not known before."""
     _models: dict[str, UpscalerModel] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: UpscaleOptions, device: torch.device) -> "Restorers":
+        """Return those of a job, on a device."""
+        return cls(
+            model_name=options.model,
+            options=options.restore,
+            device=device,
+            is_captioned=options.caption is not None,
+        )
 
     def model(self, dtype: str, *, offload: bool = False) -> UpscalerModel:
         """Return the model in a precision; earlier ones are let go.
@@ -90,6 +103,11 @@ class Restorers:
             estimator=choose_estimator("dis", device=self.device),
             batches_guidance=execution.batches_guidance,
         )
+
+    def may_guide(self, restorer: Restorer) -> bool:
+        """Tell whether the U-Net will see a negative prompt beside some prompt."""
+        is_asked = needs_unconditional(restorer.settings.guidance_scale)
+        return restorer.is_guided or (is_asked and self.is_captioned)
 
     def identity(self, dtype: str) -> dict[str, str]:
         """Return what tells this model from another: name, licence and a hash of its files."""
@@ -203,8 +221,7 @@ def fit_into_memory(
     own = wanted.tile if tile == usual else tile
     chosen = replace(wanted, tile=own, segment=segment, offload=footprint.offload)
     doubled = replace(footprint, denoising=2 * footprint.denoising)
-    guided = needs_unconditional(settings.guidance_scale)
-    if guided and estimate(doubled, tile, segment) <= SHARE * available:
+    if restorers.may_guide(restorer) and estimate(doubled, tile, segment) <= SHARE * available:
         footprint, chosen = doubled, replace(chosen, batches_guidance=True)
     return chosen, estimate(footprint, tile, segment)
 
