@@ -6,6 +6,7 @@ from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 from legato.diffusion.denoiser import Conditions, Denoiser, denoise
 from legato.diffusion.schedule import Schedule
+from legato.diffusion.solver import Move, Solver, is_first_order
 from legato.diffusion.spans import Span
 
 SCHEDULE = Schedule(set_alpha_to_one=True)
@@ -78,3 +79,24 @@ def test_one_step_is_the_estimate_itself(name, noise):
     alpha, sigma = SCHEDULE.scales(timestep)
     estimate = alpha * noise - sigma * v_of(noise, timestep)
     torch.testing.assert_close(solve(name, [timestep], noise), estimate)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("ends", [{"set_alpha_to_one": True}, {"set_alpha_to_one": False}], ids=str)
+@pytest.mark.parametrize("begins", [{}, {"rescale_betas_zero_snr": True}], ids=str)
+@pytest.mark.parametrize("name", ["ddim", *THEIRS])
+def test_what_is_called_first_order_is_ddim_to_the_bit(name, begins, ends, num_steps):
+    schedule = Schedule(timestep_spacing="trailing", steps_offset=0, **begins, **ends)
+    path = schedule.path(schedule.timesteps(num_steps))
+    draw = torch.Generator().manual_seed(num_steps)
+    estimates = torch.randn(num_steps, 3, 8, generator=draw)
+    found = []
+    for kind in (name, "ddim"):
+        advance, z = Solver(kind), torch.ones(8)
+        for index, (x0, eps, noise) in enumerate(estimates):
+            last = index == num_steps - 1
+            move = Move(index=index, scales=path[index], following=path[index + 1], is_last=last)
+            z = advance(x0, eps if path[index + 1][1] else 0 * eps, z + noise, move)
+            found.append(z)
+    ours, ddims = found[:num_steps], found[num_steps:]
+    assert is_first_order(name, path) == torch.equal(torch.stack(ours), torch.stack(ddims))

@@ -214,7 +214,11 @@ def test_what_makes_key_frames_is_refused_where_two_are_joined(first_frame, tmp_
     generate("day", tmp_path / "out.mkv", joined, run=RUN)
 
 
-@pytest.mark.parametrize("option", [{"num_inference_steps": 2}, {"solver": "ddim"}, {"seed": 5}])
+@pytest.mark.parametrize(
+    "option",
+    [{"num_inference_steps": 2}, {"solver": "ddim", "num_inference_steps": 3}, {"seed": 5}],
+    ids=lambda option: next(iter(option)),
+)
 def test_frames_between_that_are_drawn_count_as_such(model, first_frame, tmp_path, option):
     ends = {"first_frame": first_frame, "last_frame": first_frame}
     joined = GenerateOptions(model=model, frames=5, interpolations=1, output=LOSSLESS, **ends)
@@ -222,6 +226,15 @@ def test_frames_between_that_are_drawn_count_as_such(model, first_frame, tmp_pat
     fixed = replace(joined, num_inference_steps=2, interpolation_steps=1)
     with pytest.raises(InputError, match="num_inference_steps"):
         generate("", tmp_path / "b.mkv", fixed, run=RUN)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm++"])
+def test_a_solver_is_refused_where_all_are_the_same(make, model, solver):
+    for steps in (1, 2):
+        with pytest.raises(InputError, match=r"solver=.*counts only with more steps"):
+            make(num_inference_steps=steps, solver=solver)
+    between = {"model": model, "frames": 5, "interpolations": 1, "interpolation_steps": 3}
+    make(num_inference_steps=1, solver=solver, **between)
 
 
 def test_a_models_noise_prior_changes_the_pictures(make, plain, tmp_path):

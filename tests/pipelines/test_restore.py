@@ -172,10 +172,13 @@ def test_compat_refuses_a_segment_that_is_not_a_whole_shot(clip):
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "unipc"])
-def test_the_solver_changes_three_steps_but_not_one(clip, plain, solver):
+def test_the_solver_changes_three_steps_and_is_refused_at_fewer(clip, solver):
     three = restore(restorer(num_inference_steps=3), clip[:9])
     assert psnr(restore(restorer(num_inference_steps=3, solver=solver), clip[:9]), three).min() < 55
-    assert torch.equal(restore(restorer(solver=solver), clip[:9]), plain)
+    few = {"num_inference_steps": 2}, {"num_inference_steps": 4, "strength": 0.5}, {}
+    for steps in few:
+        with pytest.raises(InputError, match=r"solver=.*the same as ddim"):
+            restorer(solver=solver, **steps)
 
 
 def test_guidance_and_negative_prompt_change_the_output(clip):

@@ -463,6 +463,7 @@ def test_memory_that_runs_out_names_the_dials(make, clip, monkeypatch):
         ({"controlnet": "control", "hint_model": "nowhere"}, ModelError, "nowhere"),
         ({"model": "nowhere"}, ModelError, "neither a known name nor a folder"),
         ({"model": None}, InputError, "--model"),
+        ({"solver": "unipc"}, InputError, "solver='unipc'.*the same as ddim"),
         ({"prompt": "", "guidance_scale": 5.0}, InputError, "guidance_scale=5.*are the same"),
         (
             {"prompt": "day", "negative_prompt": "day ", "guidance_scale": 5.0},

@@ -4,7 +4,7 @@ z_t = alpha_t x_0 + sigma_t eps, alpha_t = sqrt(ab_t), sigma_t = sqrt(1 - ab_t),
 cumulative product of (1 - beta) over the training timesteps 0..t.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -122,6 +122,10 @@ class Schedule:
             timestep = 0
         ab = self.alphas_cumprod[timestep].double()
         return float(ab.sqrt()), float((1 - ab).sqrt())
+
+    def path(self, timesteps: Sequence[int]) -> list[tuple[float, float]]:
+        """Return (alpha, sigma) at each of these timesteps, and behind the last."""
+        return [self.scales(timestep) for timestep in (*timesteps, None)]
 
     def _alphas_cumprod(self) -> Float[Tensor, " steps"]:
         count = self.num_train_timesteps

@@ -9,8 +9,9 @@ so, an x_0 that was edited keeps the network's noise, as with DDIM.
 DDPM (Ho et al. 2020, arXiv:2006.11239, eq. 6 and 7) draws noise at every step instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import expm1, isfinite, log, sqrt
 from typing import Literal, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.diffusion.prediction import ddim_step
+from legato.errors import InputError
 
 SolverName = Literal["ddim", "dpm++", "unipc"]
 Scales = tuple[float, float]
@@ -104,6 +106,36 @@ class Solver:
         if last is None:
             return first_order
         return first_order + following[0] * -expm1(-size) / 2 * last[0]
+
+
+def is_first_order(name: SolverName, scales: Sequence[Scales]) -> bool:
+    """Tell whether all steps of a solver are those of DDIM, as they are where there are too few.
+
+    Args:
+        name: of the solver.
+        scales: at every timestep, and behind the last one.
+    """
+    if name == "ddim":
+        return True
+    known = [isfinite(_log_snr(end) - _log_snr(begin)) for begin, end in pairwise(scales)]
+    looks_back = any(before and this for before, this in pairwise(known[:-1]))
+    # a correction changes the noise that is left, and the last step may leave none
+    corrects = any(before and end[1] > 0 for before, end in zip(known, scales[2:], strict=False))
+    return not looks_back and not (name == "unipc" and corrects)
+
+
+def require_second_order(name: SolverName, scales: Sequence[Scales]) -> None:
+    """Refuse a solver other than DDIM that would do the same; arguments as in `is_first_order`.
+
+    Raises:
+        InputError: there are too few steps for it.
+    """
+    if name != "ddim" and is_first_order(name, scales):
+        raise InputError(
+            f"solver={name!r}",
+            why="in so few steps it is the same as ddim",
+            fix="use more --steps, or ddim",
+        )
 
 
 @dataclass(frozen=True)

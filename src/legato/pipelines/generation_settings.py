@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from legato.diffusion.context import BETWEEN
 from legato.diffusion.guidance import needs_unconditional
+from legato.diffusion.schedule import Schedule
+from legato.diffusion.solver import is_first_order
 from legato.errors import InputError
 from legato.models.folder import ModelFolder
 from legato.models.generator import GeneratorModel
@@ -221,11 +223,15 @@ def _require_acted_on(
     draws = denoises or (fills and settings.interpolation_start == "noise")
     has_own_steps = bool(options.interpolation_steps or model.defaults.interpolation_steps)
     counts_steps = draws and not has_own_steps
+    schedule = Schedule.from_config(model.schedule)
+    counts = [settings.num_inference_steps] * denoises + [settings.interpolation_steps] * fills
+    paths = [schedule.path(schedule.timesteps(count)) for count in counts]
     needs = (
         ("guidance_scale", "key frames to make", denoises),
         ("negative_prompt", "key frames to make", denoises),
         ("num_inference_steps", "frames made in so many steps", denoises or counts_steps),
         ("solver", "frames made from noise", draws),
+        ("solver", "more steps", not all(is_first_order(GenerateOptions.solver, p) for p in paths)),
         ("seed", "frames made from noise", draws or settings.upsampler is not None),
         ("context_guidance", "key frames that follow given ones", follows),
         ("context_noise", "key frames that follow given ones", follows),

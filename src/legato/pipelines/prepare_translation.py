@@ -9,6 +9,7 @@ import torch
 
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.schedule import Schedule
+from legato.diffusion.solver import require_second_order
 from legato.flow.estimate import choose_estimator
 from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
@@ -145,7 +146,9 @@ def make_sampler(
         device=device,
         dtype=dtype,
     )
-    sampler.timesteps  # noqa: B018 - refuses too many steps before any work
+    path = sampler.schedule.path(sampler.timesteps)  # refuses too many steps before any work
+    if options.solver != "ddpm":
+        require_second_order(options.solver, path)
     return sampler
 
 

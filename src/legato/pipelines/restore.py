@@ -21,6 +21,7 @@ from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Step, denoise
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.schedule import Schedule, started_part_way
+from legato.diffusion.solver import require_second_order
 from legato.diffusion.spans import Span, Tile
 from legato.errors import InputError
 from legato.flow.estimate import FlowEstimator
@@ -110,6 +111,7 @@ class Restorer:
             options.strength,
             num_train_timesteps=self._schedule.num_train_timesteps,
         )
+        require_second_order(options.solver, self._schedule.path(self._timesteps))
         self._propagation = propagation_steps(
             self.settings.propagate, num_inference_steps=len(self._timesteps)
         )

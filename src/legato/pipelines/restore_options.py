@@ -21,8 +21,8 @@ class RestoreOptions:
     own."""
 
     solver: Literal["ddim", "dpm++", "unipc"] = "ddim"
-    """How steps follow each other: ddim, or dpm++ and unipc, which look back and need fewer steps.
-    The same at one step."""
+    """How steps follow each other: ddim, or dpm++ and unipc, which look back and need fewer steps;
+    refused where there are too few to look back."""
 
     noise_level: int | None = None
     """How far the model may leave the input: 0 stays close to it, higher numbers hide more of its

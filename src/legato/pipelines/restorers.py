@@ -116,7 +116,8 @@ class Restorers:
 
     def footprint(self, execution: Execution) -> Footprint:
         """Measure what the model's activations take, on a small frame of noise and one step."""
-        options = replace(self.options, num_inference_steps=1, propagate=None, strength=1.0, tile=0)
+        one = replace(self.options, num_inference_steps=1, solver="ddim", propagate=None)
+        options = replace(one, strength=1.0, tile=0)
         restorer = self._restorer(options, execution)
         model = self.model(execution.dtype)
         noise = torch.rand(1, 3, METERED_SIDE, METERED_SIDE) * 2 - 1

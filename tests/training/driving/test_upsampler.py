@@ -181,7 +181,7 @@ def test_an_exported_model_enlarges_a_video(tmp_path, small, changes):
     options = UpscaleOptions(
         model=str(folder),
         segment=4,
-        restore=RestoreOptions(num_inference_steps=2, **changes),
+        restore=RestoreOptions(num_inference_steps=6, **changes),
         output=CodecOptions(codec="ffv1"),
     )
     report = upscale(source, tmp_path / "out.mkv", options)
