@@ -9,9 +9,10 @@ from clips import pixels_of, times_of, write_clip
 from judged import truth_clip, write_images
 
 import legato.evaluation.damage as damage_module
-from legato.errors import InputError
+from legato.errors import InputError, ResourceError
 from legato.evaluation.damage import DegradeOptions, degrade_clips
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.pipelines.lock import Lock
 from legato.video.probe import probe
 from legato.video.streams import join
 
@@ -142,6 +143,17 @@ def test_other_options_do_not_continue_an_interrupted_run(interrupted):
     source, target = interrupted
     with pytest.raises(InputError, match="severity was 's2', now 's1'"):
         degrade_clips(source, target, DegradeOptions(severity="s1"))
+
+
+def test_two_runs_do_not_fill_one_folder(interrupted):
+    source, target = interrupted
+    before = sorted(target.iterdir())
+    with Lock(target / damage_module.LOCK):
+        with pytest.raises(ResourceError, match=r"out: another run.*works on it"):
+            degrade_clips(source, target, S2)
+        assert sorted(target.iterdir()) == sorted([*before, target / damage_module.LOCK])
+    degrade_clips(source, target, S2)
+    assert sorted(path.name for path in target.iterdir()) == ["a", "b", "c"]
 
 
 def test_a_run_that_fails_at_its_first_clip_leaves_nothing(tmp_path):

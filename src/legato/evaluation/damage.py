@@ -13,6 +13,7 @@ from legato.errors import InputError
 from legato.evaluation.clips import find_clips, shown
 from legato.evaluation.damage_record import DamageRecord
 from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.pipelines.lock import Lock
 from legato.pipelines.output import require_no_loop, require_target
 from legato.video.atomic import making_folder
 from legato.video.clock import round_times
@@ -24,6 +25,8 @@ from legato.video.streams import join
 from legato.video.write import MKV_TICK, VideoWriter
 
 SUFFIX = ".mkv"
+LOCK = ".degrade.lock"
+"""In a folder that is being filled: of the run that fills it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ def degrade_clips(
     Raises:
         InputError: a clip cannot be read or is smaller than 4x4; or the target cannot be written,
             or holds what other options began.
-        ResourceError: the disk is full.
+        ResourceError: the disk is full, or another run fills the folder.
     """
     source, target = Path(source), Path(target)
     clips = find_clips(source)
@@ -85,7 +88,11 @@ def degrade_clips(
     require_no_loop(target)
     if target.resolve() in (source.resolve(), *(path.resolve() for path in clips.values())):
         raise InputError(f"{target}", why="it is the input itself", fix="name another path")
-    with making_folder(target), DamageRecord(target, asdict(options)) as record:
+    with (
+        making_folder(target),
+        Lock(target / LOCK),
+        DamageRecord(target, asdict(options)) as record,
+    ):
         outputs = _outputs(target, clips, record)
         for name, path in clips.items():
             if outputs[name].exists() and record.is_finished(name, path):
