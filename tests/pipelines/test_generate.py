@@ -26,6 +26,7 @@ from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_forecast import _Clock
 from legato.pipelines.latent_track import LatentTrack
+from legato.pipelines.report import GenerationReport
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions
@@ -261,6 +262,20 @@ def test_a_name_without_suffix_is_a_folder_of_stills(key_frame_model, tmp_path):
     options = GenerateOptions(model=key_frame_model, frames=2)
     generate("", tmp_path / "stills", options, run=RUN)
     assert len(list((tmp_path / "stills").glob("frame_*.png"))) == 2
+
+
+def test_a_folder_of_stills_without_its_report_is_finished(make, monkeypatch, tmp_path):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    stills = {"name": "stills", "output": CodecOptions(codec="png")}
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerationReport, "save", fail)
+        with pytest.raises(KeyboardInterrupt):
+            make(**stills)
+    assert len(make(**stills)) == 4
+    assert (tmp_path / "stills.legato.json").exists()
+    assert not (tmp_path / ".stills.legato").exists()
 
 
 def test_one_interpolation_makes_four_times_as_many_frames(model, tmp_path):

@@ -12,7 +12,9 @@ import pytest
 from clips import pixels_of, times_of
 
 from legato.errors import InputError, Interrupted, ResourceError
+from legato.pipelines.batch import upscale_folder
 from legato.pipelines.lock import Lock
+from legato.pipelines.report import Report, report_path
 from legato.pipelines.restore import Restorer
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale import upscale
@@ -150,6 +152,54 @@ def test_a_damaged_segment_asks_for_a_restart_before_more_is_computed(
     with pytest.raises(InputError, match=r"segment_000000.* of 4 frames.*--restart"):
         upscale(source, target, options(codec=codec), stop=StopAfter(0))
     assert not target.exists()
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Runs end before their report is written, as those that are killed there."""
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Report, "save", fail)
+
+
+def test_a_folder_without_its_report_is_finished(clip, options, tmp_path, no_report, monkeypatch):
+    source, target, chosen = clip(), tmp_path / "out", options(codec="png", segment=3)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            upscale(source, target, chosen)
+    made = {still: still.stat().st_ino for still in target.iterdir()}
+    monkeypatch.undo()
+    report = upscale(source, target, chosen)
+    assert report.segments_resumed == report.segments
+    assert {still: still.stat().st_ino for still in target.iterdir()} == made
+    assert report_path(target).exists()
+    assert not WorkFolder(target).path.exists()
+    with pytest.raises(InputError, match="is not empty"):
+        upscale(source, target, chosen)
+
+
+def test_a_folder_that_others_changed_is_not_taken_for_an_output(
+    clip, options, tmp_path, no_report
+):
+    source, target, chosen = clip(), tmp_path / "out", options(codec="png")
+    with pytest.raises(KeyboardInterrupt):
+        upscale(source, target, chosen)
+    (target / "notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty"):
+        upscale(source, target, chosen)
+
+
+def test_a_video_of_a_folder_without_its_report_is_finished(
+    clip, options, tmp_path, no_report, monkeypatch
+):
+    source = clip().rename(tmp_path / "a.mkv").parent
+    with pytest.raises(KeyboardInterrupt):
+        upscale_folder(source, tmp_path / "out", options())
+    monkeypatch.undo()
+    again = upscale_folder(source, tmp_path / "out", options())
+    assert ([*again.failed], len(again.done)) == ([], 1)
 
 
 def test_two_jobs_on_one_output(clip, options, tmp_path):

@@ -12,6 +12,7 @@ from legato.pipelines.report import Report, read_report, report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import content_of, source_fingerprint
 from legato.pipelines.upscale_options import UpscaleOptions
+from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import FORMATS
 from legato.video.container import list_images, natural_key
 
@@ -113,7 +114,8 @@ def upscale_folder(
     report = FolderReport()
     for video, output in outputs.items():
         try:
-            if output.exists() and not run.restart:
+            is_open = WorkFolder(output).has_delivered  # was killed before it had a report
+            if output.exists() and not run.restart and not is_open:
                 _require_same(video, output, options or UpscaleOptions())
                 notice(on_event, f"{output.name} is there already: left as it is")
                 continue

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from legato.pipelines.events import Event, OnEvent, notice
-from legato.video.atomic import put_in_place
+from legato.pipelines.workfolder import WorkFolder
 from legato.video.conservation import Conservation, verify
 from legato.video.probe import VideoFacts
 from legato.video.streams import JoinReport, join
@@ -47,7 +47,8 @@ def deliver(
     """Join finished segments with the source's other streams, check, and put all in place.
 
     Args:
-        segments: files of consecutive frames that make the output; they are joined beside them.
+        segments: files of consecutive frames that make the output, in its work folder; they are
+            joined beside them.
         target: the output.
         facts: of the source.
         scale: output rows per input row, for the check; None: not compared.
@@ -62,7 +63,7 @@ def deliver(
     kept = verify(facts.path, joined, scale=scale, start=start, end=end)
     sentences = [*streams.notices, *kept.differences]
     notices = [notice(on_event, sentence) for sentence in sentences]
-    put_in_place(joined, target)
+    WorkFolder(target).deliver(joined)
     return Delivery(streams=streams, kept=kept, notices=notices)
 
 

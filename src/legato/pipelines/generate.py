@@ -19,7 +19,6 @@ from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale import disk_errors, never, upscale
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import working
-from legato.video.atomic import put_in_place
 
 __all__ = ["GenerateOptions", "generate"]
 
@@ -79,7 +78,7 @@ def generate(
             started = time.perf_counter()
             made = _upsample(job, made, job.settings.upsampler, stop=stop)
             stages["restore"] = round(time.perf_counter() - started, 3)
-        put_in_place(made, job.target)
+        job.folder.deliver(made)
         report = replace(
             job.report(stages, num_resumed), seconds=round(time.perf_counter() - began, 3)
         )

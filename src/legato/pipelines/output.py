@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from legato.errors import InputError, ResourceError
+from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
 
@@ -85,7 +86,8 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
     if not target.exists():
         return
     if is_folder:
-        if not target.is_dir() or any(target.iterdir()):
+        is_ours = WorkFolder(target).has_delivered
+        if not target.is_dir() or (any(target.iterdir()) and not is_ours):
             what = "is not empty" if target.is_dir() else "is a file"
             raise InputError(
                 f"{target} {what}",

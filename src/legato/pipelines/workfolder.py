@@ -12,7 +12,7 @@ from typing import Any
 from legato.errors import DecodeError, InputError
 from legato.pipelines.lock import Lock
 from legato.pipelines.segments import Segment
-from legato.video.atomic import writing
+from legato.video.atomic import put_in_place, writing
 from legato.video.segments import count_frames
 
 MAX_NAME_BYTES = 240  # file systems allow 255; room for our own prefix and suffix
@@ -32,6 +32,7 @@ class WorkFolder:
         name, raw = target.name, os.fsencode(target.name)
         if len(raw) > MAX_NAME_BYTES - len("..legato"):
             name = hashlib.sha256(raw).hexdigest()[:32]
+        self.target = target
         self.path = target.parent / f".{name}.legato"
         self.suffix = suffix
 
@@ -44,6 +45,11 @@ class WorkFolder:
     def lock(self) -> Path:
         """The lock of the run that works here."""
         return self.path / "lock"
+
+    @property
+    def delivered(self) -> Path:
+        """What tells the output from another of its name, once it was put in place."""
+        return self.path / "delivered.json"
 
     def segment(self, index: int) -> Path:
         """The finished frames of a segment; it exists only when complete."""
@@ -110,8 +116,33 @@ class WorkFolder:
         """Remove what a killed run left half written: everything that no job reads again."""
         for entry in self.path.iterdir():
             named = entry.name.startswith((*WORK, "state_"))
-            if entry not in (self.plan, self.lock) and not named:
+            if entry not in (self.plan, self.lock, self.delivered) and not named:
                 _remove(entry)
+
+    @property
+    def has_delivered(self) -> bool:
+        """Whether what stands at the target is the output of this job, which still lacks an end."""
+        try:
+            known = json.loads(self.delivered.read_text(encoding="utf-8"))
+            return self.plan.exists() and bool(known == _identity(self.target))
+        except (OSError, ValueError):
+            return False
+
+    def deliver(self, made: Path) -> None:
+        """Put the finished output in place, unless a run did that was killed before its end.
+
+        Args:
+            made: the output, in this folder.
+
+        Raises:
+            ResourceError: the disk is full.
+            InputError: the target may not be written.
+        """
+        if self.has_delivered:
+            _remove(made)
+            return
+        write_json(self.delivered, _identity(made))
+        put_in_place(made, self.target)
 
     def remove(self) -> None:
         """Remove the folder with all that is in it; the plan first: without it the rest is void."""
@@ -173,6 +204,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _identity(output: Path) -> dict[str, Any]:
+    """Return what stays when an output is renamed, and changes with what a folder holds."""
+    facts = output.stat()
+    return {"inode": facts.st_ino, "mtime_ns": facts.st_mtime_ns}
 
 
 def _remove(entry: Path) -> None:
