@@ -1,7 +1,10 @@
 import base64
+import errno
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 
 import av
 import cv2
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 from judged import truth_clip, worse_clip, write_images, write_roots
 
-from legato.errors import InputError
+from legato.errors import InputError, ResourceError
 from legato.evaluation.evaluate import evaluate
 from legato.evaluation.evaluate_options import EvaluateOptions
 
@@ -104,6 +107,21 @@ def test_a_shift_is_told_in_the_table_and_on_the_page(tmp_path):
     assert "r (!) lies" in found.notices[0]
     for name in ("evaluation.html", "evaluation.md"):
         assert "(!) lies" in (tmp_path / "out" / name).read_text(encoding="utf-8")
+
+
+def test_what_an_earlier_run_wrote_stays_where_the_disk_is_full(judged, tmp_path, monkeypatch):
+    out = Path(shutil.copytree(judged[0] / "out", tmp_path / "out"))
+    before = {path: path.read_bytes() for path in out.iterdir()}
+
+    def fill_the_disk(self, *_, **__):
+        self.open("wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("write_bytes", "write_text"):
+        monkeypatch.setattr(Path, name, fill_the_disk)
+    with pytest.raises(ResourceError, match=r"evaluation\.md.*the disk is full"):
+        evaluate(judged[0] / "results", None, out, EvaluateOptions(shown=0))
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_nothing_is_written_where_clips_do_not_fit(tmp_path):

@@ -1,13 +1,15 @@
 """Files that are complete or absent."""
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from legato.errors import InputError
-from legato.video.atomic import making_folder, put_in_place, temporary_beside
+from legato.errors import InputError, ResourceError
+from legato.video.atomic import making_folder, put_in_place, temporary_beside, write_whole
 
 
 def test_a_temporary_name_is_hidden_in_the_same_folder_and_of_the_same_kind(tmp_path):
@@ -44,6 +46,21 @@ def test_a_folder_replaces_a_folder(tmp_path):
     put_in_place(tmp_path / "new", tmp_path / "old")
     assert [p.name for p in (tmp_path / "old").iterdir()] == ["new.png"]
     assert not (tmp_path / "new").exists()
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.html"
+    write_whole(path, b"old")
+
+    def fill_the_disk(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_a_missing_folder_is_refused(tmp_path):

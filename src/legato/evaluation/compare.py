@@ -18,7 +18,7 @@ from legato.errors import InputError
 from legato.evaluation.clips import Picture, shown
 from legato.pipelines.limits import require_needed
 from legato.pipelines.output import require_replaceable
-from legato.video.atomic import writing
+from legato.video.atomic import write_whole
 from legato.video.codecs import CodecOptions, choose_codec
 from legato.video.frame import Frame
 from legato.video.images import encode_image
@@ -199,6 +199,5 @@ def profile_picture(rows: Sequence[UInt8[ndarray, "W 3"]]) -> Picture:
 
 def _write_profile(target: Path, rows: Sequence[ndarray]) -> Path:
     path = profile_path(target)
-    with writing(path):
-        path.write_bytes(encode_image(profile_picture(rows), None, ".png"))
+    write_whole(path, encode_image(profile_picture(rows), None, ".png"))
     return path

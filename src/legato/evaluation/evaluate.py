@@ -18,7 +18,7 @@ from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, 
 from legato.evaluation.vmaf import find_vmaf
 from legato.flow.estimate import choose_estimator
 from legato.models.clip_similarity import ClipSimilarity
-from legato.video.atomic import making_folder, writing
+from legato.video.atomic import making_folder, write_whole
 
 
 def evaluate(
@@ -65,9 +65,7 @@ def evaluate(
             ".html": to_html(evaluation, pairs[: options.shown]),
         }
         for suffix, text in texts.items():
-            path = out / f"{NAME}{suffix}"
-            with writing(path):
-                path.write_text(text + "\n", encoding="utf-8", errors="replace")
+            write_whole(out / f"{NAME}{suffix}", f"{text}\n".encode(errors="replace"))
     return evaluation
 
 

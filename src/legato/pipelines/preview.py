@@ -21,7 +21,7 @@ from legato.pipelines.segments import Segment
 from legato.pipelines.survey import Survey
 from legato.pipelines.upscale import disk_errors, finish, never
 from legato.pipelines.upscale_options import UpscaleOptions
-from legato.pipelines.workfolder import sync_folder
+from legato.video.atomic import write_whole
 from legato.video.frame import Pixels
 from legato.video.images import encode_image
 from legato.video.read import read_frames
@@ -70,8 +70,7 @@ def preview(
         span = _span(job.plan.survey, chosen, job.facts.time_base)
         report = finish(ready, chosen, outcome, span=span, began=began, on_event=on_event)
     path = picture_path(whole)
-    path.write_bytes(encode_image(picture, None, ".png"))
-    sync_folder(path.absolute().parent)
+    write_whole(path, encode_image(picture, None, ".png"))
     return report
 
 

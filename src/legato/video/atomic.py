@@ -75,6 +75,23 @@ def put_in_place(temporary: Path, path: Path) -> None:
         _flush(path.absolute().parent)
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; what is there stays until it is replaced.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the path may not be written.
+    """
+    temporary = temporary_beside(path)
+    try:
+        with writing(path):
+            temporary.write_bytes(data)
+        put_in_place(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder if it is there."""
     if path.is_dir():
