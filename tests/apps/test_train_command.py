@@ -136,6 +136,26 @@ def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "given", "instead"),
+    [
+        ("embedded", "decoder image", "image decoder"),
+        ("upscale_a_video", "refine unet", "unet refine"),
+        ("driving", "image image", "image"),
+        ("driving_x4", "temporal image", "image temporal"),
+    ],
+)
+def test_stages_out_of_order_are_refused(tmp_path, recipe, given, instead, capsys):
+    needed = {"upscale_a_video": ["--held-back", str(tmp_path)]}.get(recipe, [])
+    data = [] if recipe.startswith("driving") else ["--data", str(tmp_path)]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["train", recipe, *data, *needed, *out, "--stages", *given.split()]) == 2
+    found = capsys.readouterr().err
+    assert f"stages={given}: " in found
+    assert f"use {instead}\n" in found
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     "recipe", ["driving", "driving_x4", "motion", "shards", "embedded", "frames"]
 )
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe, capsys):

@@ -25,6 +25,7 @@ from legato.training.image_recipes import (
 from legato.training.motion_recipe import MotionOptions, train_motion
 from legato.training.recipes import TrainOptions, train_embedded
 from legato.training.run_record import RECORD, begin_run
+from legato.training.trainer import CHECKPOINT
 from legato.training.upscaler_recipes import TrainUpscalerOptions, train_upscale_a_video
 from legato.video.images import encode_image
 
@@ -214,3 +215,15 @@ def test_every_recipe_refuses_another_run_before_it_works(recipe, tmp_path):
     with pytest.raises(InputError, match=f"recipe was 'another', now '{recipe}'; name"):
         start(recipe, tmp_path, {"data": (pictures,), "out": out})
     assert {path.name for path in out.iterdir()} == {RECORD, "prior.safetensors"}
+
+
+def test_a_stage_of_the_run_is_not_passed_over(tmp_path):
+    options = DrivingOptions(out=tmp_path, stages=("autoencoder", "image"))
+    begin(options, "driving")
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / CHECKPOINT).write_bytes(b"work")
+    begin(options, "driving")
+    begin(replace(options, stages=("autoencoder",)), "driving")
+    with pytest.raises(InputError, match=r"stages=decoder.*holds the stage image") as found:
+        begin(replace(options, stages=("decoder",)), "driving")
+    assert "\n" not in str(found.value)

@@ -50,6 +50,22 @@ def none_empty(options: object, names: Sequence[str]) -> None:
             )
 
 
+def in_order(options: object, name: str) -> None:
+    """Refuse a list whose entries are not in the order of its default, or there twice.
+
+    Raises:
+        InputError: it is such a list.
+    """
+    given = getattr(options, name)
+    ordered = [entry for entry in getattr(type(options), name) if entry in given]
+    if list(given) != ordered:
+        raise InputError(
+            f"{name}={' '.join(given)}",
+            why="each goes on from what the ones before it have learned",
+            fix=f"use {' '.join(ordered)}",
+        )
+
+
 def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> None:
     """Refuse an option that differs from its default though what it acts on is not there.
 

@@ -15,7 +15,7 @@ from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import inflate
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
-from legato.pipelines.limits import all_above_zero, all_within, none_empty
+from legato.pipelines.limits import all_above_zero, all_within, in_order, none_empty
 from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
@@ -94,7 +94,8 @@ class TrainOptions:
     out: Path = Path("runs/embedded")
     """Folder of checkpoints, logs, picture grids and the exported model."""
     stages: tuple[StageName, ...] = ("autoencoder", "image", "temporal", "decoder")
-    """Stages to run, in order; a finished stage found in `out` is not run again."""
+    """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
+    all the same: later ones go on from it."""
     steps: int | None = None
     """Steps of every stage instead of the recipe's."""
     warm_start: str | None = None
@@ -117,6 +118,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("data", "stages"))
+        in_order(self, "stages")
         all_within(self, ("steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
         all_above_zero(self, ("max_mb",))

@@ -18,7 +18,7 @@ from legato.models.spec import find_folder
 from legato.pipelines.saved_plan import folder_fingerprint, require_same
 from legato.pipelines.workfolder import write_json
 from legato.training.captions import caption_file
-from legato.training.trainer import Log
+from legato.training.trainer import CHECKPOINT, Log
 from legato.video.atomic import making_folder, writing
 
 RECORD = "run.json"
@@ -66,10 +66,12 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
     A record without any work beside it binds nobody.
 
     Raises:
-        InputError: the folder holds another run, or cannot be written.
+        InputError: the folder holds another run, or a stage that would be left out; or it cannot be
+            written.
         ModelError: there is no model to start from.
     """
     folder, record = options.out, options.out / RECORD
+    _require_named(options)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     wanted = _described(recipe, options)
@@ -77,11 +79,24 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
         if record.exists():
             _require_same(_saved(record), wanted, folder)
             return
-        if any(folder.rglob("checkpoint.safetensors")):
+        if any(folder.rglob(CHECKPOINT)):
             log(f"{record} is missing: what lies there is taken for a run of these options")
     if PartialState(cpu=not torch.cuda.is_available()).is_main_process:
         with writing(record):
             write_json(record, wanted)
+
+
+def _require_named(options: RecipeOptions) -> None:
+    """Refuse to pass over a stage of this run: later ones would go on from what was before it."""
+    stages: tuple[str, ...] = getattr(options, "stages", ())
+    order: tuple[str, ...] = getattr(type(options), "stages", ())
+    for name in order[: order.index(stages[-1])] if stages else ():
+        if name not in stages and (options.out / name / CHECKPOINT).exists():
+            raise InputError(
+                f"stages={' '.join(stages)}",
+                why=f"{options.out} holds the stage {name}, which later ones would not go on from",
+                fix="name it too (what is finished is not run again), or another --out",
+            )
 
 
 def _require_same(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

@@ -27,6 +27,7 @@ from legato.video.images import encode_image
 Batch = dict[str, Any]
 Log = Callable[[str], None]
 LOCK = ".lock"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def silent(line: str) -> None:
@@ -141,7 +142,7 @@ def _train(
         fused=True,
     )
     ema = Ema(task.module, options.ema_decay)
-    checkpoint, step = folder / "checkpoint.safetensors", 0
+    checkpoint, step = folder / CHECKPOINT, 0
     if checkpoint.exists():
         step = load_checkpoint(checkpoint, module=task.module, ema=ema, optimizer=optimizer)
         log(f"continuing at step {step}")

@@ -15,7 +15,7 @@ from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
-from legato.pipelines.limits import all_above_zero, all_within, none_empty
+from legato.pipelines.limits import all_above_zero, all_within, in_order, none_empty
 from legato.training.batches import motion
 from legato.training.export import export_upscaler
 from legato.training.run_record import begin_run, beginning
@@ -84,7 +84,8 @@ class TrainUpscalerOptions:
     out: Path = Path("runs/upscale_a_video")
     """Folder of checkpoints, logs, picture grids and the exported model."""
     stages: tuple[UpscalerStageName, ...] = ("unet", "refine", "decoder")
-    """Stages to run, in order; a finished stage found in `out` is not run again."""
+    """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
+    all the same: later ones go on from it."""
     steps: int | None = None
     """Steps of every stage instead of the recipe's."""
     batch_size: int | None = None
@@ -115,6 +116,7 @@ class TrainUpscalerOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("data", "stages"))
+        in_order(self, "stages")
         all_within(self, ("steps", "batch_size", "clips_at_once", "validate_every"), 1)
         all_within(self, ("num_workers", "max_minutes"), 0)
         all_above_zero(self, ("learning_rate",))

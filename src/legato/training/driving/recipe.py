@@ -16,7 +16,7 @@ from einops import rearrange
 from legato.device import choose_device, keep_freed_memory
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
-from legato.pipelines.limits import all_within, none_empty
+from legato.pipelines.limits import all_within, in_order, none_empty
 from legato.training.batches import unit_range
 from legato.training.correction_stage import CorrectionOptions, CorrectionTask
 from legato.training.driving.clips import (
@@ -117,7 +117,8 @@ class DrivingOptions:
     out: Path = Path("runs/driving")
     """Folder of rendered clips, checkpoints, logs, picture grids and the exported model."""
     stages: tuple[DrivingStage, ...] = ALL
-    """Stages to run, in order; a finished stage found in `out` is not run again."""
+    """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
+    all the same: later ones go on from it."""
     clips: int | None = None
     """Clips to render instead of the recipe's number."""
     steps: int | None = None
@@ -134,6 +135,7 @@ class DrivingOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("stages",))
+        in_order(self, "stages")
         all_within(self, ("clips", "steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
 

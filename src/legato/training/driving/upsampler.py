@@ -30,7 +30,7 @@ from legato.models.pixel_residual import CHANNELS, PixelResidual
 from legato.models.save import UpscalerParts, save_upscaler
 from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import FACTOR
-from legato.pipelines.limits import all_within, none_empty
+from legato.pipelines.limits import all_within, in_order, none_empty
 from legato.training.batches import unit_range
 from legato.training.driving import model as generating
 from legato.training.driving.clips import HELD_BACK_FROM, is_current
@@ -125,7 +125,8 @@ class UpsamplerOptions:
     model: str = "driving"
     """Generating model whose autoencoder half of the small frames go through."""
     stages: tuple[PixelStage, ...] = ("image", "temporal")
-    """Stages to run, in order; a finished stage found in `out` is not run again."""
+    """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
+    all the same: later ones go on from it."""
     clips: int | None = None
     """Clips to render instead of the recipe's number."""
     steps: int | None = None
@@ -139,6 +140,7 @@ class UpsamplerOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("stages",))
+        in_order(self, "stages")
         all_within(self, ("clips", "steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
 
