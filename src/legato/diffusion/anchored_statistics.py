@@ -61,4 +61,5 @@ def _statistics(
 def _power(matrix: Float[Tensor, "C C"], exponent: float) -> Float[Tensor, "C C"]:
     """Return a power of a symmetric matrix without negative eigenvalues."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp_min(SMALLEST) ** exponent) @ vectors.mT
+    powered: Tensor = vectors @ torch.diag(values.clamp_min(SMALLEST) ** exponent) @ vectors.mT
+    return powered
