@@ -7,7 +7,7 @@ pickle of the owner then carries hooks that are bound to the copy.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -63,9 +63,8 @@ class ClipContext:
         return delta.masked_fill(self.image_only.reshape(-1, *[1] * (delta.ndim - 1)), 0)
 
 
-@runtime_checkable
-class Owner(Protocol):
-    """What a hook needs of the model it belongs to."""
+class Owner(nn.Module):
+    """What a hook needs of the model it belongs to; no protocol, which sees no submodules."""
 
     temporal: nn.ModuleDict
     context: ClipContext | None

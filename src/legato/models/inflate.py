@@ -20,6 +20,7 @@ from legato.models.families import FAMILIES, NormStats, VideoLdmOptions, options
 from legato.models.hooks import (
     CheckpointInContext,
     ClipContext,
+    Owner,
     attach,
     attach_clip_norms,
     attach_few_frames,
@@ -45,7 +46,7 @@ class LayerOptions(Protocol):
         """Return the fresh layer of a site; None: none there."""
 
 
-class Inflated(nn.Module):
+class Inflated(Owner):
     """An untouched image model, its temporal layers, and the hooks between them.
 
     Args:
