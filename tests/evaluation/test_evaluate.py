@@ -124,6 +124,15 @@ def test_what_an_earlier_run_wrote_stays_where_the_disk_is_full(judged, tmp_path
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_what_cannot_be_written_is_refused_before_all_work(judged, tmp_path):
+    (tmp_path / "out" / "evaluation.tex").mkdir(parents=True)
+    told = []
+    with pytest.raises(InputError, match=r"evaluation\.tex is a folder"):
+        evaluate(judged[0] / "results", None, tmp_path / "out", on_clip=told.append)
+    assert told == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["evaluation.tex"]
+
+
 def test_nothing_is_written_where_clips_do_not_fit(tmp_path):
     write_images(tmp_path / "r", truth_clip())
     write_images(tmp_path / "t", worse_clip(truth_clip(num_frames=3)))

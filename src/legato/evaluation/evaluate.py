@@ -18,7 +18,10 @@ from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, 
 from legato.evaluation.vmaf import find_vmaf
 from legato.flow.estimate import choose_estimator
 from legato.models.clip_similarity import ClipSimilarity
-from legato.video.atomic import making_folder, write_whole
+from legato.pipelines.output import require_replaceable
+from legato.video.atomic import making_folder, temporary_beside, write_whole
+
+SUFFIXES = (".md", ".json", ".tex", ".html")
 
 
 def evaluate(
@@ -49,6 +52,9 @@ def evaluate(
     options, out = options or EvaluateOptions(), Path(out)
     pairs = pair_clips(Path(results), None if references is None else Path(references))
     with making_folder(out):
+        for suffix in SUFFIXES:
+            require_replaceable(out / f"{NAME}{suffix}", is_folder=False)
+            temporary_beside(out / f"{NAME}{suffix}")  # refuses a folder that may not be written
         instruments, notices = _find_instruments(options, with_reference=references is not None)
         clips = []
         for pair in pairs:
@@ -58,13 +64,13 @@ def evaluate(
             if instruments.natural and "niqe" not in clips[-1].series:
                 notices.append(f"{pair.name} has no NIQE: {TOO_FEW_PATCHES}")
         evaluation = summarise(clips, seed=options.seed, notices=notices)
-        texts = {
-            ".md": to_markdown(evaluation),
-            ".json": to_json(evaluation),
-            ".tex": to_latex(evaluation),
-            ".html": to_html(evaluation, pairs[: options.shown]),
-        }
-        for suffix, text in texts.items():
+        texts = (
+            to_markdown(evaluation),
+            to_json(evaluation),
+            to_latex(evaluation),
+            to_html(evaluation, pairs[: options.shown]),
+        )
+        for suffix, text in zip(SUFFIXES, texts, strict=True):
             write_whole(out / f"{NAME}{suffix}", f"{text}\n".encode(errors="replace"))
     return evaluation
 
