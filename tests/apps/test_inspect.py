@@ -18,6 +18,7 @@ from tiny import (
     tiny_upscaler_folder,
     tiny_video_unet,
 )
+from tiny_image_model import tiny_diffusers_image_model, tiny_words_image_model
 
 from legato.apps import cli
 from legato.models.folder import hash_file
@@ -86,6 +87,23 @@ def test_a_folder_of_diffusers_is_an_image_model_without_hashes(inspect, tmp_pat
     assert (facts["family"], facts["sha256"], facts["files"]) == ("image", None, 0)
     assert facts["parts"]["vae"]["parameters"] == count(tiny_autoencoder_kl())
     assert facts["parts"]["text_encoder"]["parameters"] > 0
+
+
+@pytest.mark.parametrize("make", [tiny_diffusers_image_model, tiny_words_image_model])
+def test_an_image_model_is_no_broken_upscaler(inspect, tmp_path, make):
+    folder = make(tmp_path / "image")
+    code, facts = inspect(folder)
+    assert (code, facts["problems"]) == (0, [])
+    assert (facts["job"], facts["family"], facts["scale"]) == ("image", "image", 4)
+    assert facts["prediction_type"] in ("epsilon", "v_prediction")
+    weights = folder / UNET.replace("unet", "vae")
+    state = load_file(weights)
+    save_file(state | {"decoder.conv_out.bias": torch.zeros(5)}, weights)
+    if (folder / "legato.json").exists():
+        reseal(folder)
+    code, facts = inspect(folder)
+    assert code == 3
+    assert "decoder.conv_out.bias is (5,), not (3,)" in facts["problems"][0]
 
 
 def test_a_temporal_decoder_has_sites_of_its_own(inspect, folder):

@@ -8,18 +8,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
 from legato.errors import ModelError
 from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_interpolation
-from legato.models.inflate import Inflated
+from legato.models.image_model import require_image
+from legato.models.inflate import Inflated, VideoModel
 from legato.models.load import checked_manifest
-from legato.models.manifest import REFILL
+from legato.models.manifest import REFILL, ImageDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,
+    Autoencoder,
+    latent_facts,
     load_autoencoder,
     load_layers_alone,
     load_unet,
@@ -111,15 +114,19 @@ def inspect_model(root: Path) -> ModelFacts:
         folder.manifest,
         attempts.call(load_layers_alone if alone else load_unet, folder),
     )
-    decoder: object = None
+    decoder: Autoencoder | None = None
     between: object = None
     is_donor = manifest is not None and manifest.job == "generate" and not _has_ends(folder)
-    if not is_donor and (manifest is None or manifest.job in ("upscale", "generate")):
+    if not is_donor and (manifest is None or manifest.job in ("upscale", "generate", "image")):
         decoder = attempts.call(load_autoencoder, folder)
         schedule = attempts.call(folder.config, "scheduler", SCHEDULE)
         _attempt_text(folder, attempts)
         if manifest is not None and manifest.job == "generate":
             between = attempts.call(load_interpolation, folder, unet, folder) if unet else None
+        elif _is_of_images(manifest, unet):
+            if unet and decoder and schedule:
+                attempts.call(require_image, root, unet, decoder)
+                manifest = manifest or _image_manifest(root, decoder, schedule)
         else:
             attempts.call(folder.config, "low_res_scheduler", SCHEDULE)
             if unet and decoder and schedule:
@@ -138,6 +145,26 @@ def inspect_model(root: Path) -> ModelFacts:
         sha256=folder.manifest.fingerprint if folder.manifest else None,
         files=len(folder.manifest.sha256) if folder.manifest else 0,
         problems=tuple(attempts.problems),
+    )
+
+
+def _is_of_images(manifest: Manifest | None, unet: VideoModel | None) -> bool:
+    """Tell whether a folder says so, or else its U-Net is told of no noise in an input."""
+    if manifest is not None:
+        return manifest.job == "image"
+    return unet is not None and cast(Any, unet.spatial.config).num_class_embeds is None
+
+
+def _image_manifest(root: Path, decoder: Autoencoder, schedule: dict[str, Any]) -> Manifest:
+    """Return what stands for the `legato.json` of an image model of diffusers."""
+    return Manifest(
+        name=root.name,
+        family="image",
+        licence="unknown",
+        job="image",
+        scale=latent_facts(decoder)[1],
+        prediction_type=schedule.get("prediction_type", "epsilon"),
+        defaults=ImageDefaults(),
     )
 
 
