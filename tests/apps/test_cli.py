@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -22,6 +23,7 @@ from legato.errors import (
     ModelError,
     ResourceError,
 )
+from legato.models import spec
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale_options import PARTS, UpscaleOptions
@@ -85,6 +87,18 @@ def test_short_flags_mean_the_long_ones():
     command = parsed("--steps", "4", "--guidance=2.5", "--prompt", "face")
     chosen = RestoreOptions(num_inference_steps=4, guidance_scale=2.5, prompt="face")
     assert command.options.restore == chosen
+
+
+def test_the_doctor_looks_at_every_bundled_model(monkeypatch, tmp_path, capsys):
+    assert cli.main(["doctor"]) == 0
+    whole = capsys.readouterr().out
+    bundled = [name for name, known in spec.SPECS.items() if known.packaged]
+    assert [name for name in bundled if f"ok        model {name}, Apache-2.0" in whole] == bundled
+    shutil.copytree(spec.PACKAGED, tmp_path / "models")
+    (tmp_path / "models" / "driving" / "words" / "config.json").unlink()
+    monkeypatch.setattr(spec, "PACKAGED", tmp_path / "models")
+    assert cli.main(["doctor"]) == doctor.BROKEN
+    assert re.search(r"missing   model driving: .*words/config\.json", capsys.readouterr().out)
 
 
 def test_training_has_steps_of_its_own():

@@ -111,13 +111,16 @@ def _machine() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from legato.models.load import load_upscaler
+    from legato.models.inspection import inspect_model
+    from legato.models.spec import SPECS, find_folder
 
-    try:
-        import torch
-
-        model = load_upscaler("embedded-x4", torch.device("cpu"), torch.float32)
-    except LegatoError as error:
-        yield Finding("missing", f"model embedded-x4: {error.what} ({error.why})", error.fix)
-    else:
-        yield Finding("ok", f"model {model.name}, {model.licence}")
+    for name in (name for name, spec in SPECS.items() if spec.packaged):
+        try:
+            model = inspect_model(find_folder(name))
+        except LegatoError as error:
+            yield Finding("missing", f"model {name}: {error.what} ({error.why})", error.fix)
+            continue
+        for problem in model.problems:
+            yield Finding("missing", f"model {name}: {problem}")
+        if not model.problems:
+            yield Finding("ok", f"model {model.name}, {model.licence}")
