@@ -3,7 +3,7 @@
 Clip follows clip, each told of the last frames of the one before, and small changes of the whole
 picture add up. Latents are moved towards the mean and covariance of the first clip's channels, by
 the linear map that moves them least (Monge-Kantorovich; Pitie and Kokaram, "The linear
-Monge-Kantorovitch linear colour mapping for example-based colour transfer", CVMP 2007, eq. 8).
+Monge-Kantorovitch linear colour mapping for example-based colour transfer", CVMP 2007).
 """
 
 from dataclasses import dataclass
