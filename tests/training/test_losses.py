@@ -8,6 +8,7 @@ from legato.training.batches import unit_range
 from legato.training.losses import (
     PixelLoss,
     PixelLossWeights,
+    detail_loss,
     flicker_loss,
     grain_excess,
     lattice_excess,
@@ -31,7 +32,7 @@ def test_equal_pictures_cost_nothing():
     frames = noise(2, 3, 96, 96)
     total, parts = PixelLoss(PixelLossWeights(), None)(frames, frames, torch.Generator())
     assert total.item() == 0
-    assert set(parts) == {"l1", "spectral", "grain", "lattice"}
+    assert set(parts) == {"l1", "spectral", "grain", "lattice", "detail"}
 
 
 @pytest.mark.parametrize("period", [2, 4])
@@ -56,6 +57,18 @@ def test_spectral_distance_ignores_where_texture_lies_but_not_how_much_there_is(
     moved = texture.roll((5, 9), dims=(-2, -1))
     assert spectral_distance(moved, texture) < 1e-4
     assert spectral_distance(0.5 * texture, texture) > 0.3
+
+
+def test_detail_counts_where_it_is_missing_and_not_where_it_is_drawn_too_strongly():
+    texture = noise(2, 3, 64, 64)
+    assert detail_loss(0.8 * texture, texture) == pytest.approx(0.2, abs=1e-3)
+    assert detail_loss(1.5 * texture, texture) == pytest.approx(0, abs=1e-6)
+    assert detail_loss(-texture, texture) > 0.99
+    assert detail_loss(texture + 1, texture) < 0.01  # brightness is no detail
+    pattern = 0.3 * torch.arange(64).mul(torch.pi / 8).sin().expand(1, 3, 64, 64)
+    assert detail_loss(0.2 * pattern, pattern) > 0.6
+    grainy = 0.2 * pattern + 0.3 * noise(1, 3, 64, 64)
+    assert detail_loss(grainy, pattern) > 0.4  # other detail does not make up for it
 
 
 def test_shifted_copies_depend_on_the_generator_only():

@@ -159,7 +159,7 @@ class UpscaleTask:
             noisy = torch.zeros_like(noisy)
         v = self.module.predict(noisy, given, timestep, levels, batch["words"]).float()
         nothing = dict.fromkeys(
-            ("l1", "spectral", "grain", "lattice", "lpips", "warping"), float("nan")
+            ("l1", "spectral", "grain", "lattice", "detail", "lpips", "warping"), float("nan")
         )
         x_0 = alpha * noisy - sigma * v
         latent = self.options.latent_weight * (x_0 - latents).abs().mean()

@@ -47,7 +47,7 @@ class DecoderStageOptions:
     """Denoising steps that give the latents, without guidance."""
     weights: PixelLossWeights = field(
         default_factory=lambda: PixelLossWeights(
-            perceptual=1.0, spectral=0.0, grain=0.0, lattice=0.0
+            perceptual=1.0, spectral=0.0, grain=0.0, lattice=0.0, detail=0.0
         )
     )
     """Of L1 and LPIPS."""

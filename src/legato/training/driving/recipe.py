@@ -105,7 +105,7 @@ class DrivingRecipe:
     )
     pixels: PixelLossWeights = field(
         default_factory=lambda: PixelLossWeights(
-            perceptual=0.5, spectral=0.0, grain=0.0, lattice=0.0
+            perceptual=0.5, spectral=0.0, grain=0.0, lattice=0.0, detail=0.0
         )
     )
 
