@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,19 @@ def test_a_stage_of_the_run_is_not_passed_over(tmp_path):
     with pytest.raises(InputError, match=r"stages=decoder.*holds the stage image") as found:
         begin(replace(options, stages=("decoder",)), "driving")
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "stage"),
+    [
+        ("driving", DrivingOptions, "key_frames"),
+        ("driving_x4", UpsamplerOptions, "temporal"),
+        ("embedded", partial(TrainOptions, data=(Path("data"),)), "temporal"),
+    ],
+)
+def test_a_later_stage_needs_something_to_go_on_from(recipe, options, stage, tmp_path):
+    chosen = options(out=tmp_path / "run", stages=(stage,))
+    with pytest.raises(InputError, match=rf"stages={stage}.*random numbers.*--warm-start"):
+        begin(chosen, recipe)
+    assert not (tmp_path / "run").exists()
+    begin(replace(chosen, warm_start="embedded-x4"), recipe)

@@ -66,8 +66,8 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
     A record without any work beside it binds nobody.
 
     Raises:
-        InputError: the folder holds another run, or a stage that would be left out; or it cannot be
-            written.
+        InputError: the folder holds another run, or a stage that would be left out; there is
+            nothing to go on from; or it cannot be written.
         ModelError: there is no model to start from.
     """
     folder, record = options.out, options.out / RECORD
@@ -87,7 +87,10 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
 
 
 def _require_named(options: RecipeOptions) -> None:
-    """Refuse to pass over a stage of this run: later ones would go on from what was before it."""
+    """Refuse to pass over a stage: later ones would go on from what was before it.
+
+    Without a model to start from, that is random numbers.
+    """
     stages: tuple[str, ...] = getattr(options, "stages", ())
     order: tuple[str, ...] = getattr(type(options), "stages", ())
     for name in order[: order.index(stages[-1])] if stages else ():
@@ -97,6 +100,12 @@ def _require_named(options: RecipeOptions) -> None:
                 why=f"{options.out} holds the stage {name}, which later ones would not go on from",
                 fix="name it too (what is finished is not run again), or another --out",
             )
+    if stages and stages[0] != order[0] and getattr(options, "warm_start", "") is None:
+        raise InputError(
+            f"stages={' '.join(stages)}",
+            why=f"without {order[0]} before them they would go on from random numbers",
+            fix="name the stages before them too, or a model with --warm-start",
+        )
 
 
 def _require_same(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
