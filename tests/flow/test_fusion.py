@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato.flow.fusion import TemporalFusion
+from legato.flow.fusion import WEIGHT, TemporalFusion
 
 
 def fused(clip: torch.Tensor) -> torch.Tensor:
@@ -42,13 +42,13 @@ def test_noise_falls_as_the_weights_say():
     noise = 0.02 * torch.randn(9, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     left = fused(textured()[None] + noise) - textured()
     inner = left[1:-1].std() / noise.std()
-    assert inner == pytest.approx((1 + 2 * 0.3**2) ** 0.5 / 1.6, abs=0.03)
+    assert inner == pytest.approx((1 + 2 * WEIGHT**2) ** 0.5 / (1 + 2 * WEIGHT), abs=0.03)
 
 
 def test_what_moves_is_followed():
     moving = torch.stack([textured(64, 96)[:, :, k : k + 64] for k in range(0, 10, 2)])
     inside = (fused(moving) - moving)[..., 8:-8, 12:-12].abs()
-    plain = (0.3 * moving[:-2] + moving[1:-1] + 0.3 * moving[2:]) / 1.6
+    plain = (WEIGHT * (moving[:-2] + moving[2:]) + moving[1:-1]) / (1 + 2 * WEIGHT)
     assert inside.mean() < 0.25 * (plain - moving[1:-1])[..., 8:-8, 12:-12].abs().mean()
 
 

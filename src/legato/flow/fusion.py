@@ -17,7 +17,7 @@ from legato.flow.occlusion import consistency
 from legato.flow.resample import resample_flow
 from legato.flow.warp import warp
 
-WEIGHT = 0.3
+WEIGHT = 0.4
 """Of a neighbour that agrees, where the frame itself counts 1."""
 SAME = 0.15
 """Difference of brightness, of a range from -1 to 1, at which a neighbour counts 1/e of that."""
