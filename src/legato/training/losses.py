@@ -173,7 +173,7 @@ def _wavelet(
     high = low.flip(0) * x.new_tensor((1.0, -1.0, 1.0, -1.0))
     pairs = ((low, low), (low, high), (high, low), (high, high))
     filters = torch.stack([torch.outer(rows, cols) for rows, cols in pairs])[:, None]
-    bands = F.conv2d(F.pad(x, (1, 2, 1, 2), mode="reflect"), filters, stride=2)
+    bands = F.conv2d(F.pad(x, (1, 2, 1, 2), mode="replicate"), filters, stride=2)
     return bands[:, :1], bands[:, 1:]
 
 
