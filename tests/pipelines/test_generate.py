@@ -264,13 +264,15 @@ def test_a_name_without_suffix_is_a_folder_of_stills(key_frame_model, tmp_path):
     assert len(list((tmp_path / "stills").glob("frame_*.png"))) == 2
 
 
-def test_a_folder_of_stills_without_its_report_is_finished(make, monkeypatch, tmp_path):
-    def fail(*_):
-        raise KeyboardInterrupt
+def interrupted(*_):
+    """End a run there, as if it were killed."""
+    raise KeyboardInterrupt
 
+
+def test_a_folder_of_stills_without_its_report_is_finished(make, monkeypatch, tmp_path):
     stills = {"name": "stills", "output": CodecOptions(codec="png")}
     with monkeypatch.context() as patch:
-        patch.setattr(GenerationReport, "save", fail)
+        patch.setattr(GenerationReport, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make(**stills)
     assert len(make(**stills)) == 4
@@ -621,6 +623,22 @@ def test_any_upscaling_model_may_enlarge_the_video(key_frame_model, tmp_path):
     options = GenerateOptions(model=key_frame_model, frames=2, upsampler="embedded-x4")
     assert generate("", tmp_path / "l.mkv", options, run=RUN).size == (64, 64)
     assert pixels_of(tmp_path / "l.mkv").shape == (2, 64, 64, 3)
+
+
+@pytest.mark.slow
+def test_an_enlarged_video_without_its_report_is_finished(key_frame_model, monkeypatch, tmp_path):
+    options = GenerateOptions(model=key_frame_model, frames=2, upsampler="embedded-x4")
+    target = tmp_path / "l.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr(GenerationReport, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            generate("", target, options, run=RUN)
+    made = target.stat().st_ino
+    module = sys.modules[generate.__module__]  # the package has the function of that name
+    monkeypatch.setattr(module, "upscale", None)  # not called again
+    assert generate("", target, options, run=RUN).size == (64, 64)
+    assert target.stat().st_ino == made
+    assert not WorkFolder(target).path.exists()
 
 
 @pytest.mark.parametrize(

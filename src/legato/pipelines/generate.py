@@ -74,7 +74,7 @@ def generate(
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()
         made = job.join()
-        if job.settings.upsampler is not None:
+        if job.settings.upsampler is not None and not job.folder.has_delivered:
             started = time.perf_counter()
             made = _upsample(job, made, job.settings.upsampler, stop=stop)
             stages["restore"] = round(time.perf_counter() - started, 3)
