@@ -133,6 +133,17 @@ def test_what_cannot_be_written_is_refused_before_all_work(judged, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["evaluation.tex"]
 
 
+def test_sizes_that_do_not_fit_are_refused_before_all_work(tmp_path):
+    results, truths = write_roots(tmp_path)
+    write_images(results / "clip_9", truth_clip(num_frames=1))
+    write_images(truths / "clip_9", truth_clip(num_frames=1, size=(48, 32)))
+    told = []
+    with pytest.raises(InputError, match="clip clip_9: 96x64 against 48x32"):
+        evaluate(results, truths, tmp_path / "out", on_clip=told.append)
+    assert told == []
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_where_clips_do_not_fit(tmp_path):
     write_images(tmp_path / "r", truth_clip())
     write_images(tmp_path / "t", worse_clip(truth_clip(num_frames=3)))

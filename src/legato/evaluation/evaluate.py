@@ -55,6 +55,8 @@ def evaluate(
         for suffix in SUFFIXES:
             require_replaceable(out / f"{NAME}{suffix}", is_folder=False)
             temporary_beside(out / f"{NAME}{suffix}")  # refuses a folder that may not be written
+        for pair in pairs:
+            list(read_pair(pair, 1))  # refuses what does not fit before anything is measured
         instruments, notices = _find_instruments(options, with_reference=references is not None)
         clips = []
         for pair in pairs:
