@@ -11,6 +11,19 @@ from legato.training.shards import Shards
 from legato.training.upscaler_recipes import TrainUpscalerOptions
 
 
+def command(recipe, tmp_path, *flags):
+    """Return a recipe's command with these flags, and with what it needs beside them."""
+    needed = {"--out": str(tmp_path / "out")}
+    if not recipe.startswith("driving"):
+        needed["--data"] = str(tmp_path)
+    if recipe == "upscale_a_video":
+        needed["--held-back"] = str(tmp_path)
+    if recipe == "dreambooth":
+        needed["--prompt"] = "a"
+    beside = [part for name, value in needed.items() if name not in flags for part in (name, value)]
+    return ["train", recipe, *beside, *flags]
+
+
 def test_the_recipes_are_told(capsys):
     assert main(["train", "--help"]) == 0
     said = capsys.readouterr().out
@@ -86,10 +99,7 @@ def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, recipe):
     ],
 )
 def test_numbers_out_of_range_are_refused_in_one_line(tmp_path, recipe, name, value, capsys):
-    data = [] if recipe.startswith("driving") else ["--data", str(tmp_path)]
-    held_back = ["--held-back", str(tmp_path)] if recipe == "upscale_a_video" else []
-    out = ["--out", str(tmp_path / "out")]
-    assert main(["train", recipe, *data, *held_back, *out, f"--{name}", value]) == 2
+    assert main(command(recipe, tmp_path, f"--{name}", value)) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"{name.replace('-', '_')}={value}" in said
@@ -127,10 +137,7 @@ def test_what_is_new_must_be_named(tmp_path, capsys):
     ],
 )
 def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
-    needed = {"upscale_a_video": ["--held-back", str(tmp_path)], "dreambooth": ["--prompt", "a"]}
-    data = [] if flag == "data" or recipe.startswith("driving") else ["--data", str(tmp_path)]
-    out = ["--out", str(tmp_path / "out")]
-    assert main(["train", recipe, *data, *needed.get(recipe, []), *out, f"--{flag}"]) == 2
+    assert main(command(recipe, tmp_path, f"--{flag}")) == 2
     assert f"{flag} is empty" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -145,10 +152,7 @@ def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
     ],
 )
 def test_stages_out_of_order_are_refused(tmp_path, recipe, given, instead, capsys):
-    needed = {"upscale_a_video": ["--held-back", str(tmp_path)]}.get(recipe, [])
-    data = [] if recipe.startswith("driving") else ["--data", str(tmp_path)]
-    out = ["--out", str(tmp_path / "out")]
-    assert main(["train", recipe, *data, *needed, *out, "--stages", *given.split()]) == 2
+    assert main(command(recipe, tmp_path, "--stages", *given.split())) == 2
     found = capsys.readouterr().err
     assert f"stages={given}: " in found
     assert f"use {instead}\n" in found

@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.evaluation.lpips import PerceptualDistance
+from legato.flow.dis import LUMA
 from legato.flow.warp import warp
 
-LUMA = (0.299, 0.587, 0.114)
 DB2 = (0.48296291, 0.83651630, 0.22414387, -0.12940952)
 """Low-pass taps of Daubechies' wavelet of two vanishing moments."""
 SENSITIVITY = (0.45, 0.75, 0.95, 1.0)
-"""Of the eye to wavelet bands of luma, the finest first; about Watson et al. 1997."""
+"""Of the eye to wavelet bands of luma, the finest first; our choice."""
 DIAGONAL_SENSITIVITY = 0.4
 """The same of diagonal ones, as a share of upright ones."""
 REDUCED_SHARE = 0.2
@@ -37,12 +37,17 @@ class PixelLossWeights:
     detail: float = 0.1
     """Share of the truth's wavelet amplitudes that is missing."""
 
+    @classmethod
+    def plain(cls, *, perceptual: float) -> "PixelLossWeights":
+        """Return the weights of L1 and LPIPS alone."""
+        return cls(perceptual=perceptual, spectral=0.0, grain=0.0, lattice=0.0, detail=0.0)
+
 
 class PixelLoss:
-    """L1 + perceptual + spectral + lattice loss of frames in [-1, 1].
+    """L1 and perceptual loss of frames in [-1, 1], and the terms of `TERMS`.
 
     LPIPS at a fixed phase rewards a 4-pixel lattice that the eye sees at once; hence the random
-    shift and reduction, and two terms that look at the spectrum. Without `distance` the
+    shift and reduction, and terms that look at spectrum and bands. Without `distance` the
     perceptual term is left out, and so is every term of weight 0.
     """
 
@@ -57,7 +62,7 @@ class PixelLoss:
     ) -> tuple[Float[Tensor, ""], dict[str, float]]:
         """Return the weighted sum and its parts."""
         parts = {"l1": (frames - truth).abs().mean()}
-        for name, measure in SPECTRAL_TERMS.items():
+        for name, measure in TERMS.items():
             if weight := getattr(self.weights, name):
                 parts[name] = weight * measure(frames, truth)
         if self.distance is not None:
@@ -125,8 +130,7 @@ def line_ratios(frames: Float[Tensor, "N 3 H W"], axis: int) -> list[Float[Tenso
     Of circular first differences of luma; nearby: within 1/24 of the sampling rate, without the
     line and its two neighbours.
     """
-    luma = sum(w * frames[:, c] for c, w in enumerate(LUMA))
-    assert isinstance(luma, Tensor)
+    luma = _luma(frames)[:, 0]
     difference = luma - luma.roll(1, axis)
     power = torch.fft.rfft(difference, dim=axis).abs().square().movedim(axis, -1)
     power = power.reshape(-1, power.shape[-1]).mean(dim=0) + 1e-8
@@ -144,10 +148,10 @@ def detail_loss(
 ) -> Float[Tensor, ""]:
     """1 - the share of the truth's detail that the frames show, whatever else they show.
 
-    L1 keeps contrast back wherever the network is not sure; the eye misses it, most in bands of 4
-    to 32 pixels. Of each wavelet coefficient of luma at most the truth's own counts; magnitudes
-    are pooled by cubes. After Li et al. 2011, "Image quality assessment by separately evaluating
-    detail losses and additive impairments", without its masking.
+    L1 keeps contrast back wherever the network is not sure, and the eye misses it. Of each wavelet
+    coefficient of luma at most the truth's own counts; magnitudes are pooled by cubes. After Li et
+    al. 2011, "Image quality assessment by separately evaluating detail losses and additive
+    impairments", without its masking.
     """
     kept, whole = frames.new_zeros(len(frames)), frames.new_zeros(len(frames))
     ours, true = (_luma(x) for x in (frames, truth))
@@ -188,8 +192,7 @@ def flicker_loss(
 
     What `evaluation.steadiness.flicker` measures, in half ranges.
     """
-    difference = rearrange(frames - truth, "b t c h w -> c (b t) 1 h w")
-    luma = torch.stack([w * part for w, part in zip(LUMA, difference, strict=True)]).sum(dim=0)
+    luma = _luma(rearrange(frames - truth, "b t c h w -> (b t) c h w"))
     blocks = rearrange(F.avg_pool2d(luma, 8), "(b t) 1 h w -> b t h w", b=len(frames))
     return blocks.diff(dim=1).abs().mean()
 
@@ -211,7 +214,7 @@ def warping_loss(
     return ((moved - now).square() * mask).sum() / (3 * mask.sum() + 1)
 
 
-SPECTRAL_TERMS = {
+TERMS = {
     "spectral": spectral_distance,
     "grain": grain_excess,
     "lattice": lattice_excess,

@@ -46,9 +46,7 @@ class DecoderStageOptions:
     latent_steps: int = 20
     """Denoising steps that give the latents, without guidance."""
     weights: PixelLossWeights = field(
-        default_factory=lambda: PixelLossWeights(
-            perceptual=1.0, spectral=0.0, grain=0.0, lattice=0.0, detail=0.0
-        )
+        default_factory=lambda: PixelLossWeights.plain(perceptual=1.0)
     )
     """Of L1 and LPIPS."""
     adversarial_weight: float = 0.5

@@ -103,11 +103,7 @@ class DrivingRecipe:
             trains_spatial=False, adversarial_weight=0.0, latent_noise=0.4, flicker_weight=2.0
         )
     )
-    pixels: PixelLossWeights = field(
-        default_factory=lambda: PixelLossWeights(
-            perceptual=0.5, spectral=0.0, grain=0.0, lattice=0.0, detail=0.0
-        )
-    )
+    pixels: PixelLossWeights = field(default_factory=lambda: PixelLossWeights.plain(perceptual=0.5))
 
 
 @dataclass(frozen=True, kw_only=True)
