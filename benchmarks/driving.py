@@ -109,13 +109,14 @@ class Bench:
             timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
         )
         edits = []
-        if temporal and given == 2 and defaults.motion_guidance:  # as `generate` does
+        if temporal and given and defaults.motion_guidance:  # as `generate` does
             motion = expected_motion(
                 self.model,
-                latents[0, :2],
+                latents[0, :given],
                 KEY_FRAMES,
                 weight=defaults.motion_guidance,
                 share=defaults.motion_share,
+                metres=defaults.speed / defaults.key_frame_rate,
             )
             edits.append(motion)
         with self.timed("key frames"):

@@ -85,6 +85,7 @@ def test_defaults_of_generating():
         "temporal_share": None,
         "motion_guidance": None,
         "motion_share": None,
+        "speed": None,
         "anchoring": None,
         "context_frames": 2,
         "context_noise": 0,

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from legato.evaluation.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
 from legato.evaluation.driving_state import (
     car_ahead,
     colour_drift,
@@ -15,6 +14,7 @@ from legato.evaluation.driving_state import (
     nearing,
     own_speed,
 )
+from legato.flow.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
 from legato.training.driving.clips import HELD_BACK_FROM, ClipOptions, moving_moment
 from legato.training.driving.render import World
 

@@ -100,6 +100,7 @@ def test_the_same_call_gives_the_same_video(make, plain):
         {"temporal_guidance": 2.0},
         {"temporal_share": 0.0},
         {"motion_guidance": 1.0},
+        {"motion_guidance": 1.0, "speed": 10.0, "frames": 4},
         {"context_frames": 1},
         {"context_noise": 300},
         {"window": 4},
@@ -332,9 +333,11 @@ def test_two_key_frames_are_joined_by_the_frames_between_alone(model, first_fram
         {"interpolation_steps": 2, "interpolations": 0},
         {"temporal_guidance": 2.0, "temporal_share": 0.0},
         {"motion_guidance": 0.5, "motion_share": 0.0},
-        {"motion_guidance": 0.5, "context_frames": 1},
         {"motion_guidance": 1.5},
-        {"motion_share": 0.5, "context_frames": 1},
+        {"speed": 5.0, "motion_share": 0.0},
+        {"speed": 5.0, "motion_guidance": 0.0},
+        {"speed": 5.0, "last_frame": Path("end.png")},
+        {"speed": 1000.0},
         {"anchoring": -0.1},
         {"width": 0},
         {"height": -16},
@@ -354,6 +357,29 @@ def test_guidance_by_motion_acts_in_its_share_of_the_steps(make):
         for share in (1.0, 0.3)
     )
     assert not np.array_equal(long, short)
+
+
+@pytest.mark.parametrize("option", [{"motion_guidance": 0.5}, {"motion_share": 0.5}])
+def test_guidance_by_motion_is_refused_where_a_single_frame_shows_none(make, option):
+    with pytest.raises(InputError, match="motion"):
+        make(**option, context_frames=1)
+
+
+def test_a_speed_leads_what_follows_a_single_frame_and_its_sign_says_where_to(make):
+    free = make(frames=3)
+    forwards, backwards = (
+        make(frames=3, motion_guidance=1.0, speed=speed, name=f"{speed}.mkv")
+        for speed in (9.0, -9.0)
+    )
+    assert not np.array_equal(forwards, free)
+    assert not np.array_equal(forwards, backwards)
+
+
+def test_a_speed_is_refused_where_no_frame_follows_a_single_one(make):
+    with pytest.raises(InputError, match="speed"):
+        make(frames=2, start="clip", motion_guidance=1.0, speed=5.0)
+    with pytest.raises(InputError, match="not led by motion"):
+        make(speed=5.0)
 
 
 def test_anchoring_changes_later_clips(make):

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
-from legato.evaluation.driving_camera import (
+from legato.evaluation.lattice import LUMA
+from legato.evaluation.steadiness import correspondences
+from legato.flow.driving_camera import (
     CAMERA_HEIGHT_M,
     FOCAL,
     HORIZON,
@@ -20,8 +22,6 @@ from legato.evaluation.driving_camera import (
     ground_columns,
     ground_rows,
 )
-from legato.evaluation.lattice import LUMA
-from legato.evaluation.steadiness import correspondences
 
 NEAREST_M, FURTHEST_M, STEP_M = 4.0, 13.0, 0.1
 SPEEDS = (-4.0, 22.0)

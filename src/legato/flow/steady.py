@@ -36,10 +36,7 @@ def steady_frames(
         count: frames to make.
         estimator: of the flow.
     """
-    factor = max(1, -(-LEAST_SIDE // min(pair.shape[-2:])))
-    large = pair
-    if factor > 1:
-        large = F.interpolate(pair, scale_factor=factor, mode="bicubic").clamp(-1, 1)
+    large, factor = enlarged(pair)
     _, backward = estimator(large)
     common = common_motion(backward.to(large.device), large[1:])
     displacement = torch.zeros_like(common)
@@ -52,6 +49,14 @@ def steady_frames(
         made.append(F.avg_pool2d(torch.cat((moved, seen), dim=1), factor))
     frames = torch.cat(made)
     return frames[:, :3], frames[:, 3:]
+
+
+def enlarged(frames: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N 3 h w"], int]:
+    """Return frames of at least `LEAST_SIDE`, and how many times as large they are."""
+    factor = max(1, -(-LEAST_SIDE // min(frames.shape[-2:])))
+    if factor == 1:
+        return frames, factor
+    return F.interpolate(frames, scale_factor=factor, mode="bicubic").clamp(-1, 1), factor
 
 
 def common_motion(

@@ -73,6 +73,9 @@ class GeneratorDefaults(ImageDefaults):
     """How strongly key frames are led to where the last two were going; 0: they are not."""
     motion_share: float = 0.5
     """In which share of the steps, from the first on."""
+    speed: float = 0.0
+    """Metres per second at which a camera is led to drive on from a single frame, which shows no
+    motion; 0: it is not."""
     anchoring: float = 0.0
     """How strongly colours and contrast of key frames are held to those of the first clip; 0: they
     are not."""

@@ -86,6 +86,11 @@ class GenerateOptions:
     motion_share: float | None = None
     """Share of the steps, from the first on, in which they are. Default: the model's own."""
 
+    speed: float | None = None
+    """Metres per second at which the camera is led to drive on where key frames follow a single
+    one, which shows no motion; negative: backwards, 0: as the layers will. Default: the model's
+    own, or 0 with a last frame."""
+
     anchoring: float | None = None
     """How strongly colours and contrast of key frames are held to those of the first clip: from 0,
     not at all, to 1. Default: the model's own."""
@@ -154,6 +159,7 @@ class GenerateOptions:
         within("temporal_share", self.temporal_share, 0.0, 1.0)
         within("motion_guidance", self.motion_guidance, 0.0, 1.0)
         within("motion_share", self.motion_share, 0.0, 1.0)
+        within("speed", self.speed, -100.0, 100.0)
         within("anchoring", self.anchoring, 0.0, 1.0)
         within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)
         within("motion_lora_scale", self.motion_lora_scale, -10.0, 10.0)
@@ -169,8 +175,9 @@ class GenerateOptions:
             ("interpolation_steps", "--interpolations above 0", self.interpolations != 0),
             ("temporal_guidance", "--temporal-share above 0", self.temporal_share != 0),
             ("motion_guidance", "--motion-share above 0", self.motion_share != 0),
-            ("motion_guidance", "--context-frames 2", self.context_frames > 1),
-            ("motion_share", "--context-frames 2", self.context_frames > 1),
+            ("speed", "--motion-share above 0", self.motion_share != 0),
+            ("speed", "--motion-guidance above 0", self.motion_guidance != 0),
+            ("speed", "no --last-frame, which leads already", self.last_frame is None),
         )
         require_needed(self, needs)
         if self.first_frame is not None and self.start == "clip":

@@ -25,6 +25,7 @@ from legato.diffusion.expected_motion import ExpectedMotion
 from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.errors import ResourceError
 from legato.flow.dis import DisFlow
+from legato.flow.driving_on import driven_frames
 from legato.flow.steady import steady_frames
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
@@ -184,14 +185,16 @@ class Generation:
     def _edits(self, call: Call, latents: Float[Tensor, "T C h w"]) -> list[Edit]:
         """Return what leads a clip on from those before it, whose last frames it begins with."""
         settings, edits = self.settings, list[Edit]()
-        if settings.motion_guidance and call.num_given == 2:
+        shows_motion = call.num_given == 2 or (call.num_given == 1 and settings.speed)
+        if settings.motion_guidance and shows_motion:
             edits.append(
                 expected_motion(
                     self.model,
-                    latents[:2],
+                    latents[: call.num_given],
                     len(latents),
                     weight=settings.motion_guidance,
                     share=settings.motion_share,
+                    metres=settings.speed / float(self._rate(after=0)),
                 )
             )
         if settings.anchoring and call.first > 0:
@@ -299,11 +302,12 @@ class _Spread:
 
 def expected_motion(
     model: GeneratorModel,
-    given: Float[Tensor, "2 C h w"],
+    given: Float[Tensor, "g C h w"],
     num_frames: int,
     *,
     weight: float,
     share: float,
+    metres: float,
 ) -> ExpectedMotion:
     """Return the edit that leads a clip to where its first two frames were going.
 
@@ -311,17 +315,21 @@ def expected_motion(
 
     Args:
         model: decodes them, and encodes what steady motion would show after them.
-        given: latents of the two.
+        given: latents of the two, or of one.
         num_frames: of the clip.
         weight: how strongly, 0..1.
         share: of the steps.
+        metres: that the camera drives on from frame to frame after a single one.
     """
-    device = model.unet.device
-    pair = model.decode(given[None].to(device))[0].clamp(-1, 1)
-    steady, seen = steady_frames(pair, num_frames - 2, DisFlow())
-    whole = F.avg_pool2d(torch.cat((torch.ones_like(pair[:, :1]), seen)), model.scale) > WHOLE
+    device, left = model.unet.device, num_frames - len(given)
+    known = model.decode(given[None].to(device))[0].clamp(-1, 1)
+    if len(given) == 2:
+        steady, seen = steady_frames(known, left, DisFlow())
+    else:
+        steady, seen = driven_frames(known, left, metres)
+    whole = F.avg_pool2d(torch.cat((torch.ones_like(known[:, :1]), seen)), model.scale) > WHOLE
     return ExpectedMotion(
-        expected=model.encode(torch.cat((pair, steady))[None]),
+        expected=model.encode(torch.cat((known, steady))[None]),
         weight=weight * whole[None].float(),
         share=share,
     )

@@ -35,6 +35,7 @@ class Settings:
     temporal_share: float
     motion_guidance: float
     motion_share: float
+    speed: float
     anchoring: float
     context_frames: int
     context_noise: int
@@ -99,6 +100,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
         temporal_share=_or(options.temporal_share, defaults.temporal_share),
         motion_guidance=_motion_guidance(options, model),
         motion_share=_or(options.motion_share, defaults.motion_share),
+        speed=_or(options.speed, defaults.speed if options.last_frame is None else 0.0),
         anchoring=_or(options.anchoring, defaults.anchoring),
         context_frames=options.context_frames,
         context_noise=options.context_noise,
@@ -128,15 +130,17 @@ def _motion_guidance(options: GenerateOptions, model: GeneratorModel) -> float:
     """Return how strongly motion leads key frames.
 
     Raises:
-        InputError: a share of the steps is chosen, and in none of them it would.
+        InputError: a share of the steps or a speed is chosen, and nothing would be led.
     """
     weight = _or(options.motion_guidance, model.defaults.motion_guidance)
-    if options.motion_share is not None and not weight:
-        raise InputError(
-            f"motion_share={options.motion_share:g}",
-            why=f"model {model.name!r} is not led by motion",
-            fix="give --motion-guidance too, or leave it out",
-        )
+    for name in ("motion_share", "speed"):
+        value = getattr(options, name)
+        if value is not None and not weight:
+            raise InputError(
+                f"{name}={value:g}",
+                why=f"model {model.name!r} is not led by motion",
+                fix="give --motion-guidance too, or leave it out",
+            )
     return weight
 
 
@@ -218,6 +222,9 @@ def _require_acted_on(
     known = num_known(settings, is_end_given=options.last_frame is not None)
     calls, continues = key_frames > known, key_frames > settings.window
     follows = continues or (calls and known > 0)
+    follows_two = continues and settings.context_frames > 1
+    follows_one = calls and (known == 1 or (continues and not follows_two))
+    leads = follows_two or (follows_one and settings.speed != 0)
     denoises = calls or (settings.start == "image" and options.first_frame is None)
     fills = key_frames > 1 and timeline.interpolations > 0
     draws = denoises or (fills and settings.interpolation_start == "noise")
@@ -236,8 +243,9 @@ def _require_acted_on(
         ("context_guidance", "key frames that follow given ones", follows),
         ("context_noise", "key frames that follow given ones", follows),
         ("context_frames", "a second clip of key frames", continues),
-        ("motion_guidance", "a second clip of key frames", continues),
-        ("motion_share", "a second clip of key frames", continues),
+        ("motion_guidance", "key frames that follow two, or one and a --speed", leads),
+        ("motion_share", "key frames that follow two, or one and a --speed", leads),
+        ("speed", "key frames that follow a single one", follows_one),
         ("anchoring", "a second clip of key frames", continues),
         ("temporal_guidance", "a clip of key frames to make", calls),
         ("temporal_share", "a clip of key frames to make", calls),

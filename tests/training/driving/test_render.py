@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from legato.errors import InputError
-from legato.evaluation.driving_camera import ground_rows
+from legato.flow.driving_camera import ground_rows
 from legato.training.driving.labels import GROUPS, VOCABULARY, Labels
 from legato.training.driving.motion import SpeedProfile, Waves
 from legato.training.driving.render import World

@@ -31,6 +31,7 @@ MANIFEST = Manifest(
         temporal_share=0.5,
         motion_guidance=1.0,
         motion_share=0.3125,
+        speed=10.0,
         anchoring=0.8,
         key_frame_rate=ClipOptions().key_frame_rate,
         interpolations=1,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from legato.evaluation.driving_camera import (
+from legato.flow.driving_camera import (
     CAMERA_HEIGHT_M,
     DASH_M,
     DASH_PERIOD_M,

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from legato.evaluation.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON, LANE_M
+from legato.flow.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON, LANE_M
 from legato.training.driving.labels import Place
 from legato.training.driving.motion import SpeedProfile, Waves
 

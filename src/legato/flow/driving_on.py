@@ -1,0 +1,51 @@
+"""What a camera would see that drives on from a single frame: the sides come nearer.
+
+Ahead lies a corridor: whatever is seen beside the road stands on two upright walls along it, so
+that its depth follows from its column. What lies on the ground is left out: cars that drive ahead
+would smear over the road.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from legato.flow.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
+from legato.flow.steady import enlarged
+from legato.flow.warp import warp
+
+WALL_M = 14.0
+"""Distance of either wall from the camera."""
+BEHIND = 1e-3
+"""Share of its depth at which a point counts as passed."""
+
+
+def driven_frames(
+    frame: Float[Tensor, "1 3 H W"], count: int, metres: float
+) -> tuple[Float[Tensor, "K 3 H W"], Float[Tensor, "K 1 H W"]]:
+    """Return the frames after a single one, and the share of each of their pixels that is foreseen.
+
+    A point of a wall keeps its ray from the point ahead: where depth falls from Z + d to Z, it
+    moves away by the factor (Z + d) / Z.
+
+    Args:
+        frame: the one that is known, [-1, 1], by `driving_camera`'s camera.
+        count: frames to make.
+        metres: that the camera moves from frame to frame; negative: backwards.
+    """
+    large, factor = enlarged(frame)
+    rows, columns = large.shape[-2:]
+    down = torch.arange(rows, device=large.device) + 0.5 - HORIZON * rows
+    right = torch.arange(columns, device=large.device) + 0.5 - columns / 2
+    x, y = torch.meshgrid(right, down, indexing="xy")
+    per_metre = x.abs() / (WALL_M * FOCAL * columns)  # 1 / depth
+    is_wall = y / CAMERA_HEIGHT_M < x.abs() / WALL_M
+    made = [large.new_zeros(0, 4, *frame.shape[-2:])]
+    for number in range(1, count + 1):
+        nearer = 1 / (1 + number * metres * per_metre).clamp(min=BEHIND)
+        displacement = (torch.stack((x, y)) * (nearer - 1))[None]
+        moved = warp(large, displacement, padding="border")
+        seen = warp(torch.ones_like(large[:, :1]), displacement) * is_wall
+        made.append(F.avg_pool2d(torch.cat((moved, seen), dim=1), factor))
+    frames = torch.cat(made)
+    return frames[:, :3], frames[:, 3:]
