@@ -10,6 +10,7 @@ from torch import Tensor
 from legato.diffusion.augmentation import augment
 from legato.diffusion.context import context_condition, linear_blend
 from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Network, denoise
+from legato.diffusion.equal_contrast import equal_contrast
 from legato.diffusion.noise import INDEPENDENT, NoisePrior, frame_noise
 from legato.diffusion.reconstruction_guidance import ReconstructionGuided
 from legato.diffusion.schedule import Schedule
@@ -36,7 +37,8 @@ class Given:
     """How strongly the given frames are followed."""
     start: InterpolationStart = "noise"
     """What the first step sees: noise, or the fade from the first frame to the last one, both
-    given, to which the estimate is added: for a network that was taught so, in one step."""
+    given, to which the estimate is added, with their contrast: for a network that was taught so, in
+    one step."""
     edits: Sequence[Edit] = ()
     """What changes estimates on the way from noise."""
     aims: Bool[Tensor, "T"] | None = None
@@ -130,7 +132,7 @@ class ClipSampler:
             return noise.to(self.device), list(given.edits)
         assert self.num_inference_steps == 1, "each step would add the blend again"
         blend = linear_blend(given.latents.float()).to(self.device)
-        return blend, [lambda _, x0: x0 + blend]
+        return blend, [lambda _, x0: equal_contrast(x0 + blend, blend[:, [0, -1]])]
 
     def _context(
         self, known: Float[Tensor, "B T C h w"], given: Given, told: ClipConditions
