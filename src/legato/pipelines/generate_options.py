@@ -87,7 +87,7 @@ class GenerateOptions:
     """Share of the steps, from the first on, in which they are. Default: the model's own."""
 
     speed: float | None = None
-    """Metres per second at which the camera is led to drive on where key frames follow a single
+    """Metres per second at which a car's camera is led to drive on where key frames follow a single
     one, which shows no motion; negative: backwards, 0: as the layers will. Default: the model's
     own, or 0 with a last frame."""
 
