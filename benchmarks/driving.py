@@ -270,7 +270,8 @@ def state(clips: Sequence[np.ndarray]) -> dict[str, float]:
 def measure_directions(bench: Bench) -> None:
     """How often continuations move as the truth does, one frame and two frames given.
 
-    Every other world reverses, or one frame would give the direction away.
+    Every other world reverses, or one frame would give the direction away; a model that has a speed
+    drives on from it all the same.
     """
     options = ClipOptions(key_frame_rate=bench.model.defaults.key_frame_rate)
     kept: dict[str, list[bool]] = {}
