@@ -109,7 +109,8 @@ class Bench:
             timesteps=sampler.schedule.timesteps(sampler.num_inference_steps),
         )
         edits = []
-        if temporal and given and defaults.motion_guidance:  # as `generate` does
+        shows_motion = given == 2 or (given == 1 and defaults.speed)
+        if temporal and shows_motion and defaults.motion_guidance:  # as `generate` does
             motion = expected_motion(
                 self.model,
                 latents[0, :given],

@@ -1,4 +1,4 @@
-"""What a camera would see that drives on from a single frame: the sides come nearer.
+"""What a camera would see that drives on from a single frame, by ego-motion: the sides come nearer.
 
 Ahead lies a corridor: whatever is seen beside the road stands on two upright walls along it, so
 that its depth follows from its column. What lies on the ground is left out: cars that drive ahead
@@ -8,11 +8,9 @@ would smear over the road.
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from legato.flow.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
-from legato.flow.steady import enlarged
-from legato.flow.warp import warp
+from legato.flow.steady import enlarged, moved_frames
 
 WALL_M = 14.0
 """Distance of either wall from the camera."""
@@ -39,13 +37,9 @@ def driven_frames(
     right = torch.arange(columns, device=large.device) + 0.5 - columns / 2
     x, y = torch.meshgrid(right, down, indexing="xy")
     per_metre = x.abs() / (WALL_M * FOCAL * columns)  # 1 / depth
-    is_wall = y / CAMERA_HEIGHT_M < x.abs() / WALL_M
-    made = [large.new_zeros(0, 4, *frame.shape[-2:])]
-    for number in range(1, count + 1):
-        nearer = 1 / (1 + number * metres * per_metre).clamp(min=BEHIND)
-        displacement = (torch.stack((x, y)) * (nearer - 1))[None]
-        moved = warp(large, displacement, padding="border")
-        seen = warp(torch.ones_like(large[:, :1]), displacement) * is_wall
-        made.append(F.avg_pool2d(torch.cat((moved, seen), dim=1), factor))
-    frames = torch.cat(made)
-    return frames[:, :3], frames[:, 3:]
+    is_wall = (y / CAMERA_HEIGHT_M < x.abs() / WALL_M).to(large)
+    scales = [
+        1 / (1 + number * metres * per_metre).clamp(min=BEHIND) for number in range(1, count + 1)
+    ]
+    displacements = [(torch.stack((x, y)) * (scale - 1))[None] for scale in scales]
+    return moved_frames(large, displacements, is_wall[None, None], factor)

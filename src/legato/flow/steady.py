@@ -39,13 +39,30 @@ def steady_frames(
     large, factor = enlarged(pair)
     _, backward = estimator(large)
     common = common_motion(backward.to(large.device), large[1:])
-    displacement = torch.zeros_like(common)
-    made = [torch.zeros(0, 4, *pair.shape[-2:], device=large.device)]
-    everything = torch.ones_like(large[1:, :1])
-    for _ in range(count):
-        displacement = common + warp(displacement, common, padding="border")
-        moved = warp(large[1:], displacement, padding="border")
-        seen = warp(everything, displacement)
+    displacements = [common][:count]
+    while len(displacements) < count:
+        displacements.append(common + warp(displacements[-1], common, padding="border"))
+    return moved_frames(large[1:], displacements, torch.ones_like(large[1:, :1]), factor)
+
+
+def moved_frames(
+    large: Float[Tensor, "1 3 h w"],
+    displacements: list[Float[Tensor, "1 2 h w"]],
+    foreseen: Float[Tensor, "1 1 h w"],
+    factor: int,
+) -> tuple[Float[Tensor, "K 3 H W"], Float[Tensor, "K 1 H W"]]:
+    """Return an enlarged frame, moved and reduced again, and the share of pixels that it shows.
+
+    Args:
+        large: as `enlarged` gives it.
+        displacements: backward flow to each of the new frames.
+        foreseen: places of these that count, 0 or 1; from outside the picture nothing does.
+        factor: how many times the frame is enlarged.
+    """
+    made = [large.new_zeros(0, 4, *(side // factor for side in large.shape[-2:]))]
+    for displacement in displacements:
+        moved = warp(large, displacement, padding="border")
+        seen = warp(torch.ones_like(foreseen), displacement) * foreseen
         made.append(F.avg_pool2d(torch.cat((moved, seen), dim=1), factor))
     frames = torch.cat(made)
     return frames[:, :3], frames[:, 3:]

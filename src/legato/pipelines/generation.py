@@ -309,7 +309,7 @@ def expected_motion(
     share: float,
     metres: float,
 ) -> ExpectedMotion:
-    """Return the edit that leads a clip to where its first two frames were going.
+    """Return the edit that leads a clip to where its two frames were going, or one drives on.
 
     Where that comes from outside the picture, nothing leads.
 
