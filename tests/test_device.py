@@ -24,6 +24,20 @@ def container(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("found", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, torch.bfloat16),
+    ],
+)
+def test_bfloat16_is_chosen_where_it_is_multiplied_faster(found, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert device.choose_dtype("auto", CPU) == dtype
+
+
+@pytest.mark.parametrize(
     ("limit", "available"), [("3000000000", 1_500_000_000), ("max", 10_000_000_000)]
 )
 def test_a_container_limits_memory_but_not_by_file_pages(container, limit, available):
