@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from legato.flow.dis import DisFlow
-from legato.flow.steady import LEAST_SIDE, common_motion, steady_frames
+from legato.flow.ego_motion import Plane
+from legato.flow.steady import LEAST_SIDE, steady_frames
 
 SIDE = LEAST_SIDE + 8
 
@@ -33,7 +34,7 @@ class Known:
 def test_a_shift_goes_on(dx, dy, count):
     picture = smooth()
     backward = torch.tensor([dx, dy]).float().view(1, 2, 1, 1).expand(1, 2, SIDE, SIDE)
-    made, seen = steady_frames(torch.cat((picture, picture)), count, Known(backward))
+    made, seen = steady_frames(torch.cat((picture, picture)), count, Known(backward), Plane())
     assert len(made) == len(seen) == count
     inner = slice(20, -20)
     for k, frame in enumerate(made, start=1):
@@ -50,7 +51,9 @@ def test_what_comes_nearer_grows_by_the_same_factor():
     ramp = rows.expand(SIDE, SIDE) / SIDE
     picture = torch.stack((ramp, ramp.T, ramp))[None]
     away = torch.stack(torch.meshgrid(rows, rows, indexing="xy"))
-    made, seen = steady_frames(torch.cat((picture, picture)), 3, Known((1 / 1.1 - 1) * away[None]))
+    made, seen = steady_frames(
+        torch.cat((picture, picture)), 3, Known((1 / 1.1 - 1) * away[None]), Plane()
+    )
     assert seen.min() > 0.999
     for k, frame in enumerate(made, start=1):
         torch.testing.assert_close(frame, picture[0] / 1.1**k, atol=1e-3, rtol=0)
@@ -59,7 +62,7 @@ def test_what_comes_nearer_grows_by_the_same_factor():
 @pytest.mark.parametrize("shape", [(LEAST_SIDE, LEAST_SIDE), (64, 128), (16, 24)])
 def test_what_rests_stays(shape):
     still = smooth(*shape)
-    made, _ = steady_frames(torch.cat((still, still)), 3, DisFlow())
+    made, _ = steady_frames(torch.cat((still, still)), 3, DisFlow(), Plane())
     assert made.shape == (3, 3, *shape)
     torch.testing.assert_close(made, still.expand(3, -1, -1, -1), atol=0.1, rtol=0)
 
@@ -67,21 +70,7 @@ def test_what_rests_stays(shape):
 def test_real_flow_foretells_better_than_holding_the_last_frame():
     wide = smooth(64, 160)
     clip = torch.cat([wide[..., 2 * k : 2 * k + 128] for k in range(6)])
-    made, _ = steady_frames(clip[:2], 4, DisFlow())
+    made, _ = steady_frames(clip[:2], 4, DisFlow(), Plane())
     inner = (..., slice(8, -8), slice(16, -16))
     error, held = ((x[inner] - clip[2:][inner]).abs().mean() for x in (made, clip[1:2]))
     assert error < held / 4
-
-
-def test_what_moves_by_itself_does_not_decide():
-    picture, camera = smooth(), torch.tensor([3.0, -1.0]).view(1, 2, 1, 1)
-    flow = camera.expand(1, 2, SIDE, SIDE).clone()
-    flow[:, :, 40:110, 60:150] = torch.tensor([-20.0, 15.0]).view(1, 2, 1, 1)  # a sixth
-    found = common_motion(flow, picture)
-    torch.testing.assert_close(found, camera.expand_as(found), atol=0.2, rtol=0)
-
-
-def test_a_flat_picture_has_a_motion_too():
-    flat = torch.zeros(1, 3, SIDE, SIDE)
-    found = common_motion(torch.full((1, 2, SIDE, SIDE), 2.0), flat)
-    torch.testing.assert_close(found, torch.full_like(found, 2.0))

@@ -25,8 +25,8 @@ from legato.diffusion.expected_motion import ExpectedMotion
 from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.errors import ResourceError
 from legato.flow.dis import DisFlow
-from legato.flow.driving_on import driven_frames
-from legato.flow.steady import steady_frames
+from legato.flow.ego_motion import Corridor, Plane
+from legato.flow.steady import driven_frames, steady_frames
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.clip_sampler import ClipSampler, Given
@@ -324,7 +324,8 @@ def expected_motion(
     device, left = model.unet.device, num_frames - len(given)
     known = model.decode(given[None].to(device))[0].clamp(-1, 1)
     if len(given) == 2:
-        steady, seen = steady_frames(known, left, DisFlow())
+        around = Corridor() if model.defaults.speed else Plane()
+        steady, seen = steady_frames(known, left, DisFlow(), around)
     else:
         steady, seen = driven_frames(known, left, metres)
     whole = F.avg_pool2d(torch.cat((torch.ones_like(known[:, :1]), seen)), model.scale) > WHOLE
