@@ -43,7 +43,7 @@ def test_a_lattice_shows_in_the_line_ratio_and_in_the_excess(period):
     rise = line_ratios(marked, -1)[lines[period]] - line_ratios(clean, -1)[lines[period]]
     assert rise > 0.5
     assert lattice_excess(marked, clean) > 0.5
-    assert lattice_excess(clean, marked) == 0
+    assert lattice_excess(clean, marked) < 1e-6  # rounding of the line that is not marked
 
 
 def test_grain_counts_where_the_truth_is_smooth_and_not_where_it_is_missing():
