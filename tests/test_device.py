@@ -38,6 +38,21 @@ def test_bfloat16_is_chosen_where_it_is_multiplied_faster(found, dtype, monkeypa
 
 
 @pytest.mark.parametrize(
+    ("found", "multiplies"),
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        ({"avx512_vnni": True}, True),
+        ({"avx_vnni": True}, True),
+    ],
+)
+def test_integers_are_multiplied_where_their_sums_have_32_bits(found, multiplies, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert device.multiplies_int8() == multiplies
+
+
+@pytest.mark.parametrize(
     ("limit", "available"), [("3000000000", 1_500_000_000), ("max", 10_000_000_000)]
 )
 def test_a_container_limits_memory_but_not_by_file_pages(container, limit, available):

@@ -78,6 +78,19 @@ def _multiplies_bfloat16() -> bool:
     return bool(can.get("amx_bf16", False) or by_vectors)
 
 
+def multiplies_int8() -> bool:
+    """Return whether this CPU adds up products of 8-bit integers in 32 bits (VNNI).
+
+    Without it oneDNN adds pairs in 16 bits, where large ones are cut off.
+    """
+    can = torch.cpu.get_capabilities()
+    return bool(
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and (can.get("avx512_vnni", False) or can.get("avx_vnni", False))
+        and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    )
+
+
 def available_memory_bytes(device: torch.device) -> int:
     """Return the free memory of the device; on a CPU, container limits count too."""
     if device.type == "cuda":

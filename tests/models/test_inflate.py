@@ -334,7 +334,7 @@ def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale,
     sizes = set()
     for conv in [block.conv1 for block in blocks] + [block.conv for block in larger]:
         conv.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
-    monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
+    monkeypatch.setattr("legato.models.few_frames.ELEMENTS_AT_A_TIME", 1)
     torch.testing.assert_close(model(**clip), whole, rtol=1e-5, atol=1e-5)
     assert sizes == {1}
     with torch.enable_grad():
@@ -346,9 +346,9 @@ def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale,
 @torch.no_grad()
 def test_memory_goes_back_before_large_maps(model, clip, kept_bytes, times, monkeypatch):
     calls = []
-    monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
-    monkeypatch.setattr("legato.models.hooks.KEPT_BYTES", kept_bytes)
-    monkeypatch.setattr("legato.models.hooks.return_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr("legato.models.few_frames.ELEMENTS_AT_A_TIME", 1)
+    monkeypatch.setattr("legato.models.few_frames.KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("legato.models.few_frames.return_freed_memory", lambda: calls.append(1))
     model(**clip)
     larger = [block for block in model.spatial.modules() if isinstance(block, Upsample2D)]
     assert len(calls) == times * len(larger)
@@ -364,6 +364,6 @@ def test_blocks_whose_norms_see_the_clip_give_the_same_in_place(clip, monkeypatc
     for block in model.spatial.modules():
         if isinstance(block, ResnetBlock2D):
             block.conv1.register_forward_pre_hook(lambda conv, args: sizes.add(len(args[0])))
-    monkeypatch.setattr("legato.models.hooks.ELEMENTS_AT_A_TIME", 1)
+    monkeypatch.setattr("legato.models.few_frames.ELEMENTS_AT_A_TIME", 1)
     torch.testing.assert_close(model(**clip), whole, rtol=1e-5, atol=1e-5)
     assert sizes == {clip["sample"].shape[0] * clip["sample"].shape[1]}

@@ -28,6 +28,7 @@ from legato.models.temporal_conv import (
     norm_frames,
     num_groups,
 )
+from legato.models.temporal_frames import activated, pixels_of_frames
 
 SIZES = st.integers(1, 5)
 
@@ -71,6 +72,45 @@ def test_a_norm_of_frames_over_the_clip_is_a_five_dimensional_group_norm(learns,
     assert found.is_contiguous(memory_format=torch.channels_last)
     if learns:
         assert torch.equal(found, frames_of(norm(clip)))
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (5, 3)])
+@pytest.mark.parametrize("time_embedding", [None, 12])
+@pytest.mark.parametrize("mixer", [None, TimeMixer(initial=0.3), TimeMixer("per_frame", 3, 0.3)])
+def test_frame_by_frame_a_temporal_convolution_gives_the_same(sizes, time_embedding, mixer):
+    layer = randomise_(TemporalConv(8, time_embedding, sizes=sizes, mixer=mixer))
+    x = frames_of(3 + torch.randn(2, 8, 3, 5, 4))
+    temb = None if time_embedding is None else torch.randn(6, time_embedding)
+    expected = layer(x, 3, temb).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, 3, temb), expected, rtol=1e-5, atol=1e-5)
+        if mixer is None or mixer.mode == "scalar":
+            assert layer.adds_in_place_to(x)
+            own = x.clone()
+            assert layer.add_to_(own, 3, temb) is own
+            torch.testing.assert_close(own, x + expected, rtol=1e-5, atol=1e-5)
+        else:
+            assert not layer.adds_in_place_to(x)
+
+
+@torch.no_grad()
+def test_frames_that_lie_otherwise_in_memory_are_not_written_to():
+    """Their pixels are no views: what is added in place would be lost."""
+    layer = TemporalConv(8, None)
+    assert layer.adds_in_place_to(frames_of(torch.randn(1, 8, 3, 5, 4)))
+    assert not layer.adds_in_place_to(torch.randn(3, 8, 5, 4))
+    assert not layer.adds_in_place_to(frames_of(torch.randn(1, 8, 3, 5, 4)).bfloat16())
+
+
+@pytest.mark.parametrize("mean", [0.0, 1000.0])
+@torch.no_grad()
+def test_activated_frames_are_those_of_a_norm_over_the_clip(mean):
+    norm = randomise_(torch.nn.GroupNorm(4, 8))
+    clip = mean + torch.randn(1, 8, 3, 5, 4)
+    found = torch.stack(list(activated(norm, pixels_of_frames(frames_of(clip)))))
+    expected = torch.nn.functional.silu(copy.deepcopy(norm).double()(clip.double()))
+    expected = expected[0].permute(1, 2, 3, 0).flatten(1, 2)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6 * (1 + mean))
 
 
 def test_a_norm_behind_frozen_layers_learns():

@@ -6,7 +6,8 @@ from tiny import tiny_diffusers_upscaler
 from tiny_upscaler import moving_clip
 
 from legato.apps.plan import describe
-from legato.errors import ResourceError
+from legato.device import multiplies_int8
+from legato.errors import InputError, ResourceError
 from legato.pipelines import restorers as module
 from legato.pipelines.decode import frames_decoded
 from legato.pipelines.forecast import plan
@@ -96,3 +97,51 @@ def test_the_plan_tells_what_was_chosen(clip, options):
     assert chosen.offload
     assert "one part of the model in memory at a time" in describe(chosen)
     assert "guidance in one batch" in describe(chosen)
+
+
+def precisions(monkeypatch, name, model="embedded-x4", *, multiplies=True, device="cpu"):
+    monkeypatch.setattr(module, "multiplies_int8", lambda: multiplies)
+    monkeypatch.setattr(module, "choose_dtype", lambda name, device: torch.float32)
+    restorers = Restorers(model_name=model, options=RestoreOptions(), device=torch.device(device))
+    return restorers.precision(name)
+
+
+def test_the_embedded_model_multiplies_integers_where_that_is_fastest(monkeypatch):
+    assert precisions(monkeypatch, "auto") == "int8"
+    assert precisions(monkeypatch, "int8") == "int8"
+    assert precisions(monkeypatch, "float32") == "float32"
+    assert precisions(monkeypatch, "auto", multiplies=False) == "float32"
+    assert precisions(monkeypatch, "auto", device="meta") == "float32"
+
+
+def test_bfloat16_comes_before_integers(monkeypatch):
+    monkeypatch.setattr(module, "multiplies_int8", lambda: True)
+    monkeypatch.setattr(module, "choose_dtype", lambda name, device: torch.bfloat16)
+    restorers = Restorers(
+        model_name="embedded-x4", options=RestoreOptions(), device=torch.device("cpu")
+    )
+    assert restorers.precision("auto") == "bfloat16"
+
+
+def test_integers_are_refused_where_they_are_not_offered(monkeypatch, guided):
+    with pytest.raises(InputError, match="int8"):
+        precisions(monkeypatch, "int8", multiplies=False)
+    with pytest.raises(InputError, match="int8"):
+        precisions(monkeypatch, "int8", device="meta")
+    with pytest.raises(InputError, match="int8"):
+        precisions(monkeypatch, "int8", guided.model_name)
+    assert precisions(monkeypatch, "auto", guided.model_name) == "float32"
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="needs a CPU with VNNI")
+def test_integers_give_nearly_the_same_video():
+    found = {}
+    frames = moving_clip(3, 48, 64)
+    for dtype in ("float32", "int8"):
+        restorers = Restorers(
+            model_name="embedded-x4", options=RestoreOptions(), device=torch.device("cpu")
+        )
+        restorer = restorers(Execution(tile=None, window=None, segment=8, dtype=dtype))
+        found[dtype], _ = restorer(frames, range(3), num_anchors=0, num_lookahead=0, state=None)
+    error = (found["int8"] - found["float32"]).square().mean()
+    assert 0 < error < 10 ** (-5.0) * 4, "less than 50 dB, of a range of 2"

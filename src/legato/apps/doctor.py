@@ -100,13 +100,20 @@ def _encoders() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import torch
 
-    from legato.device import available_memory_bytes, choose_device, choose_dtype
+    from legato.device import (
+        available_memory_bytes,
+        choose_device,
+        choose_dtype,
+        multiplies_int8,
+    )
 
     device = choose_device("auto")
     dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
     free = available_memory_bytes(device) / 1e9
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type == "cpu" and dtype == "float32" and multiplies_int8():
+        dtype += ", the embedded upscaler in int8"
     yield Finding("ok", f"computes on {name} in {dtype}: {cores} cores, {free:.1f} GB free")
 
 

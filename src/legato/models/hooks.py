@@ -4,21 +4,18 @@ Hooks are objects that hold the owner and the key of their layer, never closures
 pickle of the owner then carries hooks that are bound to the copy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from legato.device import KEPT_BYTES, return_freed_memory
 from legato.models.sites import DECODER_CONVS, Site
-from legato.models.temporal_conv import add_, norm_frames, silu_
+from legato.models.temporal_conv import TemporalConv, add_, norm_frames
 
 BLOCK_ARGUMENTS = (
     "attention_mask",
@@ -28,9 +25,6 @@ BLOCK_ARGUMENTS = (
     "cross_attention_kwargs",
 )
 """Arguments of a `BasicTransformerBlock` after its tokens; checkpointing omits the names."""
-
-ELEMENTS_AT_A_TIME = 1 << 21
-"""Of a spatial block's input: 1 frame of 32 channels at 320 x 180, which stays in the cache."""
 
 Trunk = Tensor | tuple[Any, ...]
 """What a block returns: the trunk, alone or with the skip tensors behind it."""
@@ -103,7 +97,14 @@ class ResnetPost(SiteHook):
         temb = kwargs.get("temb", args[1] if len(args) > 1 else None)
         if temb is not None and context.micro is not None:
             temb = temb + context.micro.to(temb.dtype)
-        return self.added(output, context, temb, given=context.given)
+        layer, still = self.owner.temporal[self.key], context.image_only
+        if not isinstance(layer, TemporalConv) or not layer.adds_in_place_to(output):
+            return self.added(output, context, temb, given=context.given)
+        kept = output[still.flatten()] if still is not None else None
+        layer.add_to_(output, context.num_frames, temb, context.given)  # which nobody else holds
+        if still is not None and kept is not None:
+            output[still.flatten()] = kept
+        return output
 
 
 class TokensPost(SiteHook):
@@ -209,100 +210,6 @@ class ClipNorm:
         return norm_frames(self.norm, input, context.num_frames)
 
 
-class FewFrames:
-    """Stands in for a `ResnetBlock2D`'s forward: on a CPU a few frames at a time, and in place.
-
-    Each is computed by itself anyway, and what lies between then takes a part of the memory. With
-    gradients everything is kept for the backward pass, so nothing would be won.
-
-    Args:
-        block: the block.
-        together: whether its norms see the whole clip, so that frames cannot be parted.
-    """
-
-    def __init__(self, block: ResnetBlock2D, *, together: bool) -> None:
-        self.block, self.together = block, together
-
-    def __call__(self, input_tensor: Tensor, temb: Tensor | None = None) -> Tensor:
-        """Return the block's output for `N C h w`."""
-        forward: Callable[..., Tensor] = partial(ResnetBlock2D.forward, self.block)
-        frames, few = len(input_tensor), max(ELEMENTS_AT_A_TIME // input_tensor[0].numel(), 1)
-        if torch.is_grad_enabled() or input_tensor.device.type != "cpu" or few >= frames:
-            return forward(input_tensor, temb)
-        few = frames if self.together else few
-        pieces = [slice(start, start + few) for start in range(0, frames, few)]
-        if not _is_plain(self.block):
-            return torch.cat(
-                [forward(input_tensor[k], None if temb is None else temb[k]) for k in pieces]
-            )
-        out = torch.empty(
-            (frames, self.block.conv2.out_channels, *input_tensor.shape[2:]),
-            dtype=input_tensor.dtype,
-            memory_format=torch.channels_last,
-        )
-        for k in pieces:
-            self._compute(input_tensor[k], None if temb is None else temb[k], out[k])
-        return out
-
-    def _compute(self, x: Tensor, temb: Tensor | None, out: Tensor) -> None:
-        """Do as a plain block's own forward, in place, into `out`."""
-        block = self.block
-        hidden = block.conv1(silu_(block.norm1(x)))
-        if block.time_emb_proj is not None and temb is not None:
-            hidden += block.time_emb_proj(block.nonlinearity(temb))[:, :, None, None]
-        hidden = block.conv2(silu_(block.norm2(hidden)))
-        torch.add(x if block.conv_shortcut is None else block.conv_shortcut(x), hidden, out=out)
-
-
-class FewFramesUpsample:
-    """Stands in for an `Upsample2D`'s forward: on a CPU without gradients a few frames at a time.
-
-    Freed memory goes back before a large map, as in the widest block, where the U-Net's peak is:
-    what lies in the holes of narrower blocks would add to it.
-
-    Args:
-        block: the block.
-    """
-
-    def __init__(self, block: Upsample2D) -> None:
-        self.block = block
-
-    def __call__(self, hidden_states: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Return the block's output for `N C h w`."""
-        forward: Callable[..., Tensor] = partial(Upsample2D.forward, self.block)
-        frames = len(hidden_states)
-        few = max(ELEMENTS_AT_A_TIME // (4 * hidden_states[0].numel()), 1)
-        if torch.is_grad_enabled() or hidden_states.device.type != "cpu" or few >= frames:
-            return forward(hidden_states, output_size)
-        if 4 * hidden_states.nbytes > KEPT_BYTES:
-            return_freed_memory()
-        out: Tensor | None = None
-        for start in range(0, frames, few):
-            piece = forward(hidden_states[start : start + few], output_size)
-            if out is None:
-                out = torch.empty(
-                    (frames, *piece.shape[1:]),
-                    dtype=piece.dtype,
-                    memory_format=torch.channels_last,
-                )
-            out[start : start + few] = piece
-        assert out is not None
-        return out
-
-
-def _is_plain(block: ResnetBlock2D) -> bool:
-    """Tell whether a block is of the usual kind: neither resamples, nor drops out, nor scales."""
-    return (
-        block.upsample is None
-        and block.downsample is None
-        and block.time_embedding_norm == "default"
-        and not block.skip_time_act
-        and isinstance(block.nonlinearity, nn.SiLU)
-        and block.output_scale_factor == 1
-        and not (block.training and block.dropout.p)
-    )
-
-
 class CheckpointInContext:
     """Gradient checkpointing that repeats a module's forward pass inside its own clip.
 
@@ -354,17 +261,6 @@ def attach_clip_norms(owner: Owner, spatial: nn.Module) -> list[Callable[[], Non
         final = path.rpartition(".")[2] == "conv_norm_out"
         if isinstance(module, nn.GroupNorm) and (inside or final):
             removers.append(replace_forward(module, ClipNorm(owner, module)))
-    return removers
-
-
-def attach_few_frames(spatial: nn.Module, *, together: bool) -> list[Callable[[], None]]:
-    """Let blocks save memory as `FewFrames` and `FewFramesUpsample` do; return what undoes it."""
-    removers = []
-    for module in list(spatial.modules()):
-        if isinstance(module, ResnetBlock2D):
-            removers.append(replace_forward(module, FewFrames(module, together=together)))
-        elif isinstance(module, Upsample2D):
-            removers.append(replace_forward(module, FewFramesUpsample(module)))
     return removers
 
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from legato.errors import InputError, ModelError
 from legato.models.families import FAMILIES, NormStats, VideoLdmOptions, options_from
+from legato.models.few_frames import attach_few_frames
 from legato.models.hooks import (
     CheckpointInContext,
     ClipContext,
     Owner,
     attach,
     attach_clip_norms,
-    attach_few_frames,
 )
 from legato.models.micro_conditioning import ClipConditions, MicroConditioning
 from legato.models.sites import Site, find_sites, fingerprint

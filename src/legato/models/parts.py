@@ -277,6 +277,11 @@ def fill_part_(model: nn.Module, state: dict[str, Tensor], part: str) -> None:
     model.load_state_dict(state, assign=True)
 
 
+def is_small(folder: ModelFolder) -> bool:
+    """Tell whether a model has the embedded one's autoencoder."""
+    return folder.config("vae").get("_class_name") == "TinyAutoencoder"
+
+
 def latent_facts(autoencoder: Autoencoder) -> tuple[int, int]:
     """Return (channels, pixels per cell each way) of the latents."""
     if isinstance(autoencoder, TinyAutoencoder):

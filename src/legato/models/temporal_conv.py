@@ -6,7 +6,7 @@ with a (k,1) kernel, and GroupNorm on it takes its statistics over the whole cli
 anything.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from legato.errors import InputError
 from legato.models.norm_statistics import affine_of
 from legato.models.positions import zero_
+from legato.models.temporal_frames import activated, add_convolution_, pixels_of_frames
 
 MixMode = Literal["scalar", "per_frame"]
 VALUES_AT_A_TIME = 1 << 21
@@ -164,12 +165,61 @@ class TemporalConv(nn.Module):
     def _residual(
         self, x: Float[Tensor, "BT C H W"], num_frames: int, temb: Float[Tensor, "BT E"] | None
     ) -> Float[Tensor, "BT C H W"]:
+        if self.adds_in_place_to(x):
+            zeros = torch.zeros_like(x, memory_format=torch.channels_last)
+            return self._add_by_frames_(zeros, x, num_frames, temb)
         hidden = self.conv1(silu_(norm_clip(self.norm1, as_clip(x, num_frames))))
         if self.time_emb_proj is not None and temb is not None:
             shift = self.time_emb_proj(F.silu(temb))
             hidden = add_(hidden, rearrange(shift, "(b t) c -> b c t 1", t=num_frames))
         hidden = silu_(norm_clip(self.norm2, hidden))
         return self.difference(hidden, num_frames, (x.shape[-2], x.shape[-1])).to(x.dtype)
+
+    def adds_in_place_to(self, x: Float[Tensor, "BT C H W"]) -> bool:
+        """Tell whether `add_to_` is for such frames, and faster than adding afterwards."""
+        is_plain = x.device.type == "cpu" and x.dtype == torch.float32
+        has_views = x.is_contiguous(memory_format=torch.channels_last)
+        scales_frames = self.time_mixer is not None and self.time_mixer.mode == "per_frame"
+        return is_plain and has_views and not torch.is_grad_enabled() and not scales_frames
+
+    def add_to_(
+        self,
+        x: Float[Tensor, "BT C H W"],
+        num_frames: int,
+        temb: Float[Tensor, "BT E"] | None = None,
+        given: Float[Tensor, "BT K h w"] | None = None,
+    ) -> Float[Tensor, "BT C H W"]:
+        """Add to x, in place, what `forward` returns, and return x."""
+        if self.context is None or given is None:
+            return self._add_by_frames_(x, x, num_frames, temb)
+        joined = self.context(given, x)
+        source = x + joined
+        x += joined if self.time_mixer is None else self.time_mixer(joined, num_frames)
+        return self._add_by_frames_(x, source, num_frames, temb)
+
+    def _add_by_frames_(
+        self,
+        target: Float[Tensor, "BT C H W"],
+        x: Float[Tensor, "BT C H W"],
+        num_frames: int,
+        temb: Float[Tensor, "BT E"] | None,
+    ) -> Float[Tensor, "BT C H W"]:
+        """Add the residual of x, frame by frame, to a target, in place; x itself may be it."""
+        scale = 1.0 if self.time_mixer is None else float(self.time_mixer.weight())
+        first, last = cast(Tensor, self.conv1.bias), cast(Tensor, self.conv2.bias) * scale
+        shifts = first.expand(len(x), -1)
+        if self.time_emb_proj is not None and temb is not None:
+            shifts = first + self.time_emb_proj(F.silu(temb))
+        for start in range(0, len(x), num_frames):
+            clip = slice(start, start + num_frames)
+            frames = pixels_of_frames(x[clip])
+            hidden = [shift.repeat(len(frames[0]), 1) for shift in shifts[clip]]
+            add_convolution_(hidden, self.conv1, activated(self.norm1, frames), scale=1.0)
+            frames = pixels_of_frames(target[clip])
+            for frame in frames:
+                frame.add_(last)
+            add_convolution_(frames, self.conv2, activated(self.norm2, hidden), scale=scale)
+        return target
 
     def difference(
         self, hidden: Float[Tensor, "B C T P"], num_frames: int, size: tuple[int, int]

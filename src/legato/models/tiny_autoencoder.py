@@ -83,20 +83,20 @@ class TemporalResidual(nn.Module):
     def one(
         self, x: Float[Tensor, "1 C h w"], active: Sequence[Float[Tensor, "P C"] | None]
     ) -> Float[Tensor, "1 C h w"]:
-        """Return one frame plus its residual, without gradients.
+        """Add the residual to one frame, in place, and return it; without gradients.
 
-        Products of matrices, added up in place, which needs no copy of the three frames in a row.
+        Products of matrices, which need no copy of the three frames in a row.
 
         Args:
-            x: the frame.
+            x: the frame, channels-last.
             active: SiLU of the frame before, of this one and of the next, by `pixels_of`; None:
                 the clip does not reach there.
         """
-        out = cast(Tensor, self.conv.bias).repeat(x[0, 0].numel(), 1)
+        out = pixels_of(x).add_(cast(Tensor, self.conv.bias))
         for tap, pixels in zip(self.conv.weight[..., 0].unbind(dim=2), active, strict=True):
             if pixels is not None:
                 out.addmm_(pixels, tap.t())
-        return add_(rearrange(out, "(n h w) c -> n c h w", n=1, h=x.shape[-2]), x)
+        return x
 
 
 def pixels_of(x: Float[Tensor, "1 C h w"]) -> Float[Tensor, "P C"]:
@@ -188,11 +188,9 @@ class ConditionalTinyDecoder(nn.Module):
         """Return the features before the blocks: latents, conditioned on the clip."""
         condition = self.condition_block(self.condition_in(low_res))
         hidden = add_(self.conv_in(latents), condition)
-        active, last = silu_(condition), self.condition_out
-        # half by half: views of one result would make all that follows leave channels-last memory
-        halves = zip(last.weight.chunk(2), cast(Tensor, last.bias).chunk(2), strict=True)
-        scale, shift = (F.conv2d(active, w, b, padding=1) for w, b in halves)
-        return torch.addcmul(add_(shift, hidden), hidden, scale)
+        scale, shift = self.condition_out(silu_(condition)).chunk(2, dim=1)
+        # the views come second: what follows takes its memory layout from the first
+        return torch.addcmul(hidden, hidden, scale).add_(shift)
 
     def enlarge(
         self, x: Float[Tensor, "N D h w"], low_res: Float[Tensor, "N 3 h w"]

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from legato.device import available_memory_bytes, choose_device, choose_dtype
+from legato.device import available_memory_bytes, choose_device
 from legato.pipelines.events import Event, OnEvent, ignore
 from legato.pipelines.output import COPIES, bytes_on_disk, lacking_space
 from legato.pipelines.pictures import to_model, to_size, write_picture
@@ -92,7 +92,7 @@ def plan(
     device = choose_device(run.device)
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers.of(options, device)
-    dtype = str(choose_dtype(run.dtype, device)).removeprefix("torch.")
+    dtype = restorers.precision(run.dtype)
     found = survey(
         facts,
         read=options.read,

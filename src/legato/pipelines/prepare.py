@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from legato.device import choose_device, choose_dtype
+from legato.device import choose_device
 from legato.models.spec import find_folder
 from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
@@ -53,10 +53,10 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     notices = [notice(on_event, sentence) for sentence in request.notices]
     options, facts = request.options, request.facts
     device = choose_device(request.run.device)
-    dtype = str(choose_dtype(request.run.dtype, device)).removeprefix("torch.")
     saved = SavedPlan.load(folder.plan)
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers.of(options, device)
+    dtype = restorers.precision(request.run.dtype)
     wanted = request.execution(dtype)
     restorer = restorers(wanted)
     fingerprint = (

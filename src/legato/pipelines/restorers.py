@@ -6,11 +6,16 @@ from functools import partial
 
 import torch
 
-from legato.device import available_memory_bytes, choose_dtype
+from legato.device import available_memory_bytes, choose_dtype, multiplies_int8
 from legato.diffusion.guidance import needs_unconditional
-from legato.errors import ResourceError
+from legato.errors import InputError, ResourceError
 from legato.flow.estimate import choose_estimator
+from legato.models.folder import ModelFolder
+from legato.models.int8_conv import use_int8_convs_
 from legato.models.load import load_upscaler, offloaded
+from legato.models.parts import is_small
+from legato.models.spec import find_folder
+from legato.models.tiny_autoencoder import TinyAutoencoder
 from legato.models.upscaler import UpscalerModel
 from legato.pipelines.consistency import sees_other_frames
 from legato.pipelines.decode import frames_decoded, frames_finished
@@ -34,6 +39,8 @@ from legato.video.codecs import CodecName
 from legato.video.probe import VideoFacts
 
 METERED_SIDE = 64  # input pixels: small enough to cost little, a multiple of every U-Net's strides
+INT8 = "int8"
+"""A precision: convolutions multiply 8-bit integers, and the rest is float32."""
 STRIPS_SHARE = 1.3  # the same over the widest map of a decoder that works in strips
 
 
@@ -58,6 +65,29 @@ class Restorers:
             is_captioned=options.caption is not None,
         )
 
+    def precision(self, name: str) -> str:
+        """Return the named precision; `auto` takes what is fastest for this model and device.
+
+        Raises:
+            InputError: there is none of that name, or not for this model on this device.
+            ModelError: the model is missing or damaged.
+        """
+        whole = self.device.type == "cpu" and multiplies_int8()
+        whole = whole and is_small(ModelFolder(find_folder(self.model_name)))
+        if name == INT8 and not whole:
+            raise InputError(
+                f"dtype={name!r}",
+                why="only models like the embedded one have it, on a CPU with VNNI",
+                fix="use auto or float32",
+            )
+        if name == INT8:
+            return name
+        found = str(choose_dtype(name, self.device)).removeprefix("torch.")
+        return INT8 if whole and name == "auto" and found == "float32" else found
+
+    def _dtype(self, precision: str) -> torch.dtype:
+        return torch.float32 if precision == INT8 else choose_dtype(precision, self.device)
+
     def model(self, dtype: str, *, offload: bool = False) -> UpscalerModel:
         """Return the model in a precision; earlier ones are let go.
 
@@ -70,13 +100,16 @@ class Restorers:
         """
         if dtype not in self._models:
             self._models.clear()
-            self._models[dtype] = load_upscaler(
-                self.model_name, self.device, choose_dtype(dtype, self.device)
-            )
+            fresh = load_upscaler(self.model_name, self.device, self._dtype(dtype))
+            if dtype == INT8:
+                assert isinstance(fresh.autoencoder, TinyAutoencoder)
+                use_int8_convs_(fresh.unet.spatial)
+                use_int8_convs_(fresh.autoencoder.decoder)
+            self._models[dtype] = fresh
         model = self._models[dtype]
         if offload and model.offload is None:
             model = self._models[dtype] = offloaded(
-                model, self.model_name, self.device, choose_dtype(dtype, self.device)
+                model, self.model_name, self.device, self._dtype(dtype)
             )
         return model
 
@@ -99,7 +132,7 @@ class Restorers:
             self.model(execution.dtype, offload=execution.offload),
             options,
             device=self.device,
-            dtype=choose_dtype(execution.dtype, self.device),
+            dtype=self._dtype(execution.dtype),
             estimator=choose_estimator("dis", device=self.device),
             batches_guidance=execution.batches_guidance,
         )

@@ -14,7 +14,8 @@ class RunOptions:
     """Where to compute: auto, cpu, cuda, cuda:1, mps, ..."""
 
     dtype: str = "auto"
-    """Precision of the networks: auto, float32, bfloat16 or float16."""
+    """Precision of the networks: auto, float32, bfloat16, float16, or for the embedded upscaler on
+    CPUs with VNNI also int8, whose convolutions multiply 8-bit integers."""
 
     offload: bool = False
     """Keep only the part of the upscaling model in memory that is at work, and read the other again
