@@ -342,6 +342,18 @@ def test_spatial_blocks_give_the_same_a_few_frames_at_a_time(model, clip, scale,
     assert sizes == {1, clip["sample"].shape[0] * clip["sample"].shape[1]}
 
 
+@torch.no_grad()
+def test_freeu_acts_in_an_inflated_model_too(clip):
+    model, image = inflate(tiny_unet(), "video_ldm"), tiny_unet()
+    image.load_state_dict(model.spatial.state_dict())
+    plain = model(**clip)
+    for unet in (model.spatial, image):
+        unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    found = model(**clip)
+    torch.testing.assert_close(found, as_images(image, clip), rtol=1e-5, atol=1e-5)
+    assert (found - plain).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(("kept_bytes", "times"), [(0, 1), (1 << 40, 0)], ids=["large", "small"])
 @torch.no_grad()
 def test_memory_goes_back_before_large_maps(model, clip, kept_bytes, times, monkeypatch):

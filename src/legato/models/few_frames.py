@@ -88,7 +88,8 @@ class FewFramesUp:
         upsample_size: Sequence[int] | None = None,
     ) -> Tensor:
         """Return the block's output for `N C h w` and the skip tensors, the last one first."""
-        if _is_whole(hidden_states):
+        has_freeu = getattr(self.block, "s1", None) is not None  # it weighs what is joined
+        if _is_whole(hidden_states) or has_freeu:
             whole: Tensor = UpBlock2D.forward(
                 self.block, hidden_states, res_hidden_states_tuple, temb, upsample_size
             )
