@@ -34,7 +34,19 @@ def linear_flop(x, weight, *args, out_shape=None, **kwargs) -> int:  # noqa: ANN
     return 2 * math.prod(x) * weight[0]
 
 
+def product_flop(total, left, right, *args, out_shape=None, **kwargs) -> int:  # noqa: ANN001, ANN002, ANN003
+    """Count a product of matrices that is added in place; takes shapes."""
+    return 2 * math.prod(left) * right[1]
+
+
+def int8_flop(x, x_scale, x_zero, weight, *args, out_shape=None, **kwargs) -> int:  # noqa: ANN001, ANN002, ANN003
+    """Count a convolution of 8-bit integers, a multiplication as one; takes shapes."""
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
 EXTRA = {
+    torch.ops.aten.addmm_: product_flop,
+    torch.ops.onednn.qconv2d_pointwise: int8_flop,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flop,
     torch.ops.mkldnn._linear_pointwise: linear_flop,
 }
