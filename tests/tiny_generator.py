@@ -68,6 +68,7 @@ def tiny_generator_folder(
     upsampler: bool = False,
     noise_prior: str = "independent",
     interpolation_start: InterpolationStart = "noise",
+    decoder_fusion: int = 0,
     **options,
 ) -> Path:
     """A folder of the tiny generating model: 16 x 16 pixels, three key frames a clip."""
@@ -82,6 +83,7 @@ def tiny_generator_folder(
         interpolation_start=interpolation_start,
         decoder_window=4,
         decoder_context=1,
+        decoder_fusion=decoder_fusion,
     )
     manifest = Manifest(
         name="tiny-generator",

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato.flow.fusion import WEIGHT, TemporalFusion
+from legato.flow.fusion import COARSE_WEIGHT, WEIGHT, TemporalFusion, fuse_coarse
 
 
 def fused(clip: torch.Tensor) -> torch.Tensor:
@@ -67,3 +67,31 @@ def test_another_scene_is_left_alone():
 def test_any_size_works(size):
     clip = torch.rand(3, 3, *size)
     assert fused(clip).shape == clip.shape
+
+
+def flickering(count: int) -> torch.Tensor:
+    """Return smooth changes of brightness `T 1 H W` of places, each frame's its own."""
+    coarse = torch.randn(count, 1, 3, 4, generator=torch.Generator().manual_seed(2))
+    return 0.02 * torch.nn.functional.interpolate(coarse, size=(48, 64), mode="bicubic")
+
+
+def test_flicker_of_places_falls_as_the_weight_says_and_detail_stays():
+    flicker = flickering(16)
+    detail = torch.ones(48, 64)
+    detail[::2, 1::2] = detail[1::2, ::2] = -1
+    grain = 0.02 * torch.randn(16, 1, 1, 1, generator=torch.Generator().manual_seed(3)) * detail
+    left = fuse_coarse(textured()[None] + flicker + grain, passes=1, finer_px=2.0) - textured()
+    coarse = torch.nn.functional.avg_pool2d(left, 8)[1:-1].std()
+    inner = coarse / torch.nn.functional.avg_pool2d(flicker, 8).std()
+    expected = (1 + 2 * COARSE_WEIGHT**2) ** 0.5 / (1 + 2 * COARSE_WEIGHT)
+    assert inner == pytest.approx(expected, abs=0.08)
+    found = (left * detail).mean(dim=(1, 2, 3)) / (grain * detail).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(found, torch.ones(16), rtol=0, atol=0.02)
+
+
+def test_a_piece_with_as_many_frames_around_it_as_passes_is_what_the_whole_clip_gives():
+    clip = torch.stack([textured().roll(k, dims=-1) for k in range(9)]) + flickering(9)
+    whole = fuse_coarse(clip, passes=2, finer_px=2.0)
+    piece = fuse_coarse(clip[1:8], passes=2, finer_px=2.0)
+    torch.testing.assert_close(piece[2:-2], whole[3:-3], rtol=0, atol=0)
+    assert not torch.equal(piece[1], whole[2])

@@ -490,6 +490,27 @@ def test_frames_between_that_begin_from_a_blend_take_one_step(whole, tmp_path):
         generate("night", tmp_path / "c.mkv", replace(blend, interpolation_steps=2), run=RUN)
 
 
+def test_fusion_steadies_frames_between_and_does_not_show_how_they_are_cut(whole, tmp_path):
+    options, pixels = whole
+    folder = tiny_generator_folder(tmp_path / "tiny", decoder_fusion=2)
+    steady, once = tmp_path / "steady.mkv", tmp_path / "once.mkv"
+    generate("night", steady, replace(options, model=str(folder)), run=RUN)
+    generate("night", once, replace(options, model=str(folder), segment=12), run=RUN)
+    made = pixels_of(steady)
+    assert np.array_equal(pixels_of(once), made)
+
+    def unrest(frames):
+        places = frames.astype(float).reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4))
+        return np.abs(np.diff(places, axis=0)).mean()
+
+    assert unrest(made) < 0.95 * unrest(pixels)
+
+
+def test_key_frames_alone_are_not_fused(make, plain, tmp_path):
+    folder = tiny_generator_folder(tmp_path / "tiny", interpolation="none", decoder_fusion=2)
+    assert np.array_equal(make(model=str(folder)), plain)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
 def test_a_run_goes_on_with_a_file_whose_name_is_no_text(make, first_frame, tmp_path):
     image = tmp_path / os.fsdecode(b"caf\xe9.png")

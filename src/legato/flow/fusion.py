@@ -7,6 +7,8 @@ cutting a clip changes it.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,22 +21,24 @@ from legato.flow.warp import warp
 
 WEIGHT = 0.4
 """Of a neighbour that agrees, where the frame itself counts 1."""
+COARSE_WEIGHT = 1.0
+"""The same in `fuse_coarse`, whose frames keep their own detail."""
 SAME = 0.15
 """Difference of brightness, of a range from -1 to 1, at which a neighbour counts 1/e of that."""
-_NEARBY = 5  # side of the square, at half size, over which brightness is compared: noise evens out
-_RELATIVE, _ABSOLUTE_PX2 = 0.01, 0.1  # of the consistency of the flow, at half size
+_NEARBY = 5  # side of the square over which brightness is compared: noise evens out
+_RELATIVE, _ABSOLUTE_PX2 = 0.01, 0.4  # of the consistency of the flow; square pixels at full size
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame, and at half its size, where motion is estimated: a quarter of the time."""
+    """A frame, and as large as motion is estimated: at half the size in a quarter of the time."""
 
     full: Float[Tensor, "1 3 H W"]
-    half: Float[Tensor, "1 3 h w"]
+    small: Float[Tensor, "1 3 h w"]
 
     @classmethod
-    def of(cls, full: Float[Tensor, "1 3 H W"]) -> "_Frame":
-        return cls(full, F.avg_pool2d(full, 2, ceil_mode=True))
+    def of(cls, full: Float[Tensor, "1 3 H W"], reduction: int) -> "_Frame":
+        return cls(full, F.avg_pool2d(full, reduction, ceil_mode=True))
 
 
 class _Share(NamedTuple):
@@ -47,14 +51,18 @@ class _Share(NamedTuple):
 class TemporalFusion:
     """Makes one clip steadier, piece by piece; the pieces together give what the whole clip gives.
 
-    With W the neighbour before or after, warped, y = (x + sum w W) / (1 + sum w): w is `WEIGHT`
+    With W the neighbour before or after, warped, y = (x + sum w W) / (1 + sum w): w is the weight
     where forward and backward flow undo each other, and falls with the difference of brightness
     nearby, so that what is hidden, flashes or fades is left alone. The flow is that of the finished
     frames, which is fine enough for their pixels, by DIS on any device.
+
+    Args:
+        weight: of a neighbour that agrees, where the frame itself counts 1.
+        reduction: how many times smaller, each way, frames are where motion is estimated.
     """
 
-    def __init__(self) -> None:
-        self._estimate = DisFlow()
+    def __init__(self, *, weight: float = WEIGHT, reduction: int = 2) -> None:
+        self._estimate, self._weight, self._reduction = DisFlow(), weight, reduction
         self._own: _Frame | None = None
         self._before: list[_Share] = []
 
@@ -69,7 +77,7 @@ class TemporalFusion:
         """
         done = []
         for k in range(frames.shape[0]):
-            later = _Frame.of(frames[k : k + 1])
+            later = _Frame.of(frames[k : k + 1], self._reduction)
             if self._own is not None:
                 after, before = self._shares(self._own, later)
                 done.append(_fused(self._own.full, [*self._before, after]))
@@ -84,28 +92,31 @@ class TemporalFusion:
 
     def _shares(self, own: _Frame, later: _Frame) -> tuple[_Share, _Share]:
         """Return what the later of two frames adds to the earlier one, and the other way round."""
-        flows = self._estimate(torch.cat((own.half, later.half)))
-        forth, back = (flow.to(own.half.device) for flow in flows)
-        return _share(later, own, forth, back), _share(own, later, back, forth)
+        flows = self._estimate(torch.cat((own.small, later.small)))
+        forth, back = (flow.to(own.small.device) for flow in flows)
+        return self._share(later, own, forth, back), self._share(own, later, back, forth)
 
-
-def _share(
-    neighbour: _Frame,
-    own: _Frame,
-    flow: Float[Tensor, "1 2 h w"],
-    flow_home: Float[Tensor, "1 2 h w"],
-) -> _Share:
-    """Return what a neighbour adds to a frame, whose pixels the flow leads to it."""
-    size = own.full.shape[-2], own.full.shape[-1]
-    brighter = (warp(neighbour.half, flow, padding="border") - own.half).mean(dim=1, keepdim=True)
-    nearby = F.avg_pool2d(
-        brighter, _NEARBY, stride=1, padding=_NEARBY // 2, count_include_pad=False
-    )
-    agrees = consistency(flow, flow_home, alpha1=_RELATIVE, alpha2=_ABSOLUTE_PX2)
-    weight = WEIGHT * agrees * nearby.div_(SAME).square_().neg_().exp_()
-    weight = F.interpolate(weight, size=size, mode="bilinear")
-    seen = warp(neighbour.full, resample_flow(flow, size), padding="border")
-    return _Share(seen.mul_(weight), weight)
+    def _share(
+        self,
+        neighbour: _Frame,
+        own: _Frame,
+        flow: Float[Tensor, "1 2 h w"],
+        flow_home: Float[Tensor, "1 2 h w"],
+    ) -> _Share:
+        """Return what a neighbour adds to a frame, whose pixels the flow leads to it."""
+        size = own.full.shape[-2], own.full.shape[-1]
+        brighter = warp(neighbour.small, flow, padding="border") - own.small
+        nearby = F.avg_pool2d(
+            brighter.mean(dim=1, keepdim=True),
+            *(_NEARBY, 1, _NEARBY // 2),
+            count_include_pad=False,
+        )
+        tolerance = _ABSOLUTE_PX2 / self._reduction**2
+        agrees = consistency(flow, flow_home, alpha1=_RELATIVE, alpha2=tolerance)
+        weight = self._weight * agrees * nearby.div_(SAME).square_().neg_().exp_()
+        weight = F.interpolate(weight, size=size, mode="bilinear")
+        seen = warp(neighbour.full, resample_flow(flow, size), padding="border")
+        return _Share(seen.mul_(weight), weight)
 
 
 def _fused(own: Float[Tensor, "1 3 H W"], shares: list[_Share]) -> Float[Tensor, "1 3 H W"]:
@@ -114,3 +125,24 @@ def _fused(own: Float[Tensor, "1 3 H W"], shares: list[_Share]) -> Float[Tensor,
         total += share.weighted
         weight += share.weight
     return total.div_(weight)
+
+
+def fuse_coarse(
+    frames: Float[Tensor, "T 3 H W"], *, passes: int, finer_px: float
+) -> Float[Tensor, "T 3 H W"]:
+    """Fuse the brightness and colour of places, while every frame keeps its own detail.
+
+    Latents that are each wrong in their own way let places flicker; detail that is fused blurs
+    (docs/decisions/0067). Motion is estimated at full size.
+
+    Args:
+        frames: a clip on the CPU, about [-1, 1].
+        passes: each looks one frame further to either side.
+        finer_px: what a Gaussian of this deviation takes away is detail.
+    """
+    fused = frames
+    for _ in range(passes):
+        fused = TemporalFusion(weight=COARSE_WEIGHT, reduction=1)(fused, is_last=True)
+    changes = (fused - frames).permute(0, 2, 3, 1).numpy()
+    coarse = [cv2.GaussianBlur(change, (0, 0), finer_px) for change in changes]
+    return frames + torch.from_numpy(np.stack(coarse)).permute(0, 3, 1, 2)

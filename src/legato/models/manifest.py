@@ -97,6 +97,9 @@ class GeneratorDefaults(ImageDefaults):
     """Frames decoded together."""
     decoder_context: int = 2
     """Frames on either side that are decoded with them and dropped."""
+    decoder_fusion: int = 0
+    """Passes in which decoded frames, where some were put between key frames, are fused with their
+    neighbours along the flow, but for their detail."""
 
     def __post_init__(self) -> None:
         if self.interpolation_start not in get_args(InterpolationStart):

@@ -26,6 +26,7 @@ from legato.diffusion.temporal_guidance import TemporalGuided
 from legato.errors import ResourceError
 from legato.flow.dis import DisFlow
 from legato.flow.ego_motion import Corridor, Plane
+from legato.flow.fusion import fuse_coarse
 from legato.flow.steady import driven_frames, steady_frames
 from legato.models.generator import GeneratorModel
 from legato.models.micro_conditioning import ClipConditions
@@ -156,21 +157,25 @@ class Generation:
     def decode(self, first: int, stop: int) -> Iterator[Float[Tensor, "t 3 H W"]]:
         """Yield the pictures of frames first..stop-1, a few at a time.
 
-        Every window is decoded with the frames around it, which are dropped, so that how the video
-        is cut does not show.
+        Every window is decoded and fused with the frames around it, which are dropped, so that how
+        the video is cut does not show. Key frames alone are too far apart to be fused.
 
         Args:
             first: a multiple of the decoder's window.
             stop: a multiple of it, or the end of the video.
         """
-        defaults, end = self.model.defaults, self.settings.timeline.num_latents
+        defaults, timeline = self.model.defaults, self.settings.timeline
+        passes = defaults.decoder_fusion if timeline.interpolations else 0
+        context, end = defaults.decoder_context + passes, timeline.num_latents
         for start in range(first, stop, defaults.decoder_window):
             after = min(start + defaults.decoder_window, stop)
-            low = max(start - defaults.decoder_context, 0)
-            high = min(start + defaults.decoder_window + defaults.decoder_context, end)
+            low = max(start - context, 0)
+            high = min(start + defaults.decoder_window + context, end)
             latents = self.frames.read(low, high)[None].to(self.sampler.device)
-            pictures = self.model.decode(latents)[0, start - low : after - low]
-            yield finite(pictures.cpu())
+            pictures = finite(self.model.decode(latents)[0].cpu())
+            if passes:
+                pictures = fuse_coarse(pictures, passes=passes, finer_px=self.model.scale / 2)
+            yield pictures[start - low : after - low]
 
     def _guided(self) -> TemporalGuided:
         """Return what denoises key frames."""
