@@ -62,7 +62,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         raise InputError(
             f"dtype={name!r}",
             why="not a supported precision",
-            fix=f"use auto or one of {', '.join(DTYPES)}",
+            fix=f"use auto or one of {', '.join(DTYPES)}; int8 is for small models that upscale",
         )
     return DTYPES[name]
 

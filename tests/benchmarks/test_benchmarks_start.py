@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_upscaler_folder
+from torch.utils.flop_counter import FlopCounterMode
 
-from legato.device import choose_device, choose_dtype
+from legato.device import choose_device, choose_dtype, multiplies_int8
+from legato.models.int8_conv import Int8Conv
 from legato.models.load import load_upscaler
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -53,6 +55,28 @@ def test_crops_show_the_most_detailed_place(tmp_path):
     assert saved.shape == (88, 128, 3)
     assert saved[24:, :64].mean() > 25
     assert np.abs(saved[24:, 64:].astype(int) - saved[24:, :64] // 2).max() <= 1
+
+
+def test_products_added_in_place_are_counted():
+    from macs import EXTRA
+
+    with FlopCounterMode(display=False, custom_mapping=EXTRA) as counter:
+        torch.zeros(5, 7).addmm_(torch.zeros(5, 3), torch.zeros(3, 7))
+    assert counter.get_total_flops() == 2 * 5 * 3 * 7
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="needs a CPU that multiplies 8-bit integers")
+def test_a_convolution_of_integers_counts_as_one_of_floats():
+    from macs import EXTRA
+
+    counts = []
+    conv = torch.nn.Conv2d(32, 48, 3, stride=2, padding=1)
+    with torch.no_grad():
+        for forward in (conv, Int8Conv(conv)):
+            with FlopCounterMode(display=False, custom_mapping=EXTRA) as counter:
+                forward(torch.rand(2, 32, 10, 12))
+            counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 2 * (2 * 48 * 5 * 6) * (32 * 9)
 
 
 def test_texture_in_flat_places_is_found_and_nothing_in_a_copy():

@@ -93,8 +93,9 @@ def camera_motion(
         frame: that it lives on.
         around: what the camera moves through.
     """
-    places, columns = places_of(frame).double(), frame.shape[-1]
-    before = places + backward[0].double() / columns
+    device, frame, columns = frame.device, frame.cpu(), frame.shape[-1]  # not every one has float64
+    places = places_of(frame).double()
+    before = places + backward[0].cpu().double() / columns
     contrast = (_contrast(frame) * around.is_known(places)).double() + 1e-9
     nearness, weight = around.nearness(places), contrast
     motion = Motion(0.0, places.new_zeros(2, 1, 1))
@@ -108,7 +109,7 @@ def camera_motion(
         motion = Motion(motion.advance + float(step), shift - step * middle)
         error = (before - place_before(places, motion, around)).norm(dim=0) * columns
         weight = contrast / (1 + (error / OUTLIER_PX).square())
-    return Motion(motion.advance, motion.shift.float())
+    return Motion(motion.advance, motion.shift.float().to(device))
 
 
 def _contrast(frame: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "H W"]:

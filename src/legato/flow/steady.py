@@ -37,7 +37,7 @@ def steady_frames(
     """
     large, factor = _enlarged(pair)
     _, backward = estimator(large)
-    motion = camera_motion(backward.to(large.device), large[1:], around)
+    motion = camera_motion(backward, large[1:], around)
     return _moved(large[1:], count, motion, around, torch.ones_like(large[1:, :1]), factor)
 
 
