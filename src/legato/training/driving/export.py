@@ -37,6 +37,7 @@ MANIFEST = Manifest(
         interpolations=1,
         width=SIZE[1],
         height=SIZE[0],
+        decoder_fusion=2,
     ),
 )
 
