@@ -144,11 +144,13 @@ def test_sizes_that_do_not_fit_are_refused_before_all_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_is_written_where_clips_do_not_fit(tmp_path):
+def test_unequal_numbers_of_frames_are_refused_before_all_work(tmp_path):
     write_images(tmp_path / "r", truth_clip())
     write_images(tmp_path / "t", worse_clip(truth_clip(num_frames=3)))
+    told = []
     with pytest.raises(InputError, match="clip r: 4 frames against 3"):
-        evaluate(tmp_path / "r", tmp_path / "t", tmp_path / "out")
+        evaluate(tmp_path / "r", tmp_path / "t", tmp_path / "out", on_clip=told.append)
+    assert told == []
     assert not (tmp_path / "out").exists()
 
 

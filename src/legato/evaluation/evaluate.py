@@ -56,7 +56,8 @@ def evaluate(
             require_replaceable(out / f"{NAME}{suffix}", is_folder=False)
             temporary_beside(out / f"{NAME}{suffix}")  # refuses a folder that may not be written
         for pair in pairs:
-            list(read_pair(pair, 1))  # refuses what does not fit before anything is measured
+            for _ in read_pair(pair, options.frames):
+                pass  # what does not fit is refused before anything is measured
         instruments, notices = _find_instruments(options, with_reference=references is not None)
         clips = []
         for pair in pairs:
