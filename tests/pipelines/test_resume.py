@@ -137,9 +137,21 @@ def halved(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def spoilt(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("codec", "damage"),
-    [("ffv1", emptied), ("ffv1", halved), ("png", halved), ("png", Path.unlink)],
+    [
+        ("ffv1", emptied),
+        ("ffv1", halved),
+        ("png", halved),
+        ("png", spoilt),
+        ("png", Path.unlink),
+    ],
 )
 def test_a_damaged_segment_asks_for_a_restart_before_more_is_computed(
     clip, options, tmp_path, codec, damage

@@ -1,5 +1,6 @@
 """Reading back what `VideoWriter` wrote: packets or pictures with their exact ticks."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from legato.errors import InputError
 from legato.video.container import open_container
 from legato.video.probe import VideoFacts
 
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SHIFT_KEY = "comment"  # the one tag that every container keeps
 SHIFT_PREFIX = "pts_shift="
 
@@ -43,7 +44,7 @@ def count_frames(segment: Path) -> int:
         DecodeError: it cannot be read.
     """
     if segment.is_dir():
-        return sum(path.read_bytes().endswith(PNG_END) for path in segment.glob("*.png"))
+        return sum(_is_whole_png(path.read_bytes()) for path in segment.glob("*.png"))
     with open_container(segment) as container:
         return sum(
             1
@@ -58,6 +59,18 @@ def first_pts(segment: Path, facts: VideoFacts) -> int:
     if segment.is_dir():
         return min(int(p.stem) for p in segment.glob("*.png"))
     return next(pts for pts, _ in segment_packets([segment], facts))
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Tell whether all of a picture is there, by the length and CRC-32 of its chunks."""
+    kind, place, view = b"", len(PNG_SIGNATURE), memoryview(data)
+    while data.startswith(PNG_SIGNATURE) and place < len(data):
+        size = int.from_bytes(view[place : place + 4], "big")
+        kind, end = bytes(view[place + 4 : place + 8]), place + 8 + size
+        if view[end : end + 4] != zlib.crc32(view[place + 4 : end]).to_bytes(4, "big"):
+            return False
+        place = end + 4
+    return kind == b"IEND"
 
 
 def _source_ticks(pts: int, container: InputContainer, facts: VideoFacts) -> int:
