@@ -34,6 +34,7 @@ class TinyDefaults:
     decoder_context: int = 2
     consistency: str = "temporal,propagation"
     propagate: str = "middle"
+    first_estimate_share: float = 0.0
 
 
 @dataclass(kw_only=True)

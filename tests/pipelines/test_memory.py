@@ -95,6 +95,8 @@ def test_encoders_that_look_ahead_unhindered_and_solvers_that_look_back_need_mor
     steps = bytes_per_pixel(num_steps=8, propagates=False)
     assert few < steps < bytes_per_pixel(num_steps=8, propagates=False, looks_back=True)
     assert steps < bytes_per_pixel(num_steps=8, propagates=False, is_guided=True)
+    kept = bytes_per_pixel(num_steps=8, propagates=False, keeps_first=True)
+    assert kept - steps == 4 * 4  # channels in float32
     pixels = bytes_per_pixel(num_steps=8, propagates=False, latent_channels=48)
     assert pixels - steps == 44 * 4 * 5  # start, noise, x_0, eps and prediction
 

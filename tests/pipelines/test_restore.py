@@ -88,6 +88,32 @@ def test_segments_agree_with_the_whole_shot(segment, options):
     assert psnr(restore(core, clip), restore(core, clip, segment=segment)).min() > FAR
 
 
+def blind(share):
+    model = tiny_upscaler()
+    schedule = model.schedule | {"blind_start": True}
+    defaults = replace(model.defaults, first_estimate_share=share)
+    return replace(model, schedule=schedule, defaults=defaults)
+
+
+@pytest.mark.parametrize("propagate", ["late", "0"])
+def test_segments_agree_where_the_first_estimate_has_a_share(propagate):
+    core = restorer(blind(0.5), num_inference_steps=3, propagate=propagate)
+    clip = moving_clip(20, 7, 22)
+    assert psnr(restore(core, clip), restore(core, clip, segment=5)).min() > FAR
+
+
+def test_the_first_estimate_of_a_blind_start_has_its_share_in_the_result(clip):
+    def found(share, **options):
+        return restore(restorer(blind(share), consistency="none", **options), clip[:4])
+
+    one, three = found(0.5), found(0.0, num_inference_steps=3)
+    assert torch.equal(one, found(0.0))
+    assert not torch.equal(three, found(0.5, num_inference_steps=3))
+    torch.testing.assert_close(found(1.0, num_inference_steps=3), one)
+    part_way = {"num_inference_steps": 4, "strength": 0.5}
+    assert torch.equal(found(0.0, **part_way), found(0.5, **part_way))
+
+
 @pytest.mark.slow
 def test_a_long_shot_in_segments_of_thirty_two_agrees_too():
     long = moving_clip(75, 8, 8)

@@ -39,6 +39,8 @@ class UpscalerDefaults:
     """What holds the frames together: a comma list, or none."""
     propagate: str = "middle"
     """At which steps estimates are carried along the optical flow."""
+    first_estimate_share: float = 0.0
+    """Of the first step's clean estimate in the result of several steps."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,7 @@ def bytes_per_pixel(
     propagates: bool,
     looks_back: bool = False,
     is_guided: bool = False,
+    keeps_first: bool = False,
     latent_channels: int = LATENT_CHANNELS,
 ) -> int:
     """Return what a segment's frames, latents, noise and flow take, and a solver's memory.
@@ -85,11 +86,14 @@ def bytes_per_pixel(
         propagates: whether estimates are carried along the flow.
         looks_back: whether the solver is of second order.
         is_guided: whether the image model's frames see each other.
+        keeps_first: whether the first estimate has a share in the last.
         latent_channels: of the model.
     """
     noise = NOISE_BYTES + SOLVER_BYTES * looks_back if num_steps > 1 else 0
     copies = NOISE_COPIES + SOLVER_COPIES * looks_back if num_steps > 1 else 0
     further = 4 * (DENOISED_COPIES + copies) * (latent_channels - LATENT_CHANNELS)
+    if keeps_first and num_steps > 1:
+        further += 4 * latent_channels
     return CLIP_BYTES + noise + PROPAGATION_BYTES * propagates + GUIDED_BYTES * is_guided + further
 
 

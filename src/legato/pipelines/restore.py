@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from legato.diffusion.anchors import Recorder
 from legato.diffusion.augmentation import augment
 from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Step, denoise
+from legato.diffusion.first_estimate import FirstEstimate
 from legato.diffusion.guidance import needs_unconditional
 from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.schedule import Schedule, started_part_way
@@ -352,12 +353,26 @@ class Restorer:
         layout: Layout,
         state: Carried | None,
     ) -> list[Edit]:
+        """Return the first estimate's share in the last, and the propagation of what that gives."""
+        edits: list[Edit] = []
+        share, has_later = self.settings.first_estimate_share, len(self._timesteps) > 1
+        if share and has_later and self._schedule.is_blind(self._timesteps[0]):
+            edits.append(FirstEstimate(share))
+        if self._propagation and clip.shape[1] > 1:
+            edits.append(self._propagating(clip, size, layout, state))
+        return edits
+
+    def _propagating(
+        self,
+        clip: Float[Tensor, "1 T 3 h w"],
+        size: tuple[int, int],
+        layout: Layout,
+        state: Carried | None,
+    ) -> Edit:
         """Return the propagation, whose flow is estimated once the network has seen the clip.
 
         Flow takes more memory than the clip, and the network's activations are gone by then.
         """
-        if not self._propagation or clip.shape[1] < 2:
-            return []
         num_anchors = layout.num_anchors if state is not None else 0
         first = max(num_anchors - 1, 0)  # no flow is needed among frames that are finished
         (height, width), (rows, cols) = size, clip.shape[-2:]
@@ -379,7 +394,7 @@ class Restorer:
         def edit(step: Step, x0: Tensor) -> Tensor:
             return propagation()(step, x0) if step.index in self._propagation else x0
 
-        return [edit]
+        return edit
 
 
 def _padded(

@@ -185,6 +185,11 @@ class ModelDefaults(Protocol):
         """At which steps, as `RestoreOptions.propagate`."""
         ...
 
+    @property
+    def first_estimate_share(self) -> float:
+        """Of the first step's clean estimate in the result of several steps."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -199,6 +204,7 @@ class Settings:
     tile: int
     is_temporal: bool
     propagate: str
+    first_estimate_share: float = 0.0
     chosen: frozenset[str] = frozenset()
     """What holds the frames together, as `consistency.holds` returns it."""
 
@@ -266,6 +272,7 @@ def resolve(
         tile=defaults.tile if options.tile is None else options.tile,
         is_temporal=is_temporal,
         propagate=propagate,
+        first_estimate_share=defaults.first_estimate_share,
         chosen=chosen,
     )
 

@@ -214,6 +214,7 @@ def fit_into_memory(
         propagates=settings.propagate != "none",
         looks_back=restorers.options.solver != "ddim",
         is_guided=sees_other_frames(settings.chosen),
+        keeps_first=settings.first_estimate_share > 0,
         latent_channels=model.latent_channels,
     )
 

@@ -24,6 +24,7 @@ from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
 from legato.models.trainable_text import TrainableText
 from legato.models.upscaler import UpscalerModel
+from legato.training.refining_stage import FIRST_ESTIMATE_SHARE
 from legato.training.stages import EmbeddedUpscaler
 
 NAME = "embedded-x4"
@@ -42,6 +43,7 @@ def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
         overlap=1,
         decoder_context=context,
         consistency="temporal,propagation,fusion",
+        first_estimate_share=FIRST_ESTIMATE_SHARE,
     )
     manifest = Manifest(name=NAME, family="video_ldm", licence="Apache-2.0", defaults=defaults)
     schedule = scheduler_config(system.schedule)

@@ -20,6 +20,7 @@ from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
 from legato.training.losses import PixelLoss, PixelLossWeights
+from legato.training.refining_stage import RefiningOptions, RefiningTask
 from legato.training.run_record import begin_run, beginning
 from legato.training.stages import (
     AutoencoderTask,
@@ -82,6 +83,11 @@ def embedded() -> dict[StageName, StageRecipe]:
             trainer=TrainerOptions(steps=4000, learning_rate=3e-4), batch=clips
         ),
         "decoder": StageRecipe(trainer=TrainerOptions(steps=400, learning_rate=1e-4), batch=clips),
+        "refining": StageRecipe(
+            trainer=TrainerOptions(steps=1200, learning_rate=1e-4, warm_up=20, ema_decay=0.993),
+            batch=clips,
+            weights=PixelLossWeights(perceptual=2.4),
+        ),
     }
 
 
@@ -93,7 +99,7 @@ class TrainOptions:
     """Folders of videos and photographs."""
     out: Path = Path("runs/embedded")
     """Folder of checkpoints, logs, picture grids and the exported model."""
-    stages: tuple[StageName, ...] = ("autoencoder", "image", "temporal", "decoder")
+    stages: tuple[StageName, ...] = ("autoencoder", "image", "temporal", "decoder", "refining")
     """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
     all the same: later ones go on from it."""
     steps: int | None = None
@@ -197,11 +203,13 @@ def _run_stage(
     learning, held_back = split(PackedClips(packed))
     fixed = [_fixed_batch(packed, held_back, recipe.batch, k) for k in range(8)]
     loss = PixelLoss(recipe.weights, distance)
-    task: Task = (
-        AutoencoderTask(system, loss, fixed)
-        if name == "autoencoder"
-        else UpscaleTask(system, name, loss, fixed, recipe.options)
-    )
+    match name:
+        case "autoencoder":
+            task: Task = AutoencoderTask(system, loss, fixed)
+        case "refining":
+            task = RefiningTask(system, loss, fixed, RefiningOptions(), recipe.options)
+        case _:
+            task = UpscaleTask(system, name, loss, fixed, recipe.options)
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
     finished = train(

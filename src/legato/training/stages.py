@@ -1,4 +1,4 @@
-"""The stages of the embedded upscaler: autoencoder, image U-Net, temporal layers, decoder."""
+"""Stages of the embedded upscaler: autoencoder, image U-Net, temporal layers, decoder."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,8 @@ from legato.training.losses import PixelLoss, warping_loss
 from legato.training.trainer import Batch
 from legato.training.validation import flat, measured
 
-StageName = Literal["autoencoder", "image", "temporal", "decoder"]
+UpscaleStage = Literal["image", "temporal", "decoder"]
+StageName = Literal["autoencoder", UpscaleStage, "refining"]
 
 
 class EmbeddedUpscaler(nn.Module):
@@ -44,6 +45,31 @@ class EmbeddedUpscaler(nn.Module):
         v: Tensor = self.unet(sample, times, self.words(words), class_labels=level)
         return v
 
+    def first_estimate(
+        self,
+        noise: Float[Tensor, "B T 4 h w"],
+        given: Float[Tensor, "B T 3 h w"],
+        levels: Int[Tensor, "B"],
+        words: Int[Tensor, "B N"],
+    ) -> Float[Tensor, "B T 4 h w"]:
+        """Return x_0 after the first step from pure noise, given the noised small clip."""
+        first = self.schedule.timesteps(1)[0]
+        alpha, sigma = self.schedule.scales(first)
+        start = torch.zeros_like(noise) if self.schedule.is_blind(first) else noise
+        return alpha * start - sigma * self.predict(start, given, first, levels, words).float()
+
+    def noised(
+        self,
+        low_res: Float[Tensor, "B T 3 h w"],
+        levels: Int[Tensor, "B"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, "B T 3 h w"]:
+        """Noise the small copy to its level, variance-preserving."""
+        ab = self.schedule.alphas_cumprod.to(low_res.device)[levels]
+        ab = repeat(ab, "b -> b 1 1 1 1")
+        noise = normal(low_res.shape, generator, low_res.device)
+        return ab.sqrt() * low_res + (1 - ab).sqrt() * noise
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
@@ -68,6 +94,12 @@ class StageOptions:
     max_level: int = 250
     """Largest noise level of the small copy."""
 
+    def levels(self, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:
+        """Draw the noise levels of that many clips."""
+        levels = torch.randint(0, self.max_level + 1, (count,), generator=generator)
+        clean = torch.rand(count, generator=generator) < self.clean_level_share
+        return levels.masked_fill(clean, 0)
+
 
 class AutoencoderTask:
     """Stage 1: frames to latents and back, the decoder seeing the damaged small copy.
@@ -88,7 +120,7 @@ class AutoencoderTask:
         frames, low_res = unit_range(batch["frames"]), unit_range(batch["low_res"])
         autoencoder = self.module.autoencoder
         latents = autoencoder.encode(frames)
-        noise = _normal(latents.shape, generator, latents.device)
+        noise = normal(latents.shape, generator, latents.device)
         decoded = autoencoder.decode(latents + 0.1 * noise, low_res, temporal=False)
         loss, parts = self.pixel_loss(flat(decoded), flat(frames), generator)
         pull = 0.02 * (latents.float().square().mean() - 1).square()
@@ -115,7 +147,7 @@ class UpscaleTask:
     def __init__(
         self,
         system: EmbeddedUpscaler,
-        stage: StageName,
+        stage: UpscaleStage,
         pixel_loss: PixelLoss,
         held_back: list[Batch],
         options: StageOptions,
@@ -129,8 +161,7 @@ class UpscaleTask:
         self.first = schedule.timesteps(1)[0]
         system.requires_grad_(requires_grad=False)
         decoder = system.autoencoder.decoder
-        trained: dict[StageName, list[nn.Module]] = {
-            "autoencoder": [],
+        trained: dict[UpscaleStage, list[nn.Module]] = {
             "image": [system.unet.spatial, system.words, decoder],
             "temporal": [system.unet, system.words, decoder],
             "decoder": [decoder],
@@ -146,14 +177,15 @@ class UpscaleTask:
             latents = self.module.autoencoder.encode(frames).float()
         kind = torch.rand((), generator=generator).item()
         timestep = self._timestep(kind, generator)
-        levels = self._levels(len(frames), generator).to(frames.device)
-        given = self.noised(low_res, levels, generator)
-        noise = _normal(latents.shape, generator, latents.device)
+        levels = self.options.levels(len(frames), generator).to(frames.device)
+        given = self.module.noised(low_res, levels, generator)
+        noise = normal(latents.shape, generator, latents.device)
         alpha, sigma = self.module.schedule.scales(timestep)
         is_own = torch.rand((), generator=generator).item() < self.options.own_share
         start = latents
         if is_own and kind >= self.options.v_share and timestep != self.first:
-            start = self.first_estimate(noise, given, levels, batch["words"])
+            with torch.no_grad():
+                start = self.module.first_estimate(noise, given, levels, batch["words"])
         noisy = alpha * start + sigma * noise
         if self.module.schedule.is_blind(timestep):
             noisy = torch.zeros_like(noisy)
@@ -189,38 +221,11 @@ class UpscaleTask:
         low_res = unit_range(batch["low_res"])
         generator = torch.Generator().manual_seed(0)
         batch_size, frames, _, rows, cols = low_res.shape
-        noise = _normal(torch.Size((batch_size, frames, 4, rows, cols)), generator, low_res.device)
+        noise = normal(torch.Size((batch_size, frames, 4, rows, cols)), generator, low_res.device)
         levels = torch.zeros(batch_size, dtype=torch.long, device=low_res.device)
-        given = self.noised(low_res, levels, generator)
-        x_0 = self.first_estimate(noise, given, levels, batch["words"])
+        given = self.module.noised(low_res, levels, generator)
+        x_0 = self.module.first_estimate(noise, given, levels, batch["words"])
         return self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
-
-    @torch.no_grad()
-    def first_estimate(
-        self,
-        noise: Float[Tensor, "B T 4 h w"],
-        given: Float[Tensor, "B T 3 h w"],
-        levels: Int[Tensor, "B"],
-        words: Int[Tensor, "B N"],
-    ) -> Float[Tensor, "B T 4 h w"]:
-        """Return x_0 after the first step from pure noise, given the noised small clip."""
-        schedule = self.module.schedule
-        alpha, sigma = schedule.scales(self.first)
-        start = torch.zeros_like(noise) if schedule.is_blind(self.first) else noise
-        v = self.module.predict(start, given, self.first, levels, words).float()
-        return alpha * start - sigma * v
-
-    def noised(
-        self,
-        low_res: Float[Tensor, "B T 3 h w"],
-        levels: Int[Tensor, "B"],
-        generator: torch.Generator,
-    ) -> Float[Tensor, "B T 3 h w"]:
-        """Noise the small copy to its level, variance-preserving."""
-        ab = self.module.schedule.alphas_cumprod.to(low_res.device)[levels]
-        ab = repeat(ab, "b -> b 1 1 1 1")
-        noise = _normal(low_res.shape, generator, low_res.device)
-        return ab.sqrt() * low_res + (1 - ab).sqrt() * noise
 
     def _timestep(self, kind: float, generator: torch.Generator) -> int:
         if self.stage == "decoder" or kind > 1 - self.options.first_step_share:
@@ -230,11 +235,6 @@ class UpscaleTask:
             return int(choice) % self.module.schedule.num_train_timesteps
         return self.short[int(choice) % len(self.short)]
 
-    def _levels(self, count: int, generator: torch.Generator) -> Int[Tensor, "B"]:
-        levels = torch.randint(0, self.options.max_level + 1, (count,), generator=generator)
-        clean = torch.rand(count, generator=generator) < self.options.clean_level_share
-        return levels.masked_fill(clean, 0)
-
 
 def latent_scale(system: EmbeddedUpscaler, batches: list[Batch]) -> float:
     """Return 1 / standard deviation of the encoder's latents: the `scaling_factor` to ship."""
@@ -243,5 +243,6 @@ def latent_scale(system: EmbeddedUpscaler, batches: list[Batch]) -> float:
     return 1 / torch.cat([x.flatten() for x in latents]).std().item()
 
 
-def _normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
+def normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Draw on the CPU, so that every device gets the same numbers."""
     return torch.randn(shape, generator=generator).to(device)
