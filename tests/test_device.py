@@ -38,18 +38,19 @@ def test_bfloat16_is_chosen_where_it_is_multiplied_faster(found, dtype, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("found", "multiplies"),
+    ("found", "largest"),
     [
-        ({}, False),
-        ({"avx512_f": True}, False),
-        ({"avx512_vnni": True}, True),
-        ({"avx_vnni": True}, True),
+        ({}, 0),
+        ({"avx2": True, "avx512_f": True}, 0),
+        ({"avx2": True, "avx512_f": True, "avx512_vnni": True}, 127),
+        ({"avx2": True, "avx_vnni": True}, 127),
+        ({"avx2": True}, 63),
     ],
 )
-def test_integers_are_multiplied_where_their_sums_have_32_bits(found, multiplies, monkeypatch):
+def test_integers_are_as_large_as_their_sums_leave_room_for(found, largest, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert device.multiplies_int8() == multiplies
+    assert device.largest_int8_weight() == largest
 
 
 @pytest.mark.parametrize(

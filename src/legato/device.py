@@ -78,17 +78,19 @@ def _multiplies_bfloat16() -> bool:
     return bool(can.get("amx_bf16", False) or by_vectors)
 
 
-def multiplies_int8() -> bool:
-    """Return whether this CPU adds up products of 8-bit integers in 32 bits (VNNI).
+def largest_int8_weight() -> int:
+    """Return the largest 8-bit weight whose products this CPU adds up whole, 0: float32 is faster.
 
-    Without it oneDNN adds pairs in 16 bits, where large ones are cut off.
+    VNNI adds them up in 32 bits, AVX2 in pairs in 16, where two times 255 * 63 just has room.
+    AVX-512 without VNNI does so too, and is no faster than in float32.
     """
     can = torch.cpu.get_capabilities()
-    return bool(
-        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and (can.get("avx512_vnni", False) or can.get("avx_vnni", False))
-        and hasattr(torch.ops.onednn, "qconv2d_pointwise")
-    )
+    has_operator = hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    if not (torch.backends.mkldnn.is_available() and has_operator):  # type: ignore[no-untyped-call]
+        return 0
+    if can.get("avx512_vnni", False) or can.get("avx_vnni", False):
+        return 127
+    return 63 if can.get("avx2", False) and not can.get("avx512_f", False) else 0
 
 
 def available_memory_bytes(device: torch.device) -> int:

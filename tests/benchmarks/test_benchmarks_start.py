@@ -11,7 +11,7 @@ import torch
 from tiny import tiny_upscaler_folder
 from torch.utils.flop_counter import FlopCounterMode
 
-from legato.device import choose_device, choose_dtype, multiplies_int8
+from legato.device import choose_device, choose_dtype, largest_int8_weight
 from legato.models.int8_conv import Int8Conv
 from legato.models.load import load_upscaler
 
@@ -65,14 +65,14 @@ def test_products_added_in_place_are_counted():
     assert counter.get_total_flops() == 2 * 5 * 3 * 7
 
 
-@pytest.mark.skipif(not multiplies_int8(), reason="needs a CPU that multiplies 8-bit integers")
+@pytest.mark.skipif(not largest_int8_weight(), reason="needs a CPU that multiplies 8-bit integers")
 def test_a_convolution_of_integers_counts_as_one_of_floats():
     from macs import EXTRA
 
     counts = []
     conv = torch.nn.Conv2d(32, 48, 3, stride=2, padding=1)
     with torch.no_grad():
-        for forward in (conv, Int8Conv(conv)):
+        for forward in (conv, Int8Conv(conv, largest_int8_weight())):
             with FlopCounterMode(display=False, custom_mapping=EXTRA) as counter:
                 forward(torch.rand(2, 32, 10, 12))
             counts.append(counter.get_total_flops())

@@ -6,7 +6,7 @@ from tiny import tiny_diffusers_upscaler
 from tiny_upscaler import moving_clip
 
 from legato.apps.plan import describe
-from legato.device import multiplies_int8
+from legato.device import largest_int8_weight
 from legato.errors import InputError, ResourceError
 from legato.pipelines import restorers as module
 from legato.pipelines.decode import frames_decoded
@@ -99,8 +99,8 @@ def test_the_plan_tells_what_was_chosen(clip, options):
     assert "guidance in one batch" in describe(chosen)
 
 
-def precisions(monkeypatch, name, model="embedded-x4", *, multiplies=True, device="cpu"):
-    monkeypatch.setattr(module, "multiplies_int8", lambda: multiplies)
+def precisions(monkeypatch, name, model="embedded-x4", *, largest=127, device="cpu"):
+    monkeypatch.setattr(module, "largest_int8_weight", lambda: largest)
     monkeypatch.setattr(module, "choose_dtype", lambda name, device: torch.float32)
     restorers = Restorers(model_name=model, options=RestoreOptions(), device=torch.device(device))
     return restorers.precision(name)
@@ -110,12 +110,12 @@ def test_the_embedded_model_multiplies_integers_where_that_is_fastest(monkeypatc
     assert precisions(monkeypatch, "auto") == "int8"
     assert precisions(monkeypatch, "int8") == "int8"
     assert precisions(monkeypatch, "float32") == "float32"
-    assert precisions(monkeypatch, "auto", multiplies=False) == "float32"
+    assert precisions(monkeypatch, "auto", largest=0) == "float32"
     assert precisions(monkeypatch, "auto", device="meta") == "float32"
 
 
 def test_bfloat16_comes_before_integers(monkeypatch):
-    monkeypatch.setattr(module, "multiplies_int8", lambda: True)
+    monkeypatch.setattr(module, "largest_int8_weight", lambda: 127)
     monkeypatch.setattr(module, "choose_dtype", lambda name, device: torch.bfloat16)
     restorers = Restorers(
         model_name="embedded-x4", options=RestoreOptions(), device=torch.device("cpu")
@@ -125,7 +125,7 @@ def test_bfloat16_comes_before_integers(monkeypatch):
 
 def test_integers_are_refused_where_they_are_not_offered(monkeypatch, guided):
     with pytest.raises(InputError, match="int8"):
-        precisions(monkeypatch, "int8", multiplies=False)
+        precisions(monkeypatch, "int8", largest=0)
     with pytest.raises(InputError, match="int8"):
         precisions(monkeypatch, "int8", device="meta")
     with pytest.raises(InputError, match="int8"):
@@ -133,7 +133,7 @@ def test_integers_are_refused_where_they_are_not_offered(monkeypatch, guided):
     assert precisions(monkeypatch, "auto", guided.model_name) == "float32"
 
 
-@pytest.mark.skipif(not multiplies_int8(), reason="needs a CPU with VNNI")
+@pytest.mark.skipif(largest_int8_weight() == 0, reason="needs a CPU with VNNI or AVX2 alone")
 def test_integers_give_nearly_the_same_video():
     found = {}
     frames = moving_clip(3, 48, 64)

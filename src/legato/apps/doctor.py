@@ -104,7 +104,7 @@ def _machine() -> Iterator[Finding]:
         available_memory_bytes,
         choose_device,
         choose_dtype,
-        multiplies_int8,
+        largest_int8_weight,
     )
 
     device = choose_device("auto")
@@ -112,7 +112,7 @@ def _machine() -> Iterator[Finding]:
     free = available_memory_bytes(device) / 1e9
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    if device.type == "cpu" and dtype == "float32" and multiplies_int8():
+    if device.type == "cpu" and dtype == "float32" and largest_int8_weight():
         dtype += ", the embedded upscaler in int8"
     yield Finding("ok", f"computes on {name} in {dtype}: {cores} cores, {free:.1f} GB free")
 

@@ -1,6 +1,6 @@
-"""Convolutions of 8-bit integers, for CPUs whose vectors multiply those (VNNI).
+"""Convolutions of 8-bit integers, for CPUs whose vectors multiply those (VNNI, AVX2).
 
-oneDNN multiplies them about four times as fast as float32. Weights have a scale per output channel,
+oneDNN multiplies them up to four times as fast as float32. Weights have a scale per output channel,
 every frame has its own, from its least and its largest value: so a frame never depends on those it
 is computed with. Sums and what lies between convolutions stay in float32 (docs/decisions/0066).
 """
@@ -23,11 +23,12 @@ class Int8Conv:
 
     Args:
         conv: an ungrouped convolution in float32, whose weights no longer change.
+        largest_weight: what each output channel's largest becomes, `device.largest_int8_weight()`.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, largest_weight: int) -> None:
         largest = conv.weight.detach().abs().amax(dim=(1, 2, 3))
-        self._conv, self._scale = conv, largest.div(127).clamp_min(torch.finfo().tiny)
+        self._conv, self._scale = conv, largest.div(largest_weight).clamp_min(torch.finfo().tiny)
         self._geometry = [list(pair) for pair in (conv.stride, conv.padding, conv.dilation)]
         self._zero = torch.zeros(conv.out_channels, dtype=torch.int64)
         whole = conv.weight.detach().div(self._scale.view(-1, 1, 1, 1)).round().to(torch.int8)
@@ -66,10 +67,10 @@ def quantised(pixels: Float[Tensor, "1 h w C"], step: float, zero: int) -> UInt8
     return whole
 
 
-def use_int8_convs_(network: nn.Module) -> None:
+def use_int8_convs_(network: nn.Module, largest_weight: int) -> None:
     """Let the 3x3 convolutions of a frozen network compute in 8 bits; parameters stay."""
     for module in network.modules():
         if type(module) is not nn.Conv2d or module.in_channels < MIN_CHANNELS:
             continue
         if module.kernel_size == (3, 3):
-            replace_forward(module, Int8Conv(module))
+            replace_forward(module, Int8Conv(module, largest_weight))

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from legato.device import available_memory_bytes, choose_dtype, multiplies_int8
+from legato.device import available_memory_bytes, choose_dtype, largest_int8_weight
 from legato.diffusion.guidance import needs_unconditional
 from legato.errors import InputError, ResourceError
 from legato.flow.estimate import choose_estimator
@@ -72,12 +72,12 @@ class Restorers:
             InputError: there is none of that name, or not for this model on this device.
             ModelError: the model is missing or damaged.
         """
-        whole = self.device.type == "cpu" and multiplies_int8()
+        whole = self.device.type == "cpu" and largest_int8_weight() > 0
         whole = whole and is_small(ModelFolder(find_folder(self.model_name)))
         if name == INT8 and not whole:
             raise InputError(
                 f"dtype={name!r}",
-                why="only models like the embedded one have it, on a CPU with VNNI",
+                why="only models like the embedded one have it, on a CPU with VNNI or AVX2 alone",
                 fix="use auto or float32",
             )
         if name == INT8:
@@ -103,8 +103,8 @@ class Restorers:
             fresh = load_upscaler(self.model_name, self.device, self._dtype(dtype))
             if dtype == INT8:
                 assert isinstance(fresh.autoencoder, TinyAutoencoder)
-                use_int8_convs_(fresh.unet.spatial)
-                use_int8_convs_(fresh.autoencoder.decoder)
+                for part in (fresh.unet.spatial, fresh.autoencoder.decoder):
+                    use_int8_convs_(part, largest_int8_weight())
             self._models[dtype] = fresh
         model = self._models[dtype]
         if offload and model.offload is None:

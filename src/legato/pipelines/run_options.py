@@ -15,7 +15,7 @@ class RunOptions:
 
     dtype: str = "auto"
     """Precision of the networks: auto, float32, bfloat16, float16, or for the embedded upscaler on
-    CPUs with VNNI also int8, whose convolutions multiply 8-bit integers."""
+    CPUs with VNNI or AVX2 alone also int8, whose convolutions multiply 8-bit integers."""
 
     offload: bool = False
     """Keep only the part of the upscaling model in memory that is at work, and read the other again
