@@ -84,8 +84,8 @@ def embedded() -> dict[StageName, StageRecipe]:
         ),
         "decoder": StageRecipe(trainer=TrainerOptions(steps=400, learning_rate=1e-4), batch=clips),
         "refining": StageRecipe(
-            trainer=TrainerOptions(steps=1200, learning_rate=1e-4, warm_up=20, ema_decay=0.993),
-            batch=clips,
+            trainer=TrainerOptions(steps=1500, learning_rate=1e-4, warm_up=20, ema_decay=0.99),
+            batch=replace(clips, measured_share=0.9, second_order_share=0.0, word_dropout=0.6),
             weights=PixelLossWeights(perceptual=2.4),
         ),
     }
