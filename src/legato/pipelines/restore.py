@@ -8,19 +8,16 @@ lies more than `context_after` frames ahead.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from legato.diffusion.anchors import Recorder
 from legato.diffusion.augmentation import augment
-from legato.diffusion.denoiser import Conditions, Denoiser, Edit, Step, denoise
+from legato.diffusion.denoiser import Conditions, Denoiser, Edit, denoise
 from legato.diffusion.first_estimate import FirstEstimate
 from legato.diffusion.guidance import needs_unconditional
-from legato.diffusion.latent_propagation import LatentPropagation
 from legato.diffusion.schedule import Schedule, started_part_way
 from legato.diffusion.solver import require_second_order
 from legato.diffusion.spans import Span, Tile
@@ -49,10 +46,10 @@ from legato.pipelines.segment import (
     carry,
     kept_predictions,
     num_anchors_after,
-    seeds_of,
 )
 from legato.pipelines.segment_guidance import SegmentGuidance
-from legato.pipelines.tiles import MULTIPLE, plan_tiles
+from legato.pipelines.segment_propagation import SegmentPropagation
+from legato.pipelines.tiles import MULTIPLE, padded, plan_tiles
 from legato.pipelines.upscaler import Upscaler
 from legato.pipelines.windows import Grid, plan_segment_windows, reference_windows
 
@@ -206,7 +203,7 @@ class Restorer:
         )
         windows = self._windows(layout, has_state=state is not None)
         used = max(windows[-1].stop, layout.emit_stop - layout.first)
-        clip = _padded(frames[:used].float().to(self._device))[None]
+        clip = padded(frames[:used].float().to(self._device))[None]
         size = (frames.shape[-2], frames.shape[-1])
         del frames  # else there are two of each, where the caller has let go as well
         decoder = self._applied.decoder(self._tiles(clip), size)
@@ -359,50 +356,6 @@ class Restorer:
         if share and has_later and self._schedule.is_blind(self._timesteps[0]):
             edits.append(FirstEstimate(share))
         if self._propagation and clip.shape[1] > 1:
-            edits.append(self._propagating(clip, size, layout, state))
+            carrying = SegmentPropagation(estimator=self._estimator, steps=self._propagation)
+            edits.append(carrying.edit(clip, size, layout, state))
         return edits
-
-    def _propagating(
-        self,
-        clip: Float[Tensor, "1 T 3 h w"],
-        size: tuple[int, int],
-        layout: Layout,
-        state: Carried | None,
-    ) -> Edit:
-        """Return the propagation, whose flow is estimated once the network has seen the clip.
-
-        Flow takes more memory than the clip, and the network's activations are gone by then.
-        """
-        num_anchors = layout.num_anchors if state is not None else 0
-        first = max(num_anchors - 1, 0)  # no flow is needed among frames that are finished
-        (height, width), (rows, cols) = size, clip.shape[-2:]
-
-        @cache
-        def propagation() -> LatentPropagation:
-            forward, backward = self._estimator(clip[0, first:, :, :height, :width])
-            forward = _padded(forward.to(self._device), rows, cols)  # one after the other: large
-            backward = _padded(backward.to(self._device), rows, cols)
-            return LatentPropagation(
-                flow_forward=forward,
-                flow_backward=backward,
-                first_pair=first,
-                steps=self._propagation,
-                num_anchors=num_anchors,
-                seeds=seeds_of(state) if num_anchors else {},
-            )
-
-        def edit(step: Step, x0: Tensor) -> Tensor:
-            return propagation()(step, x0) if step.index in self._propagation else x0
-
-        return edit
-
-
-def _padded(
-    x: Float[Tensor, "T C H W"], rows: int | None = None, cols: int | None = None
-) -> Float[Tensor, "T C h w"]:
-    """Repeat the last row and column up to a size, by default the next multiples of `MULTIPLE`."""
-    below = (rows - x.shape[-2]) if rows is not None else -x.shape[-2] % MULTIPLE
-    right = (cols - x.shape[-1]) if cols is not None else -x.shape[-1] % MULTIPLE
-    if x.shape[0] == 0 or (below == 0 and right == 0):
-        return x
-    return F.pad(x, (0, right, 0, below), mode="replicate")

@@ -1,5 +1,9 @@
 """Overlapping tiles in space: less memory, the same latent state at every step."""
 
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
 from legato.diffusion.spans import Span, Tile
 from legato.pipelines.windows import ramp
 
@@ -61,3 +65,14 @@ def plan_axis(length: int, *, size: int, overlap: int, multiple: int = 1) -> lis
         Span(start, start + span, tuple(w / weights[start + k] for k, w in enumerate(own)))
         for start, own in zip(starts, ramps, strict=True)
     ]
+
+
+def padded(
+    x: Float[Tensor, "T C H W"], rows: int | None = None, cols: int | None = None
+) -> Float[Tensor, "T C h w"]:
+    """Repeat the last row and column up to a size, by default the next multiples of `MULTIPLE`."""
+    below = (rows - x.shape[-2]) if rows is not None else -x.shape[-2] % MULTIPLE
+    right = (cols - x.shape[-1]) if cols is not None else -x.shape[-1] % MULTIPLE
+    if x.shape[0] == 0 or (below == 0 and right == 0):
+        return x
+    return F.pad(x, (0, right, 0, below), mode="replicate")
