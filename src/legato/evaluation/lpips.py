@@ -68,6 +68,7 @@ class LPIPS(FeatureNetwork):
             b: likewise.
         """
         total = a.new_zeros(len(a))
+        a, b = (x.contiguous(memory_format=torch.channels_last) for x in (a, b))  # twice as fast
         for head, (x, y) in enumerate(zip(self.look(a), self.look(b), strict=True)):
             difference = (_unit(x) - _unit(y)).square()
             total = total + self.get_submodule(f"lin{head}")(difference).mean(dim=(1, 2, 3))
