@@ -30,6 +30,22 @@ def test_every_benchmark_explains_itself(script):
     subprocess.run([sys.executable, script, "--help"], check=True, capture_output=True)
 
 
+def test_held_back_sources_become_clips_that_move(tmp_path):
+    from held_back import LARGEST, cut
+
+    rng = np.random.default_rng(0)
+    picture = cv2.resize(rng.integers(0, 256, (30, 40, 3), np.uint8), (1200, 900))
+    cv2.imwrite(str(tmp_path / "large.png"), picture)
+    cv2.imwrite(str(tmp_path / "small.png"), picture[:300, :400])
+    large, small = (cut(tmp_path / f"{name}.png", 3) for name in ("large", "small"))
+    assert large.shape == (3, *LARGEST, 3)
+    assert small.shape == (3, 300, 400, 3)
+    assert np.array_equal(
+        small[1], picture[:300, :400, ::-1]
+    )  # the middle frame lies in the middle
+    assert 0.5 < np.abs(large[1].astype(float) - large[0]).mean() < 30
+
+
 def test_bicubic_keeps_a_constant_clip():
     from peers import bicubic
 

@@ -162,6 +162,14 @@ def test_a_view_depends_on_the_generator_only(packed):
     assert np.array_equal(*views)
 
 
+@pytest.mark.parametrize("size", [64, CROP])
+def test_a_view_has_its_size_whether_it_is_enlarged_or_reduced(packed, size):
+    clips = PackedClips(packed)
+    for seed in range(12):
+        view = random_view(clips, 1, np.random.default_rng(seed), frames=2, size=size)
+        assert view.shape == (2, size, size, 3)
+
+
 def test_a_sample_depends_on_its_number_only(packed):
     clips, words = PackedClips(packed), WordEncoder(1)
     options = BatchOptions(frames=3, size=64, flow=True)
@@ -169,6 +177,25 @@ def test_a_sample_depends_on_its_number_only(packed):
     assert one["low_res"].shape == (3, 3, 16, 16)
     assert one["flow"].shape == (2, 2, 64, 64)
     assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+def test_foregrounds_are_drawn_before_the_share_and_show_clips_to_learn_from_only(packed):
+    class Watched(PackedClips):
+        seen: set[int] = set()
+
+        def clip(self, number, first=0, frames=CLIP_FRAMES):
+            self.seen.add(number)
+            return super().clip(number, first, frames)
+
+    clips, words = Watched(packed), WordEncoder(1)
+    made = [
+        sample(clips, words, [0, 2], 7, BatchOptions(frames=1, size=64, foreground_share=share))
+        for share in (0.0, 1.0)
+    ]
+    assert not torch.equal(made[0]["frames"], made[1]["frames"])
+    for number in range(12):
+        sample(clips, words, [0, 2], number, BatchOptions(size=64, foreground_share=1.0))
+    assert Watched.seen == {0, 2}
 
 
 @pytest.mark.slow

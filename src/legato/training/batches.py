@@ -21,6 +21,7 @@ from legato.flow.occlusion import consistency
 from legato.models.text import WordEncoder
 from legato.training.data import PackedClips, random_view
 from legato.training.degradation import mixed
+from legato.training.foreground import with_foreground
 from legato.training.trainer import Batch
 
 LAST = -100
@@ -41,6 +42,8 @@ class BatchOptions:
     """Share of clips with the full RealBasicVSR degradation."""
     measured_share: float = 0.3
     """Share of clips that are damaged as those of the figures; the others get the fast damage."""
+    foreground_share: float = 0.25
+    """Share of clips with drawn letters, twigs, strands, bars or leaves before them."""
     word_dropout: float = 0.15
     """Share of clips whose words are dropped, for guidance."""
     flow: bool = False
@@ -71,6 +74,10 @@ def sample(
     rng = np.random.default_rng((options.seed, number))
     which = clips[int(rng.integers(len(clips)))]
     clip = random_view(packed, which, rng, frames=options.frames, size=options.size)
+    if rng.random() < options.foreground_share:
+        another = clips[int(rng.integers(len(clips)))]
+        other = random_view(packed, another, rng, frames=options.frames, size=options.size)
+        clip = with_foreground(clip, other, rng)
     low_res = mixed(
         clip,
         rng,

@@ -28,6 +28,7 @@ from legato.video.read import read_times
 CLIP_FRAMES = 8
 CROP = 320
 SOFT_SHARE = 0.4
+REDUCED_SHARE = 0.25
 OUT_OF_FOCUS_SHARE = 0.1
 MAGIC = b"LEGATOPK"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -67,7 +68,7 @@ def pack(
     Raises:
         InputError: the folders hold neither videos nor photographs, or none that gives a clip.
     """
-    sources = sorted(p for folder in folders for p in folder.rglob("*") if _is_source(p, options))
+    sources = sources_of(folders, options)
     if not sources:
         names = ", ".join(map(str, folders))
         raise InputError(
@@ -92,6 +93,11 @@ def pack(
     finally:
         remove(part)
     return count
+
+
+def sources_of(folders: list[Path], options: PackOptions) -> list[Path]:
+    """Return the videos and photographs of `folders` that are not left out, in order."""
+    return sorted(p for folder in folders for p in folder.rglob("*") if _is_source(p, options))
 
 
 def _pack_sources(
@@ -166,16 +172,21 @@ def random_view(
     """Return a random crop in space and time of a clip, mirrored, turned or reversed at random.
 
     Four in ten are enlarged from less: much real footage is soft, and must not be sharpened more
-    than it was. One in ten is out of focus, most of these in part.
+    than it was. A quarter are reduced from more: as crisp as pictures get. One in ten is out of
+    focus, most of these in part.
     """
     first = int(rng.integers(0, CLIP_FRAMES - frames + 1))
     clip = packed.clip(number, first, frames)
-    side = int(size * rng.uniform(0.45, 1.0)) if rng.random() < SOFT_SHARE else size
+    draw, side, interpolation = rng.random(), size, cv2.INTER_CUBIC
+    if draw < SOFT_SHARE:
+        side = int(size * rng.uniform(0.45, 1.0))
+    elif draw < SOFT_SHARE + REDUCED_SHARE:
+        side, interpolation = int(rng.integers(size, CROP + 1)), cv2.INTER_AREA
     top, left = (int(rng.integers(0, stored - side + 1)) for stored in clip.shape[1:3])
     clip = clip[:, top : top + side, left : left + side]
-    if side < size:
-        enlarged = [cv2.resize(f, (size, size), interpolation=cv2.INTER_CUBIC) for f in clip]
-        clip = np.stack(enlarged)
+    if side != size:
+        resized = [cv2.resize(f, (size, size), interpolation=interpolation) for f in clip]
+        clip = np.stack(resized)
     if rng.random() < OUT_OF_FOCUS_SHARE:
         clip = out_of_focus(clip, rng)
     if rng.random() < 0.5:

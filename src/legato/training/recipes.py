@@ -1,6 +1,6 @@
 """Recipes: complete options of what is trained and shipped, and the commands that repeat it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -229,16 +229,27 @@ def _run_stage(
 def split(packed: PackedClips) -> tuple[list[int], list[int]]:
     """Return the numbers of the clips to learn from and of those held back, by source."""
     sources = packed.sources()
-    names = sorted(set(sources))
-    kept = set(names[::HELD_BACK_EVERY]) if len(names) >= HELD_BACK_EVERY else set()
+    kept = held_back_names(sources)
     learning = [k for k, name in enumerate(sources) if name not in kept]
     held_back = [k for k, name in enumerate(sources) if name in kept]
     return learning, held_back or learning
 
 
+def held_back_names(sources: Iterable[str]) -> set[str]:
+    """Return the sources, of those that give clips, of which none is learned from."""
+    names = sorted(set(sources))
+    return set(names[::HELD_BACK_EVERY]) if len(names) >= HELD_BACK_EVERY else set()
+
+
 def _fixed_batch(packed: Path, clips: list[int], options: BatchOptions, number: int) -> Batch:
     fixed = replace(
-        options, seed=12345, second_order_share=0.0, measured_share=0.0, size=192, word_dropout=0.0
+        options,
+        seed=12345,
+        second_order_share=0.0,
+        measured_share=0.0,
+        foreground_share=0.0,
+        size=192,
+        word_dropout=0.0,
     )
     one = sample(PackedClips(packed), WordEncoder(1), clips, number, fixed)
     device = choose_device("auto")
