@@ -89,8 +89,9 @@ def _layer(
     ground = np.broadcast_to(palette[0], (*size, 3)).copy()
     canvas = _Canvas(ground, np.zeros(size, np.uint8), palette)
     _KINDS[int(rng.integers(len(_KINDS)))](canvas, rng)
-    speed_px = rng.normal(0, SPEED_PX, 2) * (rng.random() < MOVING_SHARE)
-    turn_deg, zoom = rng.normal(0, 0.4), 1 + rng.normal(0, 0.004)
+    moves = rng.random() < MOVING_SHARE
+    speed_px = moves * rng.normal(0, SPEED_PX, 2)
+    turn_deg, zoom = moves * rng.normal(0, 0.4), 1 + moves * rng.normal(0, 0.004)
     softness_px = rng.uniform(*SOFTNESS_PX)
     colours: list[ndarray] = []
     alpha: list[ndarray] = []
