@@ -1,9 +1,9 @@
 """Cut what `legato train embedded` holds back of its sources into clips for quality.py.
 
-    python benchmarks/held_back.py FOLDERS --out CLIPS [--exclude NAMES]
+    python benchmarks/held_back.py PACKED FOLDERS --out CLIPS
 
-Videos give the middle of their first frames, photographs a window that moves over their reduced
-middle. Nothing that training saw is among them if FOLDERS and NAMES are those of the training.
+PACKED is the training's data.pack, which tells the sources, FOLDERS are where they lie. Videos give
+the middle of their first frames, photographs a window that moves over their reduced middle.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from media import read_clip, write_lossless
 
-from legato.training.data import IMAGE_SUFFIXES, PackOptions, sources_of
+from legato.training.data import IMAGE_SUFFIXES, PackedClips, PackOptions, sources_of
 from legato.training.recipes import held_back_names
 
 LARGEST = (512, 640)
@@ -38,7 +38,7 @@ def moved_over(picture: np.ndarray, num_frames: int) -> Iterator[np.ndarray]:
 
 
 def cut(path: Path, num_frames: int) -> np.ndarray:
-    """Return `T H W 3` of a source, rows and columns a multiple of 32 where they can be."""
+    """Return `T H W 3` of a source, at most `LARGEST`."""
     clip = read_clip(path, num_frames)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return np.stack(list(moved_over(clip[0], num_frames)))
@@ -50,15 +50,17 @@ def cut(path: Path, num_frames: int) -> np.ndarray:
 def main() -> int:
     """Cut and store the clips."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--exclude", nargs="*", default=[], help="sources left out of the training")
+    parser.add_argument("packed", type=Path, help="data.pack in the training's folder")
+    parser.add_argument("folders", type=Path, nargs="+", help="what it was packed from")
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    sources = sources_of(arguments.folders, PackOptions(exclude=tuple(arguments.exclude)))
-    kept = held_back_names([path.stem for path in sources])
-    for path in sources:
+    kept = held_back_names(PackedClips(arguments.packed).sources())
+    if not kept:
+        print(f"{arguments.packed} has too few sources: none is held back", file=sys.stderr)
+        return 1
+    for path in sources_of(arguments.folders, PackOptions()):
         if path.stem in kept:
             clip = cut(path, arguments.frames)
             write_lossless(arguments.out / f"{path.stem}.mkv", clip)

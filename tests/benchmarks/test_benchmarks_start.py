@@ -40,9 +40,8 @@ def test_held_back_sources_become_clips_that_move(tmp_path):
     large, small = (cut(tmp_path / f"{name}.png", 3) for name in ("large", "small"))
     assert large.shape == (3, *LARGEST, 3)
     assert small.shape == (3, 300, 400, 3)
-    assert np.array_equal(
-        small[1], picture[:300, :400, ::-1]
-    )  # the middle frame lies in the middle
+    in_the_middle = small[1]
+    assert np.array_equal(in_the_middle, picture[:300, :400, ::-1])
     assert 0.5 < np.abs(large[1].astype(float) - large[0]).mean() < 30
 
 

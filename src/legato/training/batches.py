@@ -21,7 +21,7 @@ from legato.flow.occlusion import consistency
 from legato.models.text import WordEncoder
 from legato.training.data import PackedClips, random_view
 from legato.training.degradation import mixed
-from legato.training.foreground import with_foreground
+from legato.training.drawn_foreground import with_foreground
 from legato.training.trainer import Batch
 
 LAST = -100

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from legato.training import foreground
-from legato.training.foreground import with_foreground
+from legato.training import drawn_foreground as foreground
+from legato.training.drawn_foreground import with_foreground
 
 BLACK = np.zeros((3, 64, 96, 3), np.uint8)
 WHITE = np.full_like(BLACK, 255)
