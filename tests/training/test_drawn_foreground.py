@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def canvas(seed, size=(264, 360)):
     palette = np.full((16, 3), 200, np.uint8)
-    drawn = foreground._Canvas(np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8), palette)
+    drawn = foreground.Canvas(np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8), palette)
     return drawn, np.random.default_rng(seed)
 
 

@@ -22,6 +22,7 @@ from legato.models.text import WordEncoder
 from legato.training.data import PackedClips, random_view
 from legato.training.degradation import mixed
 from legato.training.drawn_foreground import with_foreground
+from legato.training.drawn_surface import with_surfaces
 from legato.training.trainer import Batch
 
 LAST = -100
@@ -44,6 +45,8 @@ class BatchOptions:
     """Share of clips that are damaged as those of the figures; the others get the fast damage."""
     foreground_share: float = 0.25
     """Share of clips with drawn letters, twigs, strands, bars or leaves before them."""
+    surface_share: float = 0.25
+    """Share of clips with drawn panels, windows, bricks, blinds, fences or towers in them."""
     word_dropout: float = 0.15
     """Share of clips whose words are dropped, for guidance."""
     flow: bool = False
@@ -74,6 +77,8 @@ def sample(
     rng = np.random.default_rng((options.seed, number))
     which = clips[int(rng.integers(len(clips)))]
     clip = random_view(packed, which, rng, frames=options.frames, size=options.size)
+    if rng.random() < options.surface_share:
+        clip = with_surfaces(clip, rng)
     if rng.random() < options.foreground_share:
         another = clips[int(rng.integers(len(clips)))]
         other = random_view(packed, another, rng, frames=options.frames, size=options.size)

@@ -38,12 +38,19 @@ Frames = Float32[ndarray, "T H W 3"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Canvas:
+class Canvas:
     """What is drawn of one layer, `FINENESS` times as large: colours, and where there are any."""
 
     colours: UInt8[ndarray, "rows cols 3"]
     alpha: UInt8[ndarray, "rows cols"]
     palette: UInt8[ndarray, "N 3"]
+
+    @classmethod
+    def empty(cls, size_px: tuple[int, ...], palette: UInt8[ndarray, "N 3"]) -> "Canvas":
+        """Return one for clips of `size_px` rows and columns, in the palette's first colour."""
+        size = tuple((n + 2 * MARGIN_PX) * FINENESS for n in size_px)
+        ground = np.broadcast_to(palette[0], (*size, 3)).copy()
+        return cls(ground, np.zeros(size, np.uint8), palette)
 
     def line(self, points: Float64[ndarray, "N 2"], thickness: int, colour: int) -> None:
         """Draw a line through `points`, x and y, in a colour of the palette by its number."""
@@ -83,12 +90,17 @@ def _layer(
     shape: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[Frames, Float32[ndarray, "T H W 1"]]:
     """Return the colours of a random layer and how far it covers what is behind it, 0 to 1."""
-    num_frames, rows, cols = shape
-    size = tuple((n + 2 * MARGIN_PX) * FINENESS for n in (rows, cols))
-    palette = _palette(rng)
-    ground = np.broadcast_to(palette[0], (*size, 3)).copy()
-    canvas = _Canvas(ground, np.zeros(size, np.uint8), palette)
+    canvas = Canvas.empty(shape[1:], random_palette(rng))
     _KINDS[int(rng.integers(len(_KINDS)))](canvas, rng)
+    return moving(canvas, shape, rng)
+
+
+def moving(
+    canvas: Canvas, shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[Frames, Float32[ndarray, "T H W 1"]]:
+    """Return colours and cover, 0 to 1, of a canvas that moves as a whole, or stands."""
+    num_frames, rows, cols = shape
+    size = canvas.alpha.shape
     moves = rng.random() < MOVING_SHARE
     speed_px = moves * rng.normal(0, SPEED_PX, 2)
     turn_deg, zoom = moves * rng.normal(0, 0.4), 1 + moves * rng.normal(0, 0.004)
@@ -106,7 +118,7 @@ def _layer(
     return np.stack(colours), np.stack(alpha)[..., None] / 255
 
 
-def _palette(rng: np.random.Generator) -> UInt8[ndarray, "N 3"]:
+def random_palette(rng: np.random.Generator) -> UInt8[ndarray, "N 3"]:
     """Return colours of one thing: shades around one, or anything at all."""
     base = rng.uniform(0, 255) + rng.normal(0, 1, 3) * rng.choice((5.0, 25.0, 80.0))
     spread = rng.choice((0.0, 12.0, 40.0))
@@ -128,11 +140,11 @@ def _curve(
     return np.asarray(start + np.cumsum(steps, axis=0))
 
 
-def _anywhere(canvas: _Canvas, rng: np.random.Generator) -> Float64[ndarray, "2"]:
+def _anywhere(canvas: Canvas, rng: np.random.Generator) -> Float64[ndarray, "2"]:
     return rng.uniform(0, 1, 2) * canvas.alpha.shape[::-1]
 
 
-def _twigs(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _twigs(canvas: Canvas, rng: np.random.Generator) -> None:
     """Branches that divide and taper."""
     side = max(canvas.alpha.shape)
     growing = [
@@ -152,7 +164,7 @@ def _twigs(canvas: _Canvas, rng: np.random.Generator) -> None:
                 growing.append((points[at], turned, thickness * taper, length * taper))
 
 
-def _strands(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _strands(canvas: Canvas, rng: np.random.Generator) -> None:
     """Hair, grass or wires: strokes of about one direction."""
     side = max(canvas.alpha.shape)
     angle, bend = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.6)
@@ -166,7 +178,7 @@ def _strands(canvas: _Canvas, rng: np.random.Generator) -> None:
         canvas.line(points, _thickness(rng, largest_px), index)
 
 
-def _letters(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _letters(canvas: Canvas, rng: np.random.Generator) -> None:
     """Lines of print or of a pen's strokes, level or turned."""
     rows, cols = canvas.alpha.shape
     height = FINENESS * math.exp(rng.uniform(math.log(6), math.log(60)))
@@ -193,7 +205,7 @@ def _letters(canvas: _Canvas, rng: np.random.Generator) -> None:
     canvas.alpha[:] = cv2.warpAffine(written, matrix, (cols, rows))
 
 
-def _bars(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _bars(canvas: Canvas, rng: np.random.Generator) -> None:
     """Stripes, fences, grids, bricks: what repeats."""
     rows, cols = canvas.alpha.shape
     y, x = np.mgrid[:rows, :cols].astype(np.float32) / FINENESS
@@ -214,7 +226,7 @@ def _bars(canvas: _Canvas, rng: np.random.Generator) -> None:
     canvas.alpha[drawn] = 255
 
 
-def _leaves(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _leaves(canvas: Canvas, rng: np.random.Generator) -> None:
     """Ellipses, polygons and blobs of all sizes before one another."""
     smallest, largest = 1.5 * FINENESS, max(canvas.alpha.shape) / 4
     corners = int(rng.integers(3, 9))

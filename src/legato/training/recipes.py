@@ -248,6 +248,7 @@ def _fixed_batch(packed: Path, clips: list[int], options: BatchOptions, number: 
         second_order_share=0.0,
         measured_share=0.0,
         foreground_share=0.0,
+        surface_share=0.0,
         size=192,
         word_dropout=0.0,
     )
