@@ -20,7 +20,7 @@ from legato.training.stages import EmbeddedUpscaler, StageOptions, normal
 from legato.training.trainer import Batch
 from legato.training.validation import flat, measured
 
-FIRST_ESTIMATE_SHARE = 0.7
+FIRST_ESTIMATE_SHARE = 0.85
 """Of the first step's estimate in the result of several (docs/decisions/0068)."""
 NUMBERS_OF_STEPS = (2, 4, 4, 4, 8)
 """That a clip is sampled in; one of them is drawn."""
