@@ -14,8 +14,8 @@ from numpy import ndarray
 
 from legato.training.drawn_foreground import FINENESS, Canvas, Clip, Frames, moving, random_palette
 
-TILT = 0.7
-"""How much nearer or farther a surface is at the edge of the picture than in its middle, most."""
+TILT = 0.35
+"""How much nearer or farther a surface is in its corners than in its middle, at most."""
 UPRIGHT_SHARE = 0.5
 """Of surfaces that are not turned."""
 MOST_TOWERS = 8
@@ -131,7 +131,7 @@ def _plane(
     along = x * math.cos(angle) + y * math.sin(angle)
     across = y * math.cos(angle) - x * math.sin(angle)
     reach = max(np.abs(x).max() + np.abs(y).max(), 1)
-    tilt = rng.choice((0.0, 1.0, 1.0)) * rng.uniform(-TILT, TILT, 2) / 2 / reach
+    tilt = rng.choice((0.0, 1.0, 1.0)) * rng.uniform(-TILT, TILT, 2) / reach
     depth = 1 + tilt[0] * x + tilt[1] * y
     return (along / depth).astype(np.float32), (across / depth).astype(np.float32)
 
