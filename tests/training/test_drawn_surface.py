@@ -109,3 +109,33 @@ def test_lines_of_panels_are_thin_and_straight():
         upright = surface._Surface(u, np.zeros_like(v), np.zeros((20, 300, 3), np.float32), rng)
         surface._lines(upright)
         assert np.all(upright.colours == upright.colours[:1])
+
+
+def test_joints_are_thin_dark_or_bright_and_straight():
+    """Along a joint nothing changes; what lies between is as it was; most joints are near black."""
+    u, v = np.meshgrid(np.arange(600, dtype=np.float32), np.arange(20, dtype=np.float32))
+    darkest, covered = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        ground = np.full((20, 600, 3), 180, np.float32)
+        upright = surface._Surface(u / FINENESS, np.zeros_like(v), ground, rng)
+        surface._joints(upright)
+        assert np.all(upright.colours == upright.colours[:1])
+        assert upright.colours.min() >= 0
+        assert upright.colours.max() <= 255
+        touched = np.abs(upright.colours[0, :, 0] - 180) > 1
+        covered.append(touched.mean())
+        darkest.append(upright.colours.min())
+    assert 0.01 < np.mean(covered) < 0.35
+    assert np.median(darkest) < 70
+    assert max(darkest) >= 180  # of some all are bright
+
+
+def test_covering_wholly_gives_the_level_and_not_at_all_nothing():
+    plane = on_plane(3, size=(20, 30))
+    share = np.zeros((20, 30), np.float32)
+    share[5], share[6] = 1, 0.25
+    plane.cover(share, 28.0)
+    assert np.all(plane.colours[5] == 28)
+    assert np.all(plane.colours[6] == 103)
+    assert np.all(np.delete(plane.colours, (5, 6), axis=0) == 128)

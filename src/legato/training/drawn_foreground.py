@@ -27,7 +27,7 @@ SPEED_PX = 1.5
 """Standard deviation of a layer's motion per frame and axis, if it moves."""
 MOVING_SHARE = 0.7
 """Of layers that move; titles stand still."""
-SOFTNESS_PX = (0.25, 0.8)
+SOFTNESS_PX = (0.2, 0.65)
 """Standard deviation of a lens's blur: no camera draws a perfect edge."""
 LETTERS = list(string.ascii_letters + string.digits + string.punctuation + " " * 12)
 PEN_HEIGHT_PX = 30

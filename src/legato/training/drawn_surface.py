@@ -64,6 +64,10 @@ class _Surface:
         """Add a difference of colour, wholly, in part or not at all."""
         self.colours[...] += how_much[..., None] * shade
 
+    def cover(self, share: Plane, level: float) -> None:
+        """Bring colours towards a grey level, by shares from 0 to 1."""
+        self.colours[...] += (np.float32(level) - self.colours) * share[..., None]
+
 
 def with_surfaces(clip: Clip, rng: np.random.Generator) -> Clip:
     """Return the clip behind drawn surfaces: one over all of it, a few, towers, or a fence.
@@ -150,6 +154,23 @@ def _lines(surface: _Surface) -> None:
             shade = surface.shade()
 
 
+def _joints(surface: _Surface) -> None:
+    """Panels with gaps or bars between them: one to three families, thin, nearly black or white.
+
+    What is so thin that a small frame shows it as a faint grey is rarely faint: seldom drawn so,
+    it is learned as a wide grey line.
+    """
+    rng = surface.rng
+    for _ in range(int(rng.integers(1, 4))):
+        angle = rng.choice((0.0, math.pi / 2, rng.uniform(0, math.pi)))
+        along = surface.u * math.cos(angle) + surface.v * math.sin(angle)
+        period, thickness = surface.period_px(9.0, 90.0), surface.period_px(0.7, 2.2)
+        away = np.abs((along + rng.uniform(0, period)) % period - period / 2)
+        share = ((thickness / 2 - away) * FINENESS + 0.5).clip(0, 1).astype(np.float32)
+        level = rng.uniform(0, 60) if rng.random() < 0.8 else rng.uniform(200, 255)
+        surface.cover(share * np.float32(rng.uniform(0.6, 1)), level)
+
+
 def _windows(surface: _Surface) -> None:
     """Rows of windows, each lit or dark by itself, with a frame or without."""
     rng = surface.rng
@@ -205,6 +226,7 @@ def _fence(canvas: Canvas, u: Plane, v: Plane, rng: np.random.Generator) -> None
 
 
 _PAINTS: tuple[Callable[[_Surface], None], ...] = (
+    *(_joints,) * 6,
     _lines,
     _lines,
     _windows,
