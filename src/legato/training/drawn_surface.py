@@ -157,8 +157,8 @@ def _lines(surface: _Surface) -> None:
 def _joints(surface: _Surface) -> None:
     """Panels with gaps or bars between them: one to three families, thin, nearly black or white.
 
-    What is so thin that a small frame shows it as a faint grey is rarely faint: seldom drawn so,
-    it is learned as a wide grey line.
+    A small frame shows a thin dark line as it shows a wide pale one. Real ones are mostly thin and
+    dark, and unless they are drawn so, wide pale ones are learned.
     """
     rng = surface.rng
     for _ in range(int(rng.integers(1, 4))):
