@@ -38,6 +38,11 @@ class _Surface:
         """Return a distance between repetitions, small ones as frequent as large ones."""
         return math.exp(self.rng.uniform(math.log(smallest), math.log(largest)))
 
+    def along(self) -> Plane:
+        """Return how far each pixel lies along a random direction, often an axis, in pixels."""
+        angle = self.rng.choice((0.0, math.pi / 2, self.rng.uniform(0, math.pi)))
+        return np.asarray(self.u * math.cos(angle) + self.v * math.sin(angle))
+
     def shade(self) -> Shade:
         """Return a difference of colour that can be seen, lighter or darker."""
         strength = self.rng.choice((-1, -1, 1)) * math.exp(self.rng.uniform(2.3, 5.0))
@@ -145,8 +150,7 @@ def _lines(surface: _Surface) -> None:
     rng = surface.rng
     shade = surface.shade()
     for _ in range(int(rng.integers(1, 4))):
-        angle = rng.choice((0.0, math.pi / 2, rng.uniform(0, math.pi)))
-        along = surface.u * math.cos(angle) + surface.v * math.sin(angle)
+        along = surface.along()
         period = surface.period_px(4.0, 90.0)
         thickness = min(surface.period_px(0.4, 3.0), period / 3)
         surface.paint((along + rng.uniform(0, period)) % period < thickness, shade)
@@ -162,8 +166,7 @@ def _joints(surface: _Surface) -> None:
     """
     rng = surface.rng
     for _ in range(int(rng.integers(1, 4))):
-        angle = rng.choice((0.0, math.pi / 2, rng.uniform(0, math.pi)))
-        along = surface.u * math.cos(angle) + surface.v * math.sin(angle)
+        along = surface.along()
         period, thickness = surface.period_px(9.0, 90.0), surface.period_px(0.7, 2.2)
         away = np.abs((along + rng.uniform(0, period)) % period - period / 2)
         share = ((thickness / 2 - away) * FINENESS + 0.5).clip(0, 1).astype(np.float32)
