@@ -61,6 +61,14 @@ def test_x264_keeps_colour_and_order_of_frames():
     assert np.abs(small.mean(axis=(0, 1, 2)) - clean.mean(axis=(0, 1, 2))).max() < 2
 
 
+def test_x264_neither_darkens_nor_tints():
+    clip = 64 + smooth_clip(num_frames=2, rows=256, cols=256) // 2  # nothing near black or white
+    severity = Severity(reductions=("area",), crf=(1, 1))
+    small = degrade(clip, severity, np.random.default_rng(0)).astype(float)
+    clean = degrade(clip, Severity(reductions=("area",)), np.random.default_rng(0)).astype(float)
+    assert np.abs((small - clean).mean(axis=(0, 1, 2))).max() < 0.6
+
+
 def test_severities_damage_more_and_more():
     clip = smooth_clip(num_frames=4, rows=256, cols=256)
     clean = degrade(clip, Severity(reductions=("area",)), np.random.default_rng(0)).astype(float)

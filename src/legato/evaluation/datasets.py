@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
+from legato.video.colour import EXACT
 
 SCALE = 4
 Reduction = Literal["area", "bilinear", "bicubic"]
@@ -180,6 +181,7 @@ def _x264(frames: ndarray, crf: int, repeatable: bool) -> ndarray:
     packets: list[Any] = []
     for index, pixels in enumerate(padded):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame = frame.reformat(format="yuv420p", interpolation=EXACT)
         frame.pts, frame.time_base = index, encoder.time_base
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
@@ -193,4 +195,5 @@ def _decode(packets: Sequence[Any]) -> ndarray:
     decoded: list[av.VideoFrame] = []
     for packet in [*packets, None]:
         decoded += decoder.decode(packet)
-    return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+    exact = [frame.reformat(format="rgb24", interpolation=EXACT) for frame in decoded]
+    return np.stack([frame.to_ndarray() for frame in exact])

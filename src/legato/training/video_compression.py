@@ -19,6 +19,7 @@ from numpy import ndarray
 
 from legato.errors import InputError, ResourceError
 from legato.training.random_walk import Mixture, check_mixture, choose
+from legato.video.colour import EXACT
 
 DECODERS = {"libx264": "h264", "h264": "h264", "mpeg4": "mpeg4"}
 QUANTISERS = {"libx264": (18, 35), "h264": (18, 35), "mpeg4": (2, 16)}
@@ -127,14 +128,16 @@ def compress(clip: UInt8[ndarray, "T H W 3"], step: VideoStep) -> UInt8[ndarray,
     encoder.options = _encoder_options(step)
     packets = []
     for index, pixels in enumerate(clip):
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        frame = frame.reformat(format="yuv420p", interpolation=EXACT)
         frame.pts, frame.time_base = index, encoder.time_base
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     decoded = [frame for packet in packets for frame in decoder.decode(packet)]
     decoded += decoder.decode(None)
     assert len(decoded) == len(clip), "these encoders neither drop nor repeat frames"
-    return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+    exact = [frame.reformat(format="rgb24", interpolation=EXACT) for frame in decoded]
+    return np.stack([frame.to_ndarray() for frame in exact])
 
 
 def _encoder_options(step: VideoStep) -> dict[str, str]:
