@@ -35,6 +35,7 @@ class TinyDefaults:
     consistency: str = "temporal,propagation"
     propagate: str = "middle"
     first_estimate_share: float = 0.0
+    trust: float = 0.0
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from legato.pipelines.colour_fix import adain, bound_chroma, fix_colours, wavelet
-from legato.pipelines.fidelity import back_project
+from legato.pipelines.fidelity import back_project, trust_clean
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,43 @@ def test_half_fidelity_goes_half_way_and_none_nowhere():
     whole, half = (back_project(large, small, fidelity=f) for f in (1.0, 0.5))
     torch.testing.assert_close(half - large, (whole - large) / 2)
     assert back_project(large, small, fidelity=0.0) is large
+
+
+def change_of(frames, low_res):
+    return (low_res - F.avg_pool2d(frames, 4)).std(dim=(1, 2, 3))
+
+
+def test_a_frame_that_was_barely_changed_comes_nearer_to_its_input():
+    small = torch.rand(2, 3, 20, 28) * 2 - 1
+    large = F.interpolate(small + 0.05 * torch.randn_like(small), scale_factor=4, mode="nearest")
+    some, more = (trust_clean(large, small, most=share) for share in (0.2, 0.4))
+    assert (change_of(more, small) < change_of(some, small)).all()
+    assert (change_of(some, small) < change_of(large, small)).all()
+    torch.testing.assert_close(more - large, 2 * (some - large))
+
+
+def test_a_frame_that_was_mended_stays_as_it_is():
+    small = torch.rand(2, 3, 20, 28) * 2 - 1
+    large = F.interpolate(torch.rand(2, 3, 20, 28) * 2 - 1, scale_factor=4, mode="nearest")
+    assert torch.equal(trust_clean(large, small, most=0.4), large)
+
+
+def test_trust_is_of_each_frame_alone_and_none_is_none():
+    small = torch.rand(2, 3, 20, 28) * 2 - 1
+    large = F.interpolate(small, scale_factor=4, mode="nearest")
+    large[0] = large[0].flip(-1)
+    large[1] += 0.05 * torch.randn_like(large[1])
+    both = trust_clean(large, small, most=0.4)
+    assert torch.equal(both[0], large[0])
+    assert torch.equal(both[1:], trust_clean(large[1:], small[1:], most=0.4))
+    assert trust_clean(large, small, most=0.0) is large
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9)])
+def test_trust_of_a_flat_picture_changes_nothing(size):
+    small = torch.full((1, 3, *size), 0.25)
+    large = torch.full((1, 3, 4 * size[0], 4 * size[1]), 0.25)
+    torch.testing.assert_close(trust_clean(large, small, most=0.4), large)
 
 
 def test_full_fidelity_leaves_no_lattice():

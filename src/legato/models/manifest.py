@@ -41,6 +41,8 @@ class UpscalerDefaults:
     """At which steps estimates are carried along the optical flow."""
     first_estimate_share: float = 0.0
     """Of the first step's clean estimate in the result of several steps."""
+    trust: float = 0.0
+    """Of the input's own in frames that were barely changed, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,11 +81,16 @@ def bound_chroma(
     return frames
 
 
+def luma_of(frames: Float[Tensor, "T 3 H W"]) -> Float[Tensor, "T 1 H W"]:
+    """Return Y of BT.601."""
+    red, green, blue = (frames[:, k : k + 1] for k in range(3))
+    return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
 def _chroma(frames: Float[Tensor, "T 3 H W"]) -> tuple[Tensor, Tensor]:
     """Return Cb and Cr of BT.601, each `T 1 H W`."""
-    red, green, blue = (frames[:, k : k + 1] for k in range(3))
-    luma = (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
-    return (blue - luma).mul_(0.5643), luma.sub_(red).mul_(-0.7133)
+    luma = luma_of(frames)
+    return (frames[:, 2:3] - luma).mul_(0.5643), luma.sub_(frames[:, 0:1]).mul_(-0.7133)
 
 
 def wavelet(
@@ -99,7 +104,7 @@ def wavelet(
     """
     low = style - content
     for level in range(LEVELS):
-        low = _blur(_blur(low, 2**level, axis=-2), 2**level, axis=-1)
+        low = blur(blur(low, 2**level, axis=-2), 2**level, axis=-1)
     return content + low
 
 
@@ -126,11 +131,11 @@ def _wavelet_reduced(
     """
     low = low_res - F.avg_pool2d(content, REDUCTION)
     for level in range(LEVELS - 2):
-        low = _blur(_blur(low, 2**level, axis=-2), 2**level, axis=-1)
+        low = blur(blur(low, 2**level, axis=-2), 2**level, axis=-1)
     return F.interpolate(low, scale_factor=REDUCTION, mode="bilinear").add_(content)
 
 
-def _blur(x: Float[Tensor, "N C H W"], reach: int, *, axis: int) -> Float[Tensor, "N C H W"]:
+def blur(x: Float[Tensor, "N C H W"], reach: int, *, axis: int) -> Float[Tensor, "N C H W"]:
     """[1 2 1] / 4 with a step of `reach` along one axis, the border repeated."""
     length = x.shape[axis]
     margins = (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach)

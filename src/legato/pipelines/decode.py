@@ -13,7 +13,7 @@ from legato.errors import ResourceError
 from legato.flow.fusion import TemporalFusion
 from legato.pipelines.colour_fix import ColourFix, bound_chroma, fix_colours
 from legato.pipelines.consistency import FUSION_REACH
-from legato.pipelines.fidelity import back_project
+from legato.pipelines.fidelity import back_project, trust_clean
 from legato.pipelines.upscaler import DecoderStream
 
 CELLS_PER_CHUNK = 1 << 20
@@ -65,6 +65,8 @@ class Finishing:
     """What happens to decoded frames."""
 
     color: ColourFix
+    trust: float
+    """Of the input's own in frames that were barely changed, at most."""
     fidelity: float
     bounds_chroma: bool
     """Whether colours stay near those of the input; not as the reference does."""
@@ -83,6 +85,7 @@ class Finishing:
         fixed = fix_colours(frames, low_res, method=self.color)
         if self.bounds_chroma:
             fixed = bound_chroma(fixed, low_res)
+        fixed = trust_clean(fixed, low_res, most=self.trust)
         return back_project(fixed, low_res, fidelity=self.fidelity).clamp_(-1, 1)
 
 

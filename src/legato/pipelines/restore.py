@@ -123,6 +123,7 @@ class Restorer:
         self.is_guided = len(self._texts.links) > 1
         self._finish = Finishing(
             color=options.color,
+            trust=0.0 if self._as_reference else self.settings.trust,
             fidelity=options.fidelity,
             bounds_chroma=options.color != "none" and not self._as_reference,
             fuses=self.settings.fuses,

@@ -190,6 +190,11 @@ class ModelDefaults(Protocol):
         """Of the first step's clean estimate in the result of several steps."""
         ...
 
+    @property
+    def trust(self) -> float:
+        """Of the input's own in frames that were barely changed, at most."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -205,6 +210,7 @@ class Settings:
     is_temporal: bool
     propagate: str
     first_estimate_share: float = 0.0
+    trust: float = 0.0
     chosen: frozenset[str] = frozenset()
     """What holds the frames together, as `consistency.holds` returns it."""
 
@@ -273,6 +279,7 @@ def resolve(
         is_temporal=is_temporal,
         propagate=propagate,
         first_estimate_share=defaults.first_estimate_share,
+        trust=defaults.trust,
         chosen=chosen,
     )
 

@@ -30,6 +30,7 @@ from legato.training.stages import EmbeddedUpscaler
 NAME = "embedded-x4"
 MAX_NOISE_LEVEL = 250
 LARGEST_TILE = 512
+TRUST = 0.5
 
 
 def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
@@ -44,6 +45,7 @@ def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
         decoder_context=context,
         consistency="temporal,propagation,fusion",
         first_estimate_share=FIRST_ESTIMATE_SHARE,
+        trust=TRUST,
     )
     manifest = Manifest(name=NAME, family="video_ldm", licence="Apache-2.0", defaults=defaults)
     schedule = scheduler_config(system.schedule)
