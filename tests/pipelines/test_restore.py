@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from legato.errors import InputError
 from legato.flow.dis import DisFlow
+from legato.pipelines import fidelity
 from legato.pipelines.carried import Carried
 from legato.pipelines.decode import BrokenOutputError, Decoder, is_broken
 from legato.pipelines.restore import RestoreOptions, Restorer
@@ -112,6 +113,24 @@ def test_the_first_estimate_of_a_blind_start_has_its_share_in_the_result(clip):
     torch.testing.assert_close(found(1.0, num_inference_steps=3), one)
     part_way = {"num_inference_steps": 4, "strength": 0.5}
     assert torch.equal(found(0.0, **part_way), found(0.5, **part_way))
+
+
+def test_the_input_is_trusted_as_the_model_says_but_not_by_the_reference(clip, monkeypatch):
+    monkeypatch.setattr(fidelity, "BARELY_CHANGED", 1000.0)  # these weights change everything
+    monkeypatch.setattr(fidelity, "CHANGED", 2000.0)
+
+    def found(trust, **options):
+        model = tiny_upscaler()
+        model = replace(model, defaults=replace(model.defaults, trust=trust))
+        return restore(restorer(model, consistency="none", **options), clip[:2])
+
+    def distance(frames):
+        return (clip[:2] - F.avg_pool2d(frames, 4)).square().mean()
+
+    some, more = found(0.2), found(0.4)
+    assert distance(more) < distance(some) < distance(found(0.0))
+    as_reference = {"compat": "reference"}
+    assert torch.equal(found(0.4, **as_reference), found(0.0, **as_reference))
 
 
 @pytest.mark.slow

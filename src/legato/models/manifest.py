@@ -42,7 +42,7 @@ class UpscalerDefaults:
     first_estimate_share: float = 0.0
     """Of the first step's clean estimate in the result of several steps."""
     trust: float = 0.0
-    """Of the input's own in frames that were barely changed, at most."""
+    """Largest part of the input that comes back in frames that the model barely changed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ class Finishing:
 
     color: ColourFix
     trust: float
-    """Of the input's own in frames that were barely changed, at most."""
+    """Largest part of the input that comes back in frames that the model barely changed."""
     fidelity: float
     bounds_chroma: bool
     """Whether colours stay near those of the input; not as the reference does."""

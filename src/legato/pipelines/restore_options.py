@@ -192,7 +192,7 @@ class ModelDefaults(Protocol):
 
     @property
     def trust(self) -> float:
-        """Of the input's own in frames that were barely changed, at most."""
+        """Largest part of the input that comes back in frames that the model barely changed."""
         ...
 
 
