@@ -5,7 +5,13 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from legato.pipelines.colour_fix import adain, bound_chroma, fix_colours, wavelet
+from legato.pipelines.colour_fix import (
+    adain,
+    blur,
+    bound_chroma,
+    fix_colours,
+    wavelet,
+)
 from legato.pipelines.fidelity import back_project, trust_clean
 
 
@@ -116,6 +122,37 @@ def test_a_frame_that_was_barely_changed_comes_nearer_to_its_input():
     assert (change_of(more, small) < change_of(some, small)).all()
     assert (change_of(some, small) < change_of(large, small)).all()
     torch.testing.assert_close(more - large, 2 * (some - large))
+
+
+def changed(small, wanted):
+    """Return frames whose change is as wanted."""
+    luma = luma_of(small)[:, None]
+    detail = luma - blur(blur(luma, 1, axis=-2), 1, axis=-1)
+    apart = torch.randn_like(luma)
+    apart *= wanted * detail.std() / apart.std()
+    return F.interpolate(small + apart, scale_factor=4, mode="nearest")
+
+
+@pytest.mark.parametrize(
+    ("change", "share", "doubt"),
+    [
+        (0.3, 0.4, 0),
+        (0.37, 0.4, 0),
+        (0.48, 0.4, 0.5),
+        (0.6, 0.24, 1),
+        (0.74, 0.016, 1),
+        (0.8, 0, 1),
+    ],
+)
+def test_what_is_finer_than_the_input_is_doubted_the_more_was_changed(change, share, doubt):
+    torch.manual_seed(0)
+    small = torch.rand(1, 3, 40, 48) * 2 - 1
+    plain = changed(small, change)
+    checker = (torch.arange(80)[:, None] + torch.arange(96)) % 2 * 0.2 - 0.1
+    drawn = F.interpolate(checker.expand(1, 3, -1, -1), scale_factor=2, mode="nearest")
+    apart = trust_clean(plain + drawn, small, most=0.4) - trust_clean(plain, small, most=0.4)
+    reach = (..., slice(8, -8), slice(8, -8))  # linear enlargement keeps a quarter of a checker
+    torch.testing.assert_close(apart[reach], (drawn * (1 - share * doubt / 4))[reach])
 
 
 def test_a_frame_that_was_mended_stays_as_it_is():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from legato.errors import InputError
 from legato.flow.dis import DisFlow
-from legato.pipelines import fidelity
+from legato.pipelines import decode, fidelity
 from legato.pipelines.carried import Carried
 from legato.pipelines.decode import BrokenOutputError, Decoder, is_broken
 from legato.pipelines.restore import RestoreOptions, Restorer
@@ -131,6 +131,22 @@ def test_the_input_is_trusted_as_the_model_says_but_not_by_the_reference(clip, m
     assert distance(more) < distance(some) < distance(found(0.0))
     as_reference = {"compat": "reference"}
     assert torch.equal(found(0.4, **as_reference), found(0.0, **as_reference))
+
+
+def test_what_comes_back_of_the_input_is_fused_with_the_rest(clip, monkeypatch):
+    fused = []
+
+    def fuse(self, frames, *, is_last):
+        fused.append(frames.clone())
+        return frames
+
+    monkeypatch.setattr(decode.TemporalFusion, "__call__", fuse)
+    monkeypatch.setattr(decode, "trust_clean", lambda frames, _, *, most: frames.fill_(most))
+    model = tiny_upscaler()
+    model = replace(model, defaults=replace(model.defaults, trust=0.25))
+    restore(restorer(model, consistency="fusion"), clip[:3])
+    assert torch.equal(torch.cat(fused), torch.full_like(torch.cat(fused), 0.25))
+    assert sum(len(frames) for frames in fused) == 3
 
 
 @pytest.mark.slow

@@ -78,6 +78,17 @@ class Finishing:
         reach = FUSION_REACH if self.fuses else 0
         return max(emitted[0] - reach, 0), min(emitted[1] + reach, num_frames)
 
+    def trusted(
+        self, frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
+    ) -> Float[Tensor, "T 3 sH sW"]:
+        """Give back of the input what is trusted, before fusion, which steadies it too."""
+        few = frames_finished(frames.shape[-2] * frames.shape[-1])
+        for k in range(0, frames.shape[0], few):
+            frames[k : k + few] = trust_clean(
+                frames[k : k + few], low_res[k : k + few], most=self.trust
+            )
+        return frames
+
     def __call__(
         self, frames: Float[Tensor, "T 3 sH sW"], low_res: Float[Tensor, "T 3 H W"]
     ) -> Float[Tensor, "T 3 sH sW"]:
@@ -85,7 +96,6 @@ class Finishing:
         fixed = fix_colours(frames, low_res, method=self.color)
         if self.bounds_chroma:
             fixed = bound_chroma(fixed, low_res)
-        fixed = trust_clean(fixed, low_res, most=self.trust)
         return back_project(fixed, low_res, fidelity=self.fidelity).clamp_(-1, 1)
 
 
@@ -264,6 +274,7 @@ def finished_chunks(
                 why="some frames are not numbers, or black where the input is not",
                 fix="use --dtype float32, or another model",
             )
+        decoded = finish.trusted(decoded, small[first:stop])
         frames = fusion(decoded, is_last=stop == needed[1]) if finish.fuses else decoded
         own = slice(max(emitted[0] - fused, 0), max(emitted[1] - fused, 0))
         wanted, seen = frames[own], small[fused : fused + frames.shape[0]][own]

@@ -104,12 +104,22 @@ def grain_excess(
 
     A weave too faint for L1 shows in smooth places, where the truth has none.
     """
+    return F.relu(_amplitude(frames) - _amplitude(truth)).mean()
 
-    def amplitude(x: Tensor) -> Tensor:
-        fine = x - F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-        return (F.avg_pool2d(fine.square().mean(dim=1, keepdim=True), 8) + 1e-6).sqrt()
 
-    return F.relu(amplitude(frames) - amplitude(truth)).mean()
+def texture_deficit(
+    frames: Float[Tensor, "N 3 H W"], truth: Float[Tensor, "N 3 H W"]
+) -> Float[Tensor, ""]:
+    """Mean of max(0, a' - a), a as in `grain_excess`: fine texture of the truth that is not shown.
+
+    Where it lies within a block does not matter: a texture that cannot be known may be invented.
+    """
+    return F.relu(_amplitude(truth) - _amplitude(frames)).mean()
+
+
+def _amplitude(x: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 1 h w"]:
+    fine = x - F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+    return (F.avg_pool2d(fine.square().mean(dim=1, keepdim=True), 8) + 1e-6).sqrt()
 
 
 def lattice_excess(

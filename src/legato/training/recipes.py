@@ -19,6 +19,7 @@ from legato.pipelines.limits import all_above_zero, all_within, in_order, none_e
 from legato.training.batches import BatchOptions, batches, sample
 from legato.training.data import CROP, PackedClips, PackOptions, pack
 from legato.training.export import export_embedded, warm_start_
+from legato.training.level_stage import LevelTask
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.refining_stage import RefiningOptions, RefiningTask
 from legato.training.run_record import begin_run, beginning
@@ -88,6 +89,10 @@ def embedded() -> dict[StageName, StageRecipe]:
             batch=replace(clips, measured_share=0.9, second_order_share=0.0, word_dropout=0.6),
             weights=PixelLossWeights(perceptual=2.4),
         ),
+        "levels": StageRecipe(
+            trainer=TrainerOptions(steps=800, learning_rate=2e-2, warm_up=20, ema_decay=0.98),
+            batch=replace(clips, measured_share=0.8, second_order_share=0.06, word_dropout=0.6),
+        ),
     }
 
 
@@ -99,7 +104,14 @@ class TrainOptions:
     """Folders of videos and photographs."""
     out: Path = Path("runs/embedded")
     """Folder of checkpoints, logs, picture grids and the exported model."""
-    stages: tuple[StageName, ...] = ("autoencoder", "image", "temporal", "decoder", "refining")
+    stages: tuple[StageName, ...] = (
+        "autoencoder",
+        "image",
+        "temporal",
+        "decoder",
+        "refining",
+        "levels",
+    )
     """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
     all the same: later ones go on from it."""
     steps: int | None = None
@@ -208,6 +220,8 @@ def _run_stage(
             task: Task = AutoencoderTask(system, loss, fixed)
         case "refining":
             task = RefiningTask(system, loss, fixed, RefiningOptions(), recipe.options)
+        case "levels":
+            task = LevelTask(system, loss, fixed, recipe.options)
         case _:
             task = UpscaleTask(system, name, loss, fixed, recipe.options)
     folder = options.out / name
@@ -220,6 +234,8 @@ def _run_stage(
         max_minutes=options.max_minutes,
         log=log,
     )
+    if isinstance(task, LevelTask):
+        task.keep()
     if name == "autoencoder":
         scale = latent_scale(system, fixed)
         system.autoencoder.config = replace(system.autoencoder.config, scaling_factor=scale)

@@ -18,7 +18,7 @@ from legato.training.trainer import Batch
 from legato.training.validation import flat, measured
 
 UpscaleStage = Literal["image", "temporal", "decoder"]
-StageName = Literal["autoencoder", UpscaleStage, "refining"]
+StageName = Literal["autoencoder", UpscaleStage, "refining", "levels"]
 
 
 class EmbeddedUpscaler(nn.Module):
