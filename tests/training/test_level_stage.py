@@ -1,11 +1,17 @@
 """Only the embedding of the levels learns, on lines that start at level 0, which stays."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parametrize
 
+from legato.evaluation.clips import read_clip
+from legato.flow.dis import DisFlow
+from legato.models.load import load_upscaler
+from legato.pipelines.restore import RestoreOptions, Restorer
 from legato.training import recipes
 from legato.training.level_stage import KNOTS, LedLevels, LevelTask
 from legato.training.losses import PixelLoss, PixelLossWeights, grain_excess, texture_deficit
@@ -76,3 +82,23 @@ def test_missing_texture_is_the_other_side_of_excess():
     rough = 0.2 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert texture_deficit(smooth, rough) == grain_excess(rough, smooth) > 0.05
     assert texture_deficit(rough, smooth) == grain_excess(smooth, rough) == 0
+
+
+def test_the_shipped_levels_above_0_show_more_texture():
+    demo = Path(__file__).parents[2] / "demo" / "clip.mp4"
+    first = np.stack(list(islice(read_clip(demo), 2)))
+    frames = torch.from_numpy(first).permute(0, 3, 1, 2)[..., 20:84, 60:124]
+    clip, cpu = frames.float() / 127.5 - 1, torch.device("cpu")
+    model = load_upscaler("embedded-x4", cpu, torch.float32)
+    textures = []
+    for level in (0, 50, 100, 150, 200, 250):
+        core = Restorer(
+            model,
+            RestoreOptions(noise_level=level),
+            device=cpu,
+            dtype=torch.float32,
+            estimator=DisFlow(),
+        )
+        shown, _ = core(clip, [0, 1], num_anchors=0, num_lookahead=0, state=None)
+        textures.append(texture_deficit(torch.zeros_like(shown), shown).item())
+    assert min(textures[1:]) > 1.2 * textures[0]
