@@ -5,13 +5,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from legato.pipelines.colour_fix import (
-    adain,
-    blur,
-    bound_chroma,
-    fix_colours,
-    wavelet,
-)
+from legato.pipelines.colour_fix import adain, blur, bound_chroma, fix_colours, wavelet
 from legato.pipelines.fidelity import back_project, trust_clean
 
 

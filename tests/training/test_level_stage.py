@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_refining_stage import batch
 from torch.nn.utils import parametrize
 
 from legato.evaluation.clips import read_clip
@@ -16,7 +17,6 @@ from legato.training import recipes
 from legato.training.level_stage import KNOTS, LedLevels, LevelTask
 from legato.training.losses import PixelLoss, PixelLossWeights, grain_excess, texture_deficit
 from legato.training.stages import StageOptions
-from tests.training.test_refining_stage import batch
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from legato.models.text import WordEncoder
 from legato.models.tiny_autoencoder import TinyAutoencoder
 from legato.models.trainable_text import TrainableText
 from legato.models.upscaler import UpscalerModel
+from legato.training.level_stage import KNOTS
 from legato.training.refining_stage import FIRST_ESTIMATE_SHARE
 from legato.training.stages import EmbeddedUpscaler
 
 NAME = "embedded-x4"
-MAX_NOISE_LEVEL = 250
 LARGEST_TILE = 512
 TRUST = 0.5
 
@@ -39,7 +39,7 @@ def export_embedded(system: EmbeddedUpscaler, target: Path) -> Path:
     defaults = UpscalerDefaults(
         steps=1,
         noise_level=0,
-        max_noise_level=MAX_NOISE_LEVEL,
+        max_noise_level=KNOTS[-1],
         tile=LARGEST_TILE,
         overlap=1,
         decoder_context=context,
