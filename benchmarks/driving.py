@@ -1,19 +1,21 @@
 """What each part of the driving generator adds, on held-back renders.
 
-    python benchmarks/driving.py [--model driving] [--clips 64] [--seed 0] [--steps N]
+    python benchmarks/driving.py [--model driving] [--clips 64] [--seeds 0 1 2] [--steps N]
         [--motion-guidance W] [--upsampler embedded-x4]
 
-Distances are Frechet distances of random features (`evaluation.frechet`), neither FVD nor FID; the
-floor is the distance of two halves of the renders. Exit code 1: a bar is missed.
+Each sampling seed makes an equal share of the clips. Distances are Frechet distances of random
+features (`evaluation.frechet`), neither FVD nor FID; their floor is the distance of two halves of
+the renders, and that of other rendered worlds with the same words is what few clips leave of a
+perfect model. Exit code 1: a bar is missed.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import cv2
@@ -52,9 +54,11 @@ from legato.training.driving.clips import (
     moving_moment,
     pack_clips,
 )
-from legato.training.driving.labels import VOCABULARY
+from legato.training.driving.labels import VOCABULARY, Labels
 from legato.training.driving.render import World
 
+OTHERS_FROM = 3_000_000
+"""Worlds from this seed on stand in for what a perfect model makes."""
 LARGE, FAST = (256, 512), 15
 """Size and frame rate of what an upsampler is to reach."""
 LATENT_NOISE = 0.2
@@ -70,7 +74,8 @@ class Bench:
     model: GeneratorModel
     clips: PackedClips
     steps: int
-    seed: int
+    seeds: Sequence[int]
+    """Of sampling; each makes an equal share of the clips, one after the other."""
     upsampler: str
     figures: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -82,9 +87,27 @@ class Bench:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
+    @property
+    def shares(self) -> dict[int, range]:
+        """The clips of each seed."""
+        total, count = len(self.clips.frames), len(self.seeds)
+        return {
+            seed: range(total * k // count, total * (k + 1) // count)
+            for k, seed in enumerate(self.seeds)
+        }
+
+    def seed_of(self, number: int) -> int:
+        """Return the seed that makes a clip."""
+        return next(seed for seed, share in self.shares.items() if number in share)
+
+    def labels(self, number: int) -> Labels:
+        """Return a clip's own labels."""
+        words = [VOCABULARY[t - 1] for t in self.clips.words[number] if t]
+        return Labels(**dict(zip((x.name for x in fields(Labels)), words, strict=True)))  # type: ignore[arg-type]
+
     def sampler(self, number: int) -> ClipSampler:
         """Return what samples with a clip's own labels."""
-        words = ", ".join(VOCABULARY[t - 1] for t in self.clips.words[number] if t)
+        words = ", ".join(self.labels(number).words)
         return ClipSampler(
             schedule=Schedule.from_config(self.model.schedule),
             num_inference_steps=self.steps,
@@ -93,7 +116,7 @@ class Bench:
             negative_prompt=self.model.encode_prompt(""),
             guidance_scale=self.model.defaults.guidance_scale,
             prior=INDEPENDENT,
-            seed=self.seed,
+            seed=self.seed_of(number),
             device=self.model.unet.device,
             dtype=self.model.unet.dtype,
         )
@@ -199,7 +222,7 @@ def measure_decoder(bench: Bench) -> None:
         world = World(HELD_BACK_FROM + number)
         truth, _ = world.clip([10 + k / FAST for k in range(KEY_FRAMES)])
         exact = encoded(model, truth)
-        generator = torch.Generator().manual_seed(1000 * bench.seed + number)
+        generator = torch.Generator().manual_seed(1000 * bench.seed_of(number) + number)
         noise = torch.randn(exact.shape, generator=generator)
         for deviation in (0.0, LATENT_NOISE):
             latents = exact + deviation * noise
@@ -226,11 +249,20 @@ def reconstruction(
     }
 
 
-def measure_distances(bench: Bench) -> None:
-    """Distances of key frames from the truth, temporal layers on and off, and their floor.
+def other_world(bench: Bench, number: int) -> UInt8[ndarray, "T H W 3"]:
+    """Return a clip of another world with the labels of the clip of that number."""
+    world = World(OTHERS_FROM + number, bench.labels(number))
+    options = ClipOptions(key_frame_rate=bench.model.defaults.key_frame_rate)
+    begin = float(np.random.default_rng((number, 6)).uniform(0, options.latest_seconds))
+    return world.clip([begin + k / options.key_frame_rate for k in range(KEY_FRAMES)])[0]
 
-    And where one frame is given: the image model's, as `generate` begins, or a true one. Then how
-    steady lane and cars are, beside the truth's through the autoencoder.
+
+def measure_distances(bench: Bench) -> None:
+    """Distances of key frames from the truth, temporal layers on and off, and what bounds them.
+
+    And where one frame is given: the image model's, as `generate` begins, or a true one. Of all
+    clips and, of several seeds, of each one's. Then how steady lane and cars are, beside the
+    truth's through the autoencoder.
     """
     model, real = bench.model, bench.clips.frames[:, :KEY_FRAMES]
     sets: dict[str, list[np.ndarray]] = {}
@@ -249,18 +281,33 @@ def measure_distances(bench: Bench) -> None:
             by_image = model.autoencoder.disabled() if name == "layers off" else nullcontext()
             with by_image:
                 sets.setdefault(name, []).append(bench.seen(latents))
+    shares = {f", seed {seed}": share for seed, share in bench.shares.items()}
+    whole = {"": range(len(real))}
+    others = [other_world(bench, number) for number in range(len(real))]
+    for of, share in (whole | shares if len(shares) > 1 else whole).items():
+        chosen = {name: clips[share.start : share.stop] for name, clips in sets.items()}
+        chosen["other worlds"] = others[share.start : share.stop]
+        found = distances(real[share.start : share.stop], chosen)
+        bench.figures |= {f"{name}{of}": value for name, value in found.items()}
+    for name, clips in {"truth's latents": passed, **sets}.items():
+        figures = state(clips).items()
+        bench.figures |= {f"{figure}, {name}": value for figure, value in figures}
+
+
+def distances(
+    real: np.ndarray, sets: Mapping[str, Sequence[np.ndarray]], *, of: str = ""
+) -> dict[str, float]:
+    """Return the distances of sets of clips `T H W 3` from real ones, and those ones' floor."""
+    found = {}
     for kind in ("video", "frame"):
         truth = random_features(real, kind)
         half = len(truth) // 2
         floor = frechet_distance(truth[:half], truth[half:], scale=truth)
-        bench.figures[f"{kind} distance, floor"] = floor
+        found[f"{kind} distance{of}, floor"] = floor
         for name, clips in sets.items():
             features = random_features(np.stack(clips), kind)
-            distance = frechet_distance(truth, features, scale=truth)
-            bench.figures[f"{kind} distance, {name}"] = distance
-    for name, clips in {"truth's latents": passed, **sets}.items():
-        figures = state(clips).items()
-        bench.figures |= {f"{figure}, {name}": value for figure, value in figures}
+            found[f"{kind} distance{of}, {name}"] = frechet_distance(truth, features, scale=truth)
+    return found
 
 
 def state(clips: Sequence[np.ndarray]) -> dict[str, float]:
@@ -341,7 +388,7 @@ def measure_upsampler(bench: Bench) -> None:
     """
     device = choose_device("auto")
     model = load_upscaler(bench.upsampler, device, choose_dtype("auto", device))
-    alone = RestoreOptions(color="none", consistency="none", seed=bench.seed)
+    alone = RestoreOptions(color="none", consistency="none", seed=bench.seeds[0])
     ways = {
         "windows": Variant(options=replace(alone, consistency=None)),
         "by itself": Variant(options=alone, layers=False, decoder=False),
@@ -358,14 +405,7 @@ def measure_upsampler(bench: Bench) -> None:
         for name, way in ways.items():
             with bench.timed(f"upsampler, {name}"):
                 made[name].append(restore(model, small, way))
-    for kind in ("video", "frame"):
-        truth = random_features(np.stack(large), kind)
-        half = len(truth) // 2
-        floor = frechet_distance(truth[:half], truth[half:], scale=truth)
-        bench.figures[f"{kind} distance of enlarged, floor"] = floor
-        for name, clips in made.items():
-            distance = frechet_distance(truth, random_features(np.stack(clips), kind), scale=truth)
-            bench.figures[f"{kind} distance of enlarged, {name}"] = distance
+    bench.figures |= distances(np.stack(large), made, of=" of enlarged")
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
@@ -431,7 +471,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--model", default="driving")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, help="default: the model's own")
     parser.add_argument("--upsampler", default="embedded-x4")
     parser.add_argument("--motion-guidance", type=float, help="default: the model's own")
@@ -449,9 +489,11 @@ def main() -> int:
         model=model,
         clips=PackedClips(pack_clips(arguments.renders, rendered)),
         steps=arguments.steps or model.defaults.steps,
-        seed=arguments.seed,
+        seeds=arguments.seeds,
         upsampler=arguments.upsampler,
     )
+    if len(bench.clips.frames) < arguments.clips:
+        parser.error(f"{arguments.renders} holds {len(bench.clips.frames)} clips: name another")
     bench.clips.frames = bench.clips.frames[: arguments.clips]
     for part in arguments.parts:
         known = set(bench.figures)
