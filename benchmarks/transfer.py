@@ -1,9 +1,11 @@
 """Temporal layers move to a fine-tuned image model: its look is kept, and it moves as before.
 
-    python benchmarks/transfer.py [--clips 16] [--steps 400] [--pictures 192] [--out runs/transfer]
+    python benchmarks/transfer.py [--look sepia] [--clips 16] [--steps 400] [--pictures 192]
+        [--out runs/transfer]
 
 The driving image model learns a look that it has never seen (`legato train frames` on renders that
-are drawn over: few tones of sepia, dark outlines). The bundled temporal layers, which do not learn,
+are drawn over: few tones of sepia and dark outlines, which the autoencoder can hardly show, or dark
+outlines and red for blue, which it can). The bundled temporal layers, which do not learn,
 act on it as `legato generate --spatial` does. Motion is compared with that of the untouched model,
 same prompts and seeds, its clips drawn over the same way: so that both are seen through the same
 look. A further row shows those through the autoencoder, which has never seen the look either and
@@ -20,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from legato.evaluation.clips import read_clip
@@ -52,16 +54,37 @@ FIRST_SEED = 40_000
 Clips = UInt8[ndarray, "N T H W 3"]
 
 
-def drawn_over(frame: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
+def in_sepia(frame: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
     """Return a frame in few tones between ink and paper, with dark outlines."""
-    luma = cv2.cvtColor(cv2.medianBlur(frame, 3), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    tones = np.round(np.sqrt(luma / 255) * (TONES - 1)) / (TONES - 1)
-    slope = np.hypot(cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1))
-    tones = tones * (1 - 0.8 * np.clip(slope / 255 - 0.4, 0, 1))
+    luma = luma_of(frame)
+    tones = np.round(np.sqrt(luma / 255) * (TONES - 1)) / (TONES - 1) * outlines(luma)
     return np.asarray((INK + tones[..., None] * (PAPER - INK)).round().astype(np.uint8))
 
 
-def render(folder: Path, first_seed: int, count: int) -> Path:
+def in_ink(frame: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
+    """Return a frame with red and blue exchanged and dark outlines."""
+    colours = frame[..., ::-1] * outlines(luma_of(frame))[..., None]
+    return np.asarray(colours.round().astype(np.uint8))
+
+
+def luma_of(frame: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "H W"]:
+    """Return brightness without specks, 0 to 255."""
+    luma = cv2.cvtColor(cv2.medianBlur(frame, 3), cv2.COLOR_RGB2GRAY)
+    return np.asarray(luma, np.float32)
+
+
+def outlines(luma: Float[ndarray, "H W"]) -> Float[ndarray, "H W"]:
+    """Return how bright each pixel stays, 0.2 to 1."""
+    slope = np.hypot(cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1))
+    return np.asarray(1 - 0.8 * np.clip(slope / 255 - 0.4, 0, 1))
+
+
+LOOKS: dict[str, Callable[[ndarray], ndarray]] = {"sepia": in_sepia, "ink": in_ink}
+
+
+def render(
+    folder: Path, first_seed: int, count: int, drawn_over: Callable[[ndarray], ndarray]
+) -> Path:
     """Write plain pictures, and the same drawn over, with their labels as captions."""
     for name in ("plain", "look"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -193,6 +216,7 @@ def bars(rows: dict[str, dict[str, float]]) -> list[Bar]:
 def main() -> int:
     """Tune, generate, measure; print the table and bars, save them as JSON."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--look", choices=LOOKS, default="sepia")
     parser.add_argument("--clips", type=int, default=16)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--pictures", type=int, default=192)
@@ -200,8 +224,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     arguments = parser.parse_args()
     out: Path = arguments.out
-    learned = render(out / "learned", FIRST_SEED, arguments.pictures)
-    held_back = render(out / "held_back", HELD_BACK_FROM, 96)
+    drawn_over = LOOKS[arguments.look]
+    learned = render(out / "learned", FIRST_SEED, arguments.pictures, drawn_over)
+    held_back = render(out / "held_back", HELD_BACK_FROM, 96, drawn_over)
     options = TuneOptions(
         data=(learned / "look",),
         held_back=held_back / "look",
