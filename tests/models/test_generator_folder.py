@@ -10,7 +10,7 @@ from tiny_generator import tiny_generator_folder, tiny_parts
 from legato.errors import ModelError
 from legato.models.generator_folder import load_generator
 from legato.models.load import load_upscaler
-from legato.models.manifest import GeneratorDefaults, Manifest
+from legato.models.manifest import SHARES, GeneratorDefaults, Manifest, UpscalerDefaults
 
 CPU, FULL = torch.device("cpu"), torch.float32
 
@@ -58,6 +58,20 @@ def test_an_unknown_start_of_the_frames_between_is_refused():
     values = json.loads(manifest.to_json())
     values["defaults"]["interpolation_start"] = "x"
     with pytest.raises(ModelError, match="interpolation_start"):
+        Manifest.from_values(values)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("name", SHARES)
+def test_a_share_out_of_range_is_refused(name, value):
+    generates = name in vars(GeneratorDefaults())
+    job, defaults = (
+        ("generate", GeneratorDefaults()) if generates else ("upscale", UpscalerDefaults())
+    )
+    manifest = Manifest(name="x", family="video_ldm", licence="none", job=job, defaults=defaults)
+    values = json.loads(manifest.to_json())
+    values["defaults"][name] = value
+    with pytest.raises(ModelError, match=name):
         Manifest.from_values(values)
 
 

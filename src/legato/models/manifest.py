@@ -11,6 +11,8 @@ from legato.errors import ModelError
 MANIFEST = "legato.json"
 FORMAT_VERSION = 1
 REFILL = "fetch the model again, or point to an undamaged copy"
+SHARES = ("first_estimate_share", "trust", "temporal_share", "motion_share")
+"""Defaults between 0 and 1."""
 InterpolationStart = Literal["noise", "blend"]
 
 
@@ -169,7 +171,8 @@ class Manifest:
         """Build from the parsed text.
 
         Raises:
-            ModelError: a field is missing, unknown or of the wrong kind, or the format is newer.
+            ModelError: a field is missing, unknown, of the wrong kind or out of range, or the
+                format is newer.
         """
         if values.get("format_version") != FORMAT_VERSION:
             raise ModelError(
@@ -185,6 +188,7 @@ class Manifest:
             _same_kinds(given, sample)
             _same_kinds(given["sha256"], dict.fromkeys(given["sha256"], ""))
             _same_kinds(defaults, sample.defaults)
+            _within_range(defaults)
             return cls(**given, defaults=kind(**defaults))
         except (AttributeError, KeyError, TypeError) as error:
             raise ModelError(f"{MANIFEST} is not understood", why=f"{error}", fix=REFILL) from error
@@ -199,5 +203,15 @@ def _same_kinds(given: Mapping[str, object], sample: object) -> None:
             raise ModelError(
                 f"{MANIFEST} has {name}={value!r}",
                 why=f"it must be of the kind {wanted.__name__}",
+                fix=REFILL,
+            )
+
+
+def _within_range(defaults: Mapping[str, Any]) -> None:
+    for name in SHARES:
+        if not 0 <= defaults.get(name, 0.0) <= 1:
+            raise ModelError(
+                f"{MANIFEST} has {name}={defaults[name]!r}",
+                why="a share lies between 0 and 1",
                 fix=REFILL,
             )
