@@ -492,6 +492,8 @@ def main() -> int:
         seeds=arguments.seeds,
         upsampler=arguments.upsampler,
     )
+    if len(set(arguments.seeds)) < len(arguments.seeds):
+        parser.error("--seeds names one twice: name each once")
     if len(bench.clips.frames) < arguments.clips:
         parser.error(f"{arguments.renders} holds {len(bench.clips.frames)} clips: name another")
     bench.clips.frames = bench.clips.frames[: arguments.clips]

@@ -5,7 +5,7 @@
 
 The driving image model learns a look that it has never seen (`legato train frames` on renders that
 are drawn over: few tones of sepia and dark outlines, which the autoencoder can hardly show, or dark
-outlines and red for blue, which it can). The bundled temporal layers, which do not learn,
+outlines and red for blue, to which it is nearer). The bundled temporal layers, which do not learn,
 act on it as `legato generate --spatial` does. Motion is compared with that of the untouched model,
 same prompts and seeds, its clips drawn over the same way: so that both are seen through the same
 look. A further row shows those through the autoencoder, which has never seen the look either and
@@ -223,7 +223,7 @@ def main() -> int:
     parser.add_argument("--max-minutes", type=float)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    out: Path = arguments.out / arguments.look  # what is there is used again
     drawn_over = LOOKS[arguments.look]
     learned = render(out / "learned", FIRST_SEED, arguments.pictures, drawn_over)
     held_back = render(out / "held_back", HELD_BACK_FROM, 96, drawn_over)
