@@ -63,6 +63,7 @@ LARGE, FAST = (256, 512), 15
 """Size and frame rate of what an upsampler is to reach."""
 LATENT_NOISE = 0.2
 """Standard deviation of the noise under which decoders are compared; the latents' own is 1."""
+CONTEXT_GUIDANCE = (1.0, 1.5, 2.0, 3.0)
 CLEAR, NEAR_M = 3.0, 25.0
 """Clearness and distance at which lanes and cars ahead are found reliably (docs/driving.md)."""
 
@@ -122,10 +123,21 @@ class Bench:
         )
 
     def key_frames(
-        self, number: int, latents: torch.Tensor, *, given: int, temporal: bool = True
+        self,
+        number: int,
+        latents: torch.Tensor,
+        *,
+        given: int,
+        temporal: bool = True,
+        context_guidance: float | None = None,
     ) -> torch.Tensor:
-        """Return the latents `1 T C h w` of a clip whose first so many frames are given."""
+        """Return the latents `1 T C h w` of a clip whose first so many frames are given.
+
+        How strongly they are followed: as the model does, unless it is said.
+        """
         sampler, defaults = self.sampler(number), self.model.defaults
+        if context_guidance is None:
+            context_guidance = defaults.context_guidance
         network = TemporalGuided.in_share(
             self.model.unet,
             scale=defaults.temporal_guidance if temporal else 0.0,
@@ -152,7 +164,7 @@ class Bench:
                     mask=torch.arange(KEY_FRAMES) < given,
                     ticks=[range(100 * number, 100 * number + KEY_FRAMES)],
                     purpose="key frames",
-                    guidance=defaults.context_guidance,
+                    guidance=context_guidance,
                     edits=edits,
                 ),
                 told=ClipConditions(noise_level=torch.tensor(0)),
@@ -357,6 +369,18 @@ def measure_directions(bench: Bench) -> None:
         bench.figures[f"direction kept, {name}, share of {len(said)}"] = float(np.mean(said))
 
 
+def measure_context(bench: Bench) -> None:
+    """Distances of key frames that go on from two true ones, by how strongly those are followed."""
+    real = bench.clips.frames[:, :KEY_FRAMES]
+    sets: dict[str, list[np.ndarray]] = {}
+    for number, clip in enumerate(real):
+        truth = encoded(bench.model, clip)
+        for scale in CONTEXT_GUIDANCE:
+            made = bench.key_frames(number, truth, given=2, context_guidance=scale)
+            sets.setdefault(f"context guidance {scale:g}", []).append(bench.seen(made))
+    bench.figures |= distances(real, sets)
+
+
 def measure_between(bench: Bench) -> None:
     """Error of the three inner frames against linear blending and holding the last frame.
 
@@ -412,6 +436,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "decoder": measure_decoder,
     "distances": measure_distances,
     "directions": measure_directions,
+    "context": measure_context,
     "between": measure_between,
     "upsampler": measure_upsampler,
 }

@@ -4,8 +4,9 @@
         [--out runs/transfer]
 
 The driving image model learns a look that it has never seen (`legato train frames` on renders that
-are drawn over: few tones of sepia and dark outlines, which the autoencoder can hardly show, or dark
-outlines and red for blue, to which it is nearer). The bundled temporal layers, which do not learn,
+are drawn over: few tones of sepia and dark outlines, which the autoencoder can hardly show; dark
+outlines and red for blue, to which it is nearer; patches of paint and red for blue, which it can
+show). The bundled temporal layers, which do not learn,
 act on it as `legato generate --spatial` does. Motion is compared with that of the untouched model,
 same prompts and seeds, its clips drawn over the same way: so that both are seen through the same
 look. A further row shows those through the autoencoder, which has never seen the look either and
@@ -67,6 +68,11 @@ def in_ink(frame: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
     return np.asarray(colours.round().astype(np.uint8))
 
 
+def in_paint(frame: UInt8[ndarray, "H W 3"]) -> UInt8[ndarray, "H W 3"]:
+    """Return a frame with red and blue exchanged, in patches as of a brush."""
+    return np.asarray(cv2.medianBlur(frame, 5)[..., ::-1])
+
+
 def luma_of(frame: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "H W"]:
     """Return brightness without specks, 0 to 255."""
     luma = cv2.cvtColor(cv2.medianBlur(frame, 3), cv2.COLOR_RGB2GRAY)
@@ -79,7 +85,11 @@ def outlines(luma: Float[ndarray, "H W"]) -> Float[ndarray, "H W"]:
     return np.asarray(1 - 0.8 * np.clip(slope / 255 - 0.4, 0, 1))
 
 
-LOOKS: dict[str, Callable[[ndarray], ndarray]] = {"sepia": in_sepia, "ink": in_ink}
+LOOKS: dict[str, Callable[[ndarray], ndarray]] = {
+    "sepia": in_sepia,
+    "ink": in_ink,
+    "paint": in_paint,
+}
 
 
 def render(

@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_upscaler_folder
+from tiny import tiny_autoencoder_kl, tiny_upscaler_folder
 from torch.utils.flop_counter import FlopCounterMode
 
 from legato.device import choose_device, choose_dtype, largest_int8_weight
+from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.int8_conv import Int8Conv
 from legato.models.load import load_upscaler
+from legato.training.generator_stages import DecoderOptions
+from legato.training.losses import PixelLoss, PixelLossWeights
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if "__main__" in p.read_text(encoding="utf-8"))
@@ -118,3 +121,24 @@ def test_a_variant_decodes_as_it_is_told(tmp_path):
     assert {clip.shape for clip in made} == {(4, 64, 96, 3)}
     assert not np.array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
+
+
+def test_a_second_judge_of_a_decoder_sees_its_frames_in_any_order():
+    from comparisons import TwiceJudged
+
+    torch.manual_seed(3)
+    decoder = TemporalDecoder(tiny_autoencoder_kl(), TemporalDecoderOptions())
+    task = TwiceJudged(
+        decoder, PixelLoss(PixelLossWeights(), None), [], DecoderOptions(adversarial_start=0)
+    )
+    frames = torch.randint(0, 256, (1, 4, 3, 32, 32), dtype=torch.uint8)
+    said = []
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
+        loss, parts = task.loss({"frames": frames[:, order]}, torch.Generator().manual_seed(0))
+        said.append(parts)
+    loss.backward()
+    for name in ("opinion_of_frames", "judged_of_frames"):  # fresh layers see no neighbours
+        assert said[0][name] == pytest.approx(said[1][name], rel=1e-4)
+    assert said[0]["judged"] != pytest.approx(said[1]["judged"], rel=1e-4)
+    for judge in (task.discriminator, task.of_frames):
+        assert all(p.grad is not None for p in judge.parameters())

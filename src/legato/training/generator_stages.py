@@ -329,17 +329,37 @@ class DecoderTask:
             loss = loss + self.options.flicker_weight * flicker
             parts["flicker"] = flicker.item()
         if self.options.adversarial_weight:
-            real, made = (rearrange(x, "b t c h w -> b c t h w") for x in (frames, decoded))
-            opinion = deception_loss(self.discriminator, made)
-            weight = adaptive_weight(loss, opinion, self.last_layer)
-            judged = discriminator_loss(self.discriminator, real, made)
-            counts = self.options.adversarial_weight * bool(
-                self.module.steps >= self.options.adversarial_start
-            )
-            loss = loss + counts * weight * opinion + judged
-            parts |= {"opinion": opinion.item(), "judged": judged.item()}
+            judged, said = self.judged(loss, decoded, frames)
+            loss, parts = loss + judged, parts | said
         self.module.steps += 1
         return loss, parts
+
+    def judged(
+        self,
+        loss: Float[Tensor, ""],
+        decoded: Float[Tensor, "B T 3 H W"],
+        frames: Float[Tensor, "B T 3 H W"],
+    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        """Return what the judgement of decoded clips adds to their loss, and figures."""
+        real, made = (rearrange(x, "b t c h w -> b c t h w") for x in (frames, decoded))
+        return self.opinion(self.discriminator, loss, real, made)
+
+    def opinion(
+        self,
+        discriminator: PatchDiscriminator,
+        loss: Float[Tensor, ""],
+        real: Float[Tensor, "B 3 *size"],
+        made: Float[Tensor, "B 3 *size"],
+    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        """Return what a discriminator, with its own loss, adds to that of what was made."""
+        deception = deception_loss(discriminator, made)
+        weight = adaptive_weight(loss, deception, self.last_layer)
+        learned = discriminator_loss(discriminator, real, made)
+        counts = self.options.adversarial_weight * bool(
+            self.module.steps >= self.options.adversarial_start
+        )
+        figures = {"opinion": deception.item(), "judged": learned.item()}
+        return counts * weight * deception + learned, figures
 
     def validate(self) -> tuple[dict[str, float], Float[Tensor, "3 H W"]]:
         """Return errors of frames, and their flicker, with the layers and without.
