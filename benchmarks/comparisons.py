@@ -316,7 +316,7 @@ def of_decoder(comparison: Comparison, name: str) -> dict[str, float]:
     decoder = TemporalDecoder(load_driving("driving").image.vae, DECODER)
     figures: dict[str, float] = {}
     if name in JUDGES:
-        options = DecoderOptions(adversarial_start=100)
+        options = DecoderOptions(adversarial_weight=0.1, adversarial_start=100)
         distance = load_lpips(arguments.lpips) if arguments.lpips else None
         pixels = PixelLoss(PixelLossWeights.plain(perceptual=0.5), distance)
         torch.manual_seed(0)
@@ -327,7 +327,7 @@ def of_decoder(comparison: Comparison, name: str) -> dict[str, float]:
             train(
                 task,
                 lambda step: comparison.clips.moving(step, batch_size=2, size=CROP, seed=0),
-                comparison.trainer(arguments.decoder_steps, 2e-4),
+                comparison.trainer(arguments.decoder_steps, 1e-4),
                 folder=folder,
                 log=say,
             )
@@ -377,7 +377,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--image-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--decoder-steps", type=int, default=600)
+    parser.add_argument("--decoder-steps", type=int, default=300)
     parser.add_argument("--renders", type=Path, default=Path("runs/driving/held_back"))
     parser.add_argument("--out", type=Path, default=Path("runs/comparisons"))
     arguments = parser.parse_args()

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -36,6 +37,21 @@ def owner(tmp_path):
 def test_a_second_process_is_refused_and_told_who_works_there(owner, tmp_path):
     with pytest.raises(ResourceError, match=f"process {owner.pid}"), Lock(tmp_path / "lock"):
         pass
+
+
+def test_where_files_cannot_be_locked_the_process_tells(owner, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(ResourceError, match=f"process {owner.pid}"), Lock(tmp_path / "lock"):
+        pass
+    owner.kill()
+    owner.wait()
+    with Lock(tmp_path / "lock") as ours:
+        assert ours.is_held
 
 
 def test_a_killed_process_leaves_the_lock_free(owner, tmp_path):

@@ -47,6 +47,18 @@ def test_a_preview_of_a_part_of_a_folder_of_images_misses_nothing(options, tmp_p
     assert report.differences == []
 
 
+def test_a_preview_of_later_images_is_named_after_them(options, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    pictures = texture(12, (32, 24))
+    pictures[:6] //= 8  # the second shot has the most detail
+    for index, picture in enumerate(pictures):
+        (source / f"img{index:02d}.png").write_bytes(encode_image(picture, None, ".png"))
+    preview(source, tmp_path / "part", options(segment=4, codec="auto"))
+    names = sorted(path.stem for path in (tmp_path / "part_preview").iterdir())
+    assert names == [f"img{index:02d}" for index in range(6, 12)]
+
+
 def test_the_picture_shows_before_and_after(clip, options, tmp_path):
     target = tmp_path / "part.mkv"
     preview(clip(), target, options())

@@ -2,6 +2,7 @@
 
 import random
 import re
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -109,6 +110,108 @@ def test_interlaced_video_is_deinterlaced_frame_for_frame(tmp_path):
     assert "kept so" in " ".join(kept.notices(facts))
     late = list(read_frames(path, start_pts=frames[11].pts))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(late, frames[11:], strict=True))
+
+
+def in_tiles():
+    """An HEIC whose picture is a grid of four tiles, without their data."""
+
+    def box(kind, *parts):
+        data = b"".join(parts)
+        return struct.pack(">I4s", len(data) + 8, kind) + data
+
+    def full(kind, version, *parts):
+        return box(kind, struct.pack(">I", version << 24), *parts)
+
+    grid = struct.pack(">BBBBHH", 0, 0, 1, 1, 128, 128)
+
+    def head(at):
+        kinds = zip(range(1, 6), [b"hvc1"] * 4 + [b"grid"], strict=True)
+        items = [full(b"infe", 2, struct.pack(">HH4s", k, 0, kind), b"\0") for k, kind in kinds]
+        places = [struct.pack(">HHHII", k, 0, 1, at, len(grid)) for k in range(1, 6)]
+        sizes = [struct.pack(">HBB", k, 1, 1) for k in range(1, 5)]
+        return box(b"ftyp", b"heic\0\0\0\0mif1heic") + full(
+            b"meta",
+            0,
+            full(b"hdlr", 0, b"\0\0\0\0pict" + b"\0" * 13),
+            full(b"pitm", 0, struct.pack(">H", 5)),
+            full(b"iloc", 0, struct.pack(">BBH", 0x44, 0, 5), *places),
+            full(b"iinf", 0, struct.pack(">H", 5), *items),
+            box(
+                b"iprp",
+                box(b"ipco", full(b"ispe", 0, struct.pack(">II", 64, 64))),
+                full(b"ipma", 0, struct.pack(">I", 4), *sizes),
+            ),
+            full(b"iref", 0, box(b"dimg", struct.pack(">HHHHHH", 5, 4, 1, 2, 3, 4))),
+        )
+
+    return head(len(head(0)) + 8) + box(b"mdat", grid)
+
+
+def test_one_tile_of_a_picture_is_not_taken_for_the_whole(tmp_path):
+    """Photographs of phones are stored so; decoders here see the tiles alone."""
+    path = tmp_path / "a.heic"
+    path.write_bytes(in_tiles())
+    with pytest.raises(DecodeError, match="stored in tiles"):
+        probe(path)
+
+
+def coded_mpeg2(num_frames, *, is_interlaced):
+    """Packets of one MPEG-2 group of bars that move by half a step from field to field."""
+    context = av.CodecContext.create("mpeg2video", "w")
+    context.width, context.height, context.pix_fmt = 64, 48, "yuv420p"
+    context.time_base, context.gop_size, context.max_b_frames = Fraction(1, 25), num_frames, 0
+    context.framerate = 25
+    if is_interlaced:
+        context.flags |= 0x20000000 | 0x00040000  # AV_CODEC_FLAG_INTERLACED_ME, _DCT
+    rows, columns = np.mgrid[:48, :64]
+    packets = []
+    for k in range(num_frames):
+        moved = columns + 6 * k + (3 * (rows % 2) if is_interlaced else 0)
+        bars = np.uint8(moved // 8 % 2 * 180 + 30)[..., None].repeat(3, axis=2)
+        frame = av.VideoFrame.from_ndarray(bars, "rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = k, Fraction(1, 25)
+        if is_interlaced:
+            graph = av.filter.Graph()
+            graph.link_nodes(
+                graph.add_buffer(
+                    width=64, height=48, format=frame.format, time_base=Fraction(1, 25)
+                ),
+                graph.add("setfield", "mode=bff"),
+                graph.add("buffersink"),
+            ).configure()
+            graph.vpush(frame)
+            frame = graph.vpull()
+        packets += context.encode(frame)
+    return packets + context.encode(None)
+
+
+def test_pictures_of_both_kinds_are_deinterlaced_alike_from_wherever_they_are_read(tmp_path):
+    """Groups of progressive and of interlaced pictures in one file, as on hybrid DVDs."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25, width=64, height=48)
+        stream.pix_fmt = "yuv420p"
+        at = 0
+        for count, is_interlaced in ((3, False), (8, True), (8, False), (8, True)):
+            for packet in coded_mpeg2(count, is_interlaced=is_interlaced):
+                packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 25), 1
+                packet.pts = packet.dts = at
+                container.mux(packet)
+                at += 1
+    facts = probe(path)
+    assert facts.flags_fields
+    frames = list(read_frames(path))
+    woven = list(read_frames(path, options=ReadOptions(keep_interlaced=True)))
+    changed = [not np.array_equal(a.pixels, b.pixels) for a, b in zip(frames, woven, strict=True)]
+    with av.open(str(path)) as container:
+        flagged = [frame.interlaced_frame for frame in container.decode(video=0)]
+    assert changed == flagged
+    assert flagged[0] is flagged[12] is not flagged[5] is flagged[-1]
+    for first in (4, 11, 14, 20):
+        late = list(read_frames(path, start_pts=frames[first].pts))
+        assert len(late) == len(frames) - first
+        for a, b in zip(late, frames[first:], strict=True):
+            assert np.array_equal(a.pixels, b.pixels)
 
 
 def with_times_that_fall_back(path):

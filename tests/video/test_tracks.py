@@ -121,6 +121,29 @@ def test_cover_art_is_kept_and_not_taken_for_the_video(tmp_path, suffix):
     assert verify(source, tmp_path / f"out{suffix}").kept
 
 
+@pytest.mark.parametrize(
+    ("source", "target"), [("a.mov", "b.mov"), ("a.mkv", "b.mp4"), ("a.mp4", "b.mkv")]
+)
+def test_the_pictures_own_tags_and_the_date_of_a_recording_are_kept(source, target, tmp_path):
+    plain, date = make_video(tmp_path / "plain.mp4"), "2001-02-03T04:05:06.000000Z"
+    with av.open(str(plain)) as read, av.open(str(tmp_path / source), "w") as written:
+        written.metadata.update(creation_time=date, title="Holiday")
+        stream = written.add_stream_from_template(read.streams.video[0], opaque=True)
+        stream.metadata.update(language="jpn", BPS="12345")
+        for packet in read.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                written.mux(packet)
+    report = upscale(tmp_path / source, tmp_path / target)
+    assert report.notices == []
+    assert verify(tmp_path / source, tmp_path / target).kept
+    with av.open(str(tmp_path / target)) as made:
+        assert made.metadata["creation_time"] == date
+        kept = {key.lower(): value for key, value in made.streams.video[0].metadata.items()}
+    assert kept["language"] == "jpn"
+    assert "bps" not in kept
+
+
 def test_what_cannot_be_held_is_named(tmp_path):
     source = make_video(tmp_path / "a.mkv", with_others=True)
     report = upscale(source, tmp_path / "frames")

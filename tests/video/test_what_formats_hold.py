@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from legato.video.codecs import CodecOptions, holds_opacity, losses
+from legato.errors import InputError
+from legato.video.codecs import CodecOptions, holds_opacity, losses, require_still_fits
 from legato.video.images import encode_image, read_image
 from legato.video.probe import probe
 
@@ -37,3 +38,11 @@ def test_a_format_that_cannot_hold_an_image_says_so(facts, suffix, tmp_path):
 
 def test_a_folder_of_png_keeps_all(facts):
     assert losses(PNG, facts, Path("folder"), size=(8, 8)) == []
+
+
+@pytest.mark.parametrize("size", [(16_384, 8), (8, 16_384)])
+def test_an_image_too_large_for_its_file_is_refused(size):
+    with pytest.raises(InputError, match="16383 at the most"):
+        require_still_fits(PNG, Path("a.webp"), size=size)
+    for target in ("a.png", "a.jpg", "folder"):
+        require_still_fits(PNG, Path(target), size=size)

@@ -67,13 +67,16 @@ class Lock:
 
 
 def _take(descriptor: int, owner: str) -> bool:
-    if fcntl is None:
-        return not (owner.isdecimal() and int(owner) != os.getpid() and _is_alive(int(owner)))
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks: the number of the process must do
+            pass
+        else:
+            return True
+    return not (owner.isdecimal() and int(owner) != os.getpid() and _is_alive(int(owner)))
 
 
 def _is_file_of(descriptor: int, path: Path) -> bool:

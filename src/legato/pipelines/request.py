@@ -12,7 +12,13 @@ from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution
 from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
-from legato.video.codecs import CodecOptions, choose_codec, holds_opacity, losses
+from legato.video.codecs import (
+    CodecOptions,
+    choose_codec,
+    holds_opacity,
+    losses,
+    require_still_fits,
+)
 from legato.video.probe import VideoFacts, probe
 
 
@@ -57,6 +63,7 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
     require_report(run.report or report_path(target), target)
     size = output_size(facts, options)
+    require_still_fits(codec, target, size=size)
     notices += losses(codec, facts, target, size=size)
     if facts.has_alpha and holds_opacity(codec, target):
         notices.append("opacity is enlarged by itself, with a bicubic kernel")

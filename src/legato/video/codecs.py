@@ -12,6 +12,7 @@ from legato.video.probe import VideoFacts
 
 CodecName = Literal["auto", "x264", "x265", "av1", "vp9", "prores", "ffv1", "png", "gif"]
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+LARGEST_STILL_PX = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +229,22 @@ def _still(options: CodecOptions, target: Path) -> str:
     """Return the suffix of a single image; "": it is none."""
     suffix = target.suffix.lower()
     return suffix if options.codec == "png" and suffix in STILL_SUFFIXES else ""
+
+
+def require_still_fits(options: CodecOptions, target: Path, *, size: tuple[int, int]) -> None:
+    """Refuse an image that is wider or higher than its kind of file can be.
+
+    Raises:
+        InputError: it is.
+    """
+    suffix = _still(options, target)
+    largest = LARGEST_STILL_PX.get(suffix, max(size))
+    if max(size) > largest:
+        raise InputError(
+            f"{target}",
+            why=f"{size[0]}x{size[1]} pixels, and {suffix} holds {largest} at the most",
+            fix="use .png, or a smaller --scale",
+        )
 
 
 def losses(

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from legato.errors import DecodeError
 
 NOT_VIDEO = frozenset({"tty", "lavfi", "concat", "ffmetadata", "bin", "xbin", "adf", "idf"})
+STILL_BRANDS = frozenset({"avif", "heic", "heix", "mif1"})
 OPEN_OPTIONS = {"protocol_whitelist": "file", "pattern_type": "none"}
 IMAGE_SUFFIXES = frozenset(
     [
@@ -64,8 +65,15 @@ def choose_stream(path: Path, container: InputContainer) -> VideoStream:
     """Return the video stream that a player would show: the default one, else the largest.
 
     Raises:
-        DecodeError: there is none; cover art does not count.
+        DecodeError: there is none, as cover art does not count, or each is but a tile of a picture.
     """
+    tiles = (s for s in container.streams.video if s.disposition & Disposition.dependent)
+    if has_still_brand(container) and any(tiles):
+        raise DecodeError(
+            f"{path}",
+            why="its picture is stored in tiles, which cannot be joined here",
+            fix="save it as PNG or JPEG",
+        )
     found = [f"{s.type} ({codec_name(s)})" for s in container.streams]
     videos = [s for s in container.streams.video if not is_cover_art(s) and s.codec_context]
     if not videos:
@@ -84,6 +92,11 @@ def choose_stream(path: Path, container: InputContainer) -> VideoStream:
             -s.index,
         ),
     )
+
+
+def has_still_brand(container: InputContainer) -> bool:
+    """Tell whether a file is an image in MP4's boxes: HEIC or AVIF."""
+    return container.metadata.get("major_brand", "") in STILL_BRANDS
 
 
 def is_cover_art(stream: Stream) -> bool:

@@ -16,16 +16,18 @@ PARITY = {"top": "tff", "bottom": "bff"}
 
 
 def deinterlace(
-    pictures: Iterable[tuple[VideoFrame, T]], *, order: FieldOrder
+    pictures: Iterable[tuple[VideoFrame, T]], *, order: FieldOrder, is_flagged: bool
 ) -> Iterator[tuple[VideoFrame, T]]:
     """Yield each picture deinterlaced with FFmpeg's bwdif, with the tag that came with it.
 
     bwdif (send_frame) keeps the first field's lines and interpolates the others from the
-    neighbouring lines and pictures. A picture's own field order counts, else `order`.
+    neighbouring lines and pictures.
 
     Args:
         pictures: decoded pictures of one size and format, and anything that belongs to each.
-        order: which field comes first where a picture does not say.
+        order: which field comes first where pictures do not say.
+        is_flagged: whether they say, each for itself; those that call themselves progressive stay
+            as they are. Of the whole file: the first picture after a seek may be of either kind.
     """
     graph: av.filter.Graph | None = None
     tags: deque[T] = deque()
@@ -36,7 +38,7 @@ def deinterlace(
             yield from _drain(graph, tags)
             graph = None
         if graph is None:
-            graph, shape = _graph(frame, order), new_shape
+            graph, shape = _graph(frame, order, is_flagged=is_flagged), new_shape
         frame.pts, frame.time_base = index, Fraction(1, 25)  # times travel in the tags
         graph.vpush(frame)
         tags.append(tag)
@@ -45,14 +47,13 @@ def deinterlace(
         yield from _drain(graph, tags)
 
 
-def _graph(frame: VideoFrame, order: FieldOrder) -> av.filter.Graph:
+def _graph(frame: VideoFrame, order: FieldOrder, *, is_flagged: bool) -> av.filter.Graph:
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
     )
-    flagged = frame.interlaced_frame  # then every picture says for itself
-    parity, which = ("auto", "interlaced") if flagged else (PARITY.get(order, "auto"), "all")
+    parity, which = ("auto", "interlaced") if is_flagged else (PARITY.get(order, "auto"), "all")
     bwdif = graph.add("bwdif", f"mode=send_frame:parity={parity}:deint={which}")
     graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
     return graph

@@ -28,6 +28,7 @@ from legato.video.colour import (
 from legato.video.container import (
     choose_stream,
     codec_name,
+    has_still_brand,
     holds_alpha,
     is_chapter_track,
     is_cover_art,
@@ -41,7 +42,6 @@ STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's im
 FieldOrder = Literal["progressive", "top", "bottom"]
 FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
 SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut"}  # indexed, one clock throughout
-STILL_BRANDS = {"avif", "heic", "heix", "mif1"}
 UNSEEKABLE = {"gif", "apng"}
 FRAMES_INSPECTED = 5  # enough to see interlaced flags behind an unflagged first frame
 PACKETS_INSPECTED = 400
@@ -100,6 +100,8 @@ class VideoFacts:
     """The demuxer's name, such as `mov,mp4,m4a,3gp,3g2,mj2`; `images` for a folder."""
     codec: str
     pixel_format: str
+    flags_fields: bool = False
+    """Whether pictures say for themselves that they are interlaced, and in which order."""
     images: tuple[Path, ...] = ()
     """The files of a folder of images, in natural order."""
     hdr: StaticHdr | None = None
@@ -191,7 +193,8 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     if codec_name(stream) == "mjpeg":
         alpha = False  # a CMYK picture is decoded into four planes, the last of them opaque
     field_order: FieldOrder = FIELD_ORDERS.get(context.field_order, "progressive")
-    if field_order == "progressive" and any(f.interlaced_frame for f in frames):
+    flags_fields = any(f.interlaced_frame for f in frames)
+    if field_order == "progressive" and flags_fields:
         field_order = "top"  # the frames' own flags decide when they are deinterlaced
     rate = _frame_rate(stream)
     matrix = display_matrix(first)
@@ -214,6 +217,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         bit_depth=bit_depth_of(first.format.name),
         has_alpha=alpha,
         interlaced=field_order,
+        flags_fields=flags_fields,
         colour=tags_of(first, declared),
         stream_index=stream.index,
         streams=tuple(stream_facts(s) for s in container.streams if not is_chapter_track(s)),
@@ -227,8 +231,8 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
 
 def _is_still(container: InputContainer) -> bool:
     """Tell whether a file is of a kind that holds one image."""
-    name, brand = container.format.name, container.metadata.get("major_brand", "")
-    return name.endswith("_pipe") or name == "image2" or brand in STILL_BRANDS
+    name = container.format.name
+    return name.endswith("_pipe") or name == "image2" or has_still_brand(container)
 
 
 def _first_frames(path: Path, container: InputContainer, stream: VideoStream) -> list[VideoFrame]:

@@ -232,7 +232,9 @@ class _VideoReader:
         """Yield each picture with its state, its time, and whether that was mended."""
         pictures = self._stand_ins(decode_pictures(self.path, self.facts, start_pts=start_pts))
         if self.options.deinterlaces(self.facts):
-            pictures = deinterlace(pictures, order=self.facts.interlaced)
+            pictures = deinterlace(
+                pictures, order=self.facts.interlaced, is_flagged=self.facts.flags_fields
+            )
         return mend_times(
             (((picture, state), pts) for picture, (pts, state) in pictures),
             nominal=nominal_ticks(self.facts),

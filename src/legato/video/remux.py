@@ -28,8 +28,10 @@ from legato.video.transcode import AudioTranscoder, SubtitleTranscoder
 
 TECHNICAL_TAGS = {"encoder", "duration", "major_brand", "minor_version", "compatible_brands"} | {
     "vendor_id",
-    "creation_time",
+    "timecode",
 }
+STATISTICS = ("bps", "number_of_", "_statistics", "duration-")
+"""How tags begin that tell of the coded data itself."""
 MP4_TAGS = {"title", "artist", "album", "comment", "genre", "date", "copyright", "description"} | {
     "composer",
     "album_artist",
@@ -42,6 +44,7 @@ MP4_TAGS = {"title", "artist", "album", "comment", "genre", "date", "copyright",
     "grouping",
     "keywords",
     "location",
+    "creation_time",
 }
 MOV_LANGUAGES = {"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice"} | {
     "fre": "fra",
@@ -111,7 +114,8 @@ class Joiner:
             is_video = self.facts.kind == "video"
             original = stack.enter_context(open_container(source)) if is_video else None
             output = stack.enter_context(self._open(original))
-            video = self._add_video(output, first.streams.video[0])
+            shown = original.streams[self.facts.stream_index] if original is not None else None
+            video = self._add_video(output, first.streams.video[0], shown)
             others: Iterator[tuple[Fraction, int, Any]] = iter(())
             if original is not None:
                 routes = self._add_others(output, original)
@@ -147,7 +151,10 @@ class Joiner:
         muxer = FORMATS[self.suffix][0]
         return av.open(f"file:{self.temporary}", "w", format=muxer, container_options=options)
 
-    def _add_video(self, output: OutputContainer, template: VideoStream) -> VideoStream:
+    def _add_video(
+        self, output: OutputContainer, template: VideoStream, shown: Stream | None
+    ) -> VideoStream:
+        """Add the picture's track, with the tags of the source's."""
         try:
             stream = output.add_stream_from_template(template, opaque=True)
         except ValueError as error:
@@ -165,6 +172,9 @@ class Joiner:
                 self.notices.append(
                     f"{self.suffix} cannot hold the turn by {facts.rotation_deg} degrees"
                 )
+        if shown is not None:
+            tags = self._track_tags(shown)
+            stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         if facts.has_alpha and holds_alpha(template):
             stream.metadata["alpha_mode"] = "1"
         stream.disposition = Disposition.default
@@ -184,15 +194,19 @@ class Joiner:
                 self._attach_cover(output, track)
                 continue
             route = self._route(output, stream, track)
-            route.stream.metadata.update(_kept_tags(stream.metadata))
-            language = stream.metadata.get("language", "")
-            if self.suffix == ".mov" and language in MOV_LANGUAGES:
-                route.stream.metadata["language"] = MOV_LANGUAGES[language]
+            route.stream.metadata.update(self._track_tags(stream))
             route.stream.disposition = stream.disposition
             if track.stream.type == "video":  # players show the upscaled one
                 route.stream.disposition &= ~Disposition.default
             routes[stream.index] = route
         return routes
+
+    def _track_tags(self, stream: Stream) -> dict[str, str]:
+        """Return a track's tags as the target holds them."""
+        tags = _kept_tags(stream.metadata)
+        if self.suffix == ".mov" and tags.get("language") in MOV_LANGUAGES:
+            tags["language"] = MOV_LANGUAGES[tags["language"]]
+        return tags
 
     def _attach_cover(self, output: OutputContainer, track: Track) -> None:
         """Add cover art as Matroska has it: an attached image."""
@@ -343,4 +357,5 @@ def _stamped(
 
 
 def _kept_tags(metadata: dict[str, str]) -> dict[str, str]:
-    return {k: v for k, v in metadata.items() if k.lower() not in TECHNICAL_TAGS}
+    kept = (k for k in metadata if k.lower() not in TECHNICAL_TAGS)
+    return {k: metadata[k] for k in kept if not k.lower().startswith(STATISTICS)}

@@ -23,7 +23,8 @@ def join_stills(
 ) -> int:
     """Gather the segments' PNG in one folder, or make the one image that `target` names.
 
-    A folder's files are named after the source's images, or numbered; returns how many there are.
+    A folder's files are named after the source's images, of which a part may be there, or numbered;
+    returns how many there are.
     """
     files = sorted((f for s in segments for f in s.glob("*.png")), key=lambda f: int(f.stem))
     if facts.kind == "image" and target.suffix and not target.is_dir():
@@ -34,7 +35,7 @@ def join_stills(
         return len(files)
     temporary.mkdir()
     for number, file in enumerate(files):
-        still = temporary / _still_name(number, facts)
+        still = temporary / _still_name(number, int(file.stem), facts)
         if facts.display_matrix:  # a PNG cannot ask to be turned
             pixels, alpha = read_image(file)
             turned = None if alpha is None else orient(alpha, facts.display_matrix)
@@ -44,12 +45,13 @@ def join_stills(
     return len(files)
 
 
-def _still_name(number: int, facts: VideoFacts) -> str:
+def _still_name(number: int, tick: int, facts: VideoFacts) -> str:
+    """Return the name of a picture; the tick of one of a folder of images is that one's index."""
     stems = [image.stem for image in facts.images or (facts.path,)]
     is_numbered = facts.kind == "video" or (facts.kind == "images" and not facts.images)
     if is_numbered or len(set(stems)) < len(stems):
         return f"frame_{number + 1:06d}.png"
-    return f"{stems[number]}.png"
+    return f"{stems[tick if facts.images else 0]}.png"
 
 
 def join_gif(

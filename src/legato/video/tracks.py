@@ -79,6 +79,8 @@ def _plan(streams: Iterable[StreamFacts], suffix: str) -> Iterable[Track]:
             yield _choose(stream, suffix, SUFFIX_VIDEO.get(suffix, ()), "")
         elif stream.type == "attachment" and suffix == ".mkv":
             yield Track(stream=stream, action="copy", codec=stream.codec)
+        elif stream.type == "data":
+            yield Track(stream=stream, action="drop", codec="", reason="it holds data, not media")
         else:
             yield _drop(stream, suffix)
 
