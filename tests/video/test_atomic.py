@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av.error
 import pytest
 
 from legato.errors import InputError, ResourceError
-from legato.video.atomic import making_folder, put_in_place, temporary_beside, write_whole
+from legato.video.atomic import making_folder, put_in_place, temporary_beside, write_whole, writing
 
 
 def test_a_temporary_name_is_hidden_in_the_same_folder_and_of_the_same_kind(tmp_path):
@@ -83,3 +84,8 @@ def test_folders_that_were_made_for_nothing_go(tmp_path, written):
             fail_in(folder, written=written)
     assert (tmp_path / "old").exists()
     assert (tmp_path / "new").exists() == (tmp_path / "new" / "out" / "a.txt").exists() == written
+
+
+def test_a_container_that_refuses_packets_does_not_send_the_user_to_another_path(tmp_path):
+    with pytest.raises(InputError, match="another kind of file"), writing(tmp_path / "a.mp4"):
+        raise av.error.ArgumentError(errno.EINVAL, "Invalid argument")

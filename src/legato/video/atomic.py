@@ -118,6 +118,12 @@ def writing(path: Path) -> Iterator[None]:
             raise ResourceError(
                 f"{path}", why=f"the disk is full ({free:.0f} MB free)", fix="free some space"
             ) from error
+        if error.errno == errno.EINVAL and isinstance(error, av.error.FFmpegError):
+            raise InputError(
+                f"{path}",
+                why=f"its container or codec refuses what it should hold ({error.strerror})",
+                fix="name another kind of file, such as .mkv",
+            ) from error
         raise InputError(
             f"{path}", why=f"it cannot be written ({error.strerror})", fix="choose another path"
         ) from error

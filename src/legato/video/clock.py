@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 T = TypeVar("T")
+LONGEST_SLIP = Fraction(1)  # seconds; a larger step back starts a new stretch
 
 
 def mend_times(

@@ -9,6 +9,7 @@ from legato.video.clock import round_times
 from legato.video.container import open_container
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
+from legato.video.stretches import packets_in_step
 from legato.video.tracks import NO_ROTATION, plan_tracks
 
 MAX_LISTED = 3
@@ -191,7 +192,7 @@ def _sound_spans(path: Path, facts: VideoFacts) -> list[tuple[Fraction, Fraction
     with open_container(path) as container:
         if not container.streams.audio:
             return []
-        for packet in container.demux(*container.streams.audio):
+        for packet in packets_in_step(container, container.streams.audio, facts):
             if packet.pts is None or packet.time_base is None:
                 continue
             begin = packet.pts * packet.time_base

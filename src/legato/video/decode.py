@@ -11,6 +11,7 @@ from typing import Any
 import av
 import av.error
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -62,7 +63,7 @@ def decode_pictures(
         decoder = _decoder(stream, facts)
         strict = facts.codec in ONE_PICTURE_EACH and facts.interlaced == "progressive"
         losses = _Losses(sought=start_pts, strict=strict)
-        yield from losses.follow(_packets(container, stream), decoder)
+        yield from losses.follow(read_packets(container, stream), decoder)
 
 
 def nominal_ticks(facts: VideoFacts) -> int:
@@ -94,7 +95,7 @@ def _goes_forward(path: Path, stream_index: int, changed: int) -> bool:
     with open_container(path) as container:
         stream = container.streams[stream_index]
         assert isinstance(stream, VideoStream)
-        for packet in _packets(container, stream):
+        for packet in read_packets(container, stream):
             if packet is None:
                 continue
             if packet.is_keyframe:
@@ -124,12 +125,12 @@ def _decoder(stream: VideoStream, facts: VideoFacts) -> VideoCodecContext:
     return decoder
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
-    """Yield packets, None for a place that cannot be read, and at last an empty packet."""
+def read_packets(container: InputContainer, *streams: Stream) -> Iterator[Any]:
+    """Yield the streams' packets, and None for a place that cannot be read."""
     num_errors = 0
     while num_errors < MAX_READ_ERRORS:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(*streams):
                 if packet.size or packet.pts is not None:
                     num_errors = 0
                     yield packet

@@ -11,7 +11,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from legato.errors import DecodeError
-from legato.video.clock import mend_times
+from legato.video.clock import LONGEST_SLIP, mend_times
 from legato.video.colour import EXACT, ColourConverter, to_depth
 from legato.video.decode import Picture, SeekError, decode_pictures, nominal_ticks
 from legato.video.deinterlace import deinterlace
@@ -238,7 +238,7 @@ class _VideoReader:
         return mend_times(
             (((picture, state), pts) for picture, (pts, state) in pictures),
             nominal=nominal_ticks(self.facts),
-            longest_slip=round(1 / self.facts.time_base),
+            longest_slip=round(LONGEST_SLIP / self.facts.time_base),
         )
 
     def readings(self, *, start_pts: int | None) -> Iterator[_Reading]:

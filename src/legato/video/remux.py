@@ -23,6 +23,7 @@ from legato.video.decode import nominal_ticks
 from legato.video.matroska_aspect import set_sample_aspect
 from legato.video.probe import VideoFacts
 from legato.video.segments import first_pts, segment_packets
+from legato.video.stretches import move, packets_in_step
 from legato.video.tracks import NO_ROTATION, Track, plan_tracks
 from legato.video.transcode import AudioTranscoder, SubtitleTranscoder
 
@@ -104,6 +105,7 @@ class Joiner:
         self.segments, self.temporary, self.facts = segments, temporary, facts
         self.cut = cut
         self.num_frames = 0
+        self.last_ticks: dict[int, int] = {}
         self.notices: list[str] = []
         self.suffix = temporary.suffix.lower()
 
@@ -287,9 +289,7 @@ class Joiner:
         if not routes:
             return
         streams = [original.streams[i] for i in routes]
-        for packet in original.demux(*streams):
-            if packet.pts is None and packet.size == 0:
-                continue  # the demuxer's own end mark
+        for packet in packets_in_step(original, streams, self.facts):
             route = routes[packet.stream.index]
             if self._keep(packet, route):
                 yield from self._placed(route.packets(packet), route.stream)
@@ -320,15 +320,30 @@ class Joiner:
     ) -> Iterator[tuple[Fraction, int, Any]]:
         """Move packets to the output's 0; what lies before it only MP4 can hold."""
         for packet in packets:
-            offset = round(self.cut.origin / packet.time_base)
-            if packet.pts is not None:
-                packet.pts -= offset
-            if packet.dts is not None:
-                packet.dts -= offset
-            time = packet.dts if packet.dts is not None else packet.pts or 0
+            move(packet, -self.cut.origin)
+            ticks = packet.dts if packet.dts is not None else packet.pts or 0
+            time = ticks * packet.time_base
             if time >= 0 or self.suffix in MP4_FAMILY:
+                self._put_in_order(packet, stream)
                 packet.stream = stream
-                yield time * packet.time_base, stream.index, packet
+                yield time, stream.index, packet
+
+    def _put_in_order(self, packet: Any, stream: Stream) -> None:  # noqa: ANN401
+        """Move a packet that would not lie behind its stream's last one, which muxers refuse."""
+        base = stream.time_base
+        if packet.dts is None or base is None:
+            return
+        ticks, shown = (
+            math.floor(time * packet.time_base / base + Fraction(1, 2))
+            for time in (packet.dts, packet.dts if packet.pts is None else packet.pts)
+        )
+        last = self.last_ticks.get(stream.index)
+        if last is not None and ticks <= last:
+            holds_equal = self.suffix in (".mkv", ".webm") or stream.type == "subtitle"
+            ticks = last if holds_equal else last + 1
+            packet.duration = round((packet.duration or 0) * packet.time_base / base)
+            packet.time_base, packet.dts, packet.pts = base, ticks, max(ticks, shown)
+        self.last_ticks[stream.index] = ticks
 
 
 def _annex_b(packets: Iterator[tuple[int, Any]], stream: VideoStream) -> Iterator[Any]:
