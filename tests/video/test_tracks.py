@@ -10,6 +10,7 @@ from tiny_files import STEADY, TICK, make_video, picture, upscale
 
 from legato.video.conservation import verify
 from legato.video.probe import probe
+from legato.video.remux import MP4_FAMILY
 from legato.video.tracks import plan_tracks
 
 
@@ -152,3 +153,66 @@ def test_what_cannot_be_held_is_named(tmp_path):
     result = verify(source, tmp_path / "frames")
     assert result.kept
     assert len(result.notices) == 3
+
+
+def with_cues(path, cues):
+    """Two seconds of video, and text subtitles from and to the given milliseconds."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=30, width=64, height=48)
+        video.time_base = video.codec_context.time_base = TICK
+        text = container.add_stream("subrip")
+        text.codec_context.subtitle_header = b""
+        for index in range(12):
+            frame = av.VideoFrame.from_ndarray(picture(index), "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index * 5000, TICK
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for begin, end, line in cues:
+            packet = av.Packet(line.encode())
+            packet.stream, packet.time_base = text, Fraction(1, 1000)
+            packet.pts = packet.dts = begin
+            packet.duration = end - begin
+            container.mux(packet)
+    return path
+
+
+def told(path):
+    """The subtitles of a file: first and last millisecond, and lines."""
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(subtitles=0) if p.pts is not None]
+        texts = [bytes(p)[2:] if path.suffix in MP4_FAMILY else bytes(p) for p in packets]
+        begins = [p.pts * p.time_base * 1000 for p in packets]
+        ends = [(p.pts + (p.duration or 0)) * p.time_base * 1000 for p in packets]
+    cues = zip(begins, ends, texts, strict=True)
+    return [(begin, end, text.decode().split("\n")) for begin, end, text in cues if text]
+
+
+OVERLAPPING = ((300, 1200, "first"), (300, 900, "same time"), (600, 1800, "overlap"))
+
+
+@pytest.mark.parametrize("suffix", MP4_FAMILY)
+def test_subtitles_that_overlap_are_shown_together_where_they_may_not(tmp_path, suffix):
+    source, target = with_cues(tmp_path / "a.mkv", OVERLAPPING), tmp_path / f"out{suffix}"
+    upscale(source, target)
+    assert told(target) == [
+        (300, 600, ["first", "same time"]),
+        (600, 900, ["first", "same time", "overlap"]),
+        (900, 1200, ["first", "overlap"]),
+        (1200, 1800, ["overlap"]),
+    ]
+    assert verify(source, target, scale=Fraction(2)).kept
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_subtitles_that_overlap_stay_apart_where_they_may(tmp_path, suffix):
+    source, target = with_cues(tmp_path / "a.mkv", OVERLAPPING), tmp_path / f"out{suffix}"
+    upscale(source, target)
+    assert told(target) == [(begin, end, [line]) for begin, end, line in OVERLAPPING]
+
+
+def test_a_range_of_subtitles_that_overlap_begins_with_all_that_are_active(tmp_path):
+    source, target = with_cues(tmp_path / "a.mkv", OVERLAPPING), tmp_path / "out.mp4"
+    start, end = Fraction(1), Fraction(3, 2)
+    upscale(source, target, start=start, end=end)
+    assert told(target) == [(0, 200, ["first", "overlap"]), (200, 800, ["overlap"])]
+    assert verify(source, target, start=start, end=end).kept

@@ -14,9 +14,12 @@ from av.stream import Stream
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import SubtitleSet
 
+from legato.video.cues import Cue, OneAtATime
+
 AUDIO_BIT_RATE = 96_000  # per channel: transparent for AAC, Opus and MP3
 USUAL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 MILLISECOND = Fraction(1, 1000)
+LINE_BREAK = r"\N"  # ASS's
 ASS_HEADER = b"""[Script Info]
 ScriptType: v4.00+
 [V4+ Styles]
@@ -89,23 +92,39 @@ class SubtitleTranscoder:
         self.context = stream.codec_context
         self.context.subtitle_header = ASS_HEADER
         self.context.time_base = MILLISECOND
+        self.layout = OneAtATime() if codec == "mov_text" else None
 
     def packets(self, packet: Any) -> Iterator[Any]:  # noqa: ANN401
-        """Yield the packet with the text of one packet, at the same time."""
-        if packet is None or packet.pts is None:
+        """Yield the packets that a packet completes; None at the end of the stream.
+
+        Where cues may not overlap, one is complete when the next begins.
+        """
+        if packet is None:
+            cues = self.layout.finish() if self.layout else iter(())
+        elif (cue := self._cue(packet)) is None:
             return
+        else:
+            cues = self.layout.add(cue) if self.layout else iter((cue,))
+        yield from map(self._coded, cues)
+
+    def _cue(self, packet: Any) -> Cue | None:  # noqa: ANN401
+        """Return the text of a packet with its times; None where it has none."""
+        if packet.pts is None:
+            return None
         lines = [line for part in self.source.decode(packet) if (line := plain_text(part))]
-        if not lines:
-            return
+        begin = round(packet.pts * packet.time_base / MILLISECOND)
         duration = round((packet.duration or 0) * packet.time_base / MILLISECOND)
-        text = r"\N".join(lines)
-        dialogue = f"0,0,Default,,0,0,0,,{text}".encode()
+        return Cue(begin=begin, end=begin + duration, lines=tuple(lines)) if lines else None
+
+    def _coded(self, cue: Cue) -> Any:  # noqa: ANN401
+        duration = cue.end - cue.begin
+        dialogue = f"0,0,Default,,0,0,0,,{LINE_BREAK.join(cue.lines)}".encode()
         coded = self.context.encode_subtitle(SubtitleSet.create(dialogue, 0, duration))
         coded.stream = self.stream
         coded.time_base = MILLISECOND
-        coded.pts = coded.dts = round(packet.pts * packet.time_base / MILLISECOND)
+        coded.pts = coded.dts = cue.begin
         coded.duration = duration
-        yield coded
+        return coded
 
 
 def plain_text(subtitle: Any) -> str:  # noqa: ANN401
