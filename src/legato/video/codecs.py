@@ -7,6 +7,7 @@ from typing import Literal
 
 from legato.errors import InputError
 from legato.video.hdr import encoder_parameters
+from legato.video.icc import can_hold
 from legato.video.images import DEEP_STILLS, OPAQUE_STILLS
 from legato.video.probe import VideoFacts
 
@@ -262,6 +263,9 @@ def losses(
         found.append(f"{name} holds 8 of the {facts.bit_depth} bits here")
     if facts.hdr is not None and not encoder_parameters(facts.hdr, options.codec):
         found.append(f"{name} cannot hold HDR10's static metadata: use x264, x265 or av1")
+    kind = still or (".png" if options.codec == "png" else "")
+    if facts.icc_profile is not None and not can_hold(facts.icc_profile, kind):
+        found.append(f"{name} cannot hold this colour profile: png and jpg hold those for RGB")
     if codec.odd_formats and (size[0] % 2 or size[1] % 2):
         found.append(f"odd size {size[0]}x{size[1]}: {name} written as 4:4:4, which keeps it exact")
     return found

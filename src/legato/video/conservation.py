@@ -1,12 +1,17 @@
 """Is everything of the input in the output: frames, times, size and streams?"""
 
+import contextlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from legato.errors import DecodeError
 from legato.video.clock import round_times
 from legato.video.container import open_container
+from legato.video.icc import can_hold
+from legato.video.images import read_profile
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
 from legato.video.stretches import packets_in_step
@@ -75,6 +80,7 @@ def verify(
         differences += _tag_differences(facts, made, Path(target))
         origin = times[0] if is_range and times else Fraction(0)
         differences += _sound_differences(Path(source), facts, Path(target), (origin, end))
+    differences += _profile_differences(facts, made, times)
     dropped = (t for t in plan_tracks(facts, Path(target)) if t.action == "drop")
     lost = [f"{t.label}: {t.reason}" for t in dropped] + _picture_losses(facts, made, Path(target))
     return Conservation(
@@ -157,9 +163,37 @@ def _picture_losses(facts: VideoFacts, made: VideoFacts, target: Path) -> list[s
         found.append(f"depth: {facts.bit_depth} bits in, {made.bit_depth} out")
     if facts.hdr is not None and made.hdr is None:
         found.append("HDR10's static metadata: none in the output")
+    kind = _still_kind(made)
+    if facts.icc_profile is not None and not can_hold(facts.icc_profile, kind):
+        found.append("colour profile: none in the output")
     if facts.rotation_deg != made.rotation_deg and target.suffix.lower() in NO_ROTATION:
         found.append(f"turn by {facts.rotation_deg} degrees: {target.suffix} cannot hold it")
     return found
+
+
+def _profile_differences(
+    facts: VideoFacts, made: VideoFacts, times: Sequence[Fraction]
+) -> list[str]:
+    """Compare the colour profiles of images, which are the same bytes wherever they can be held."""
+    if facts.kind not in UNTIMED or made.kind not in UNTIMED:
+        return []
+    images, targets = facts.images or (facts.path,), made.images or (made.path,)
+    sources = [images[round(time / facts.time_base)] for time in times]
+    kind, wrong = _still_kind(made), []
+    for source, target in zip(sources, targets, strict=False):
+        with contextlib.suppress(DecodeError):  # a lost image, which is told of elsewhere
+            profile = read_profile(source)
+            held = profile is not None and can_hold(profile, kind)
+            if held and read_profile(target) != profile:
+                wrong.append(target.name)
+    listed = ", ".join(wrong[:MAX_LISTED])
+    return [f"colour profiles: {len(wrong)} of {len(sources)} lost ({listed})"] if wrong else []
+
+
+def _still_kind(made: VideoFacts) -> str:
+    """Return the suffix of the images that were made; "" where it is a video."""
+    images = made.images or (made.path,)
+    return images[0].suffix.lower() if made.kind in UNTIMED else ""
 
 
 def _sound_differences(

@@ -1,6 +1,7 @@
 """Single images: read upright, and written in the format that a name tells."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato.errors import DecodeError, InputError
-from legato.video.colour import ColourConverter, declared_tags, tags_of
+from legato.video.colour import ColourConverter, ColourTags, declared_tags, tags_of
 from legato.video.container import choose_stream, open_container
 from legato.video.frame import Alpha, Pixels
-from legato.video.side_data import side_data
+from legato.video.icc import PNG_SIGNATURE, png_profile
+from legato.video.side_data import colour_profile, side_data
 
 OPAQUE_STILLS = (".jpg", ".jpeg", ".bmp")
 DEEP_STILLS = (".png", ".tif", ".tiff")  # which hold 16 bits
@@ -25,6 +27,25 @@ def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
     Raises:
         DecodeError: the file holds no picture that can be decoded.
     """
+    with _decoded(path) as (frame, declared):
+        pixels, alpha = ColourConverter().to_rgb(frame, tags_of(frame, declared))
+        matrix = display_matrix(frame)
+    return orient(pixels, matrix), None if alpha is None else orient(alpha, matrix)
+
+
+def read_profile(path: Path) -> bytes | None:
+    """Return an image's colour profile (ICC), or None where it has none.
+
+    Raises:
+        DecodeError: the file holds no picture that can be decoded.
+    """
+    with _decoded(path) as (frame, _):
+        return profile_of(path, frame)
+
+
+@contextlib.contextmanager
+def _decoded(path: Path) -> Iterator[tuple[av.VideoFrame, ColourTags]]:
+    """Decode a file's first picture, with what its container says of the colour."""
     with open_container(path) as container:
         stream = choose_stream(path, container)
         declared = declared_tags(stream.codec_context)
@@ -34,9 +55,14 @@ def read_image(path: Path) -> tuple[Pixels, Alpha | None]:
             frame = None
         if frame is None:
             raise DecodeError(f"{path}", why="the picture cannot be decoded", fix="save it again")
-        pixels, alpha = ColourConverter().to_rgb(frame, tags_of(frame, declared))
-        matrix = display_matrix(frame)
-    return orient(pixels, matrix), None if alpha is None else orient(alpha, matrix)
+        yield frame, declared
+
+
+def profile_of(path: Path, frame: av.VideoFrame) -> bytes | None:
+    """Return the colour profile (ICC) of an image file that was decoded to a picture, or None."""
+    with path.open("rb") as file:
+        is_png = file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
+    return png_profile(path.read_bytes()) if is_png else colour_profile(frame)
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:

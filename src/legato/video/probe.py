@@ -36,7 +36,7 @@ from legato.video.container import (
     open_container,
 )
 from legato.video.hdr import StaticHdr, static_hdr
-from legato.video.images import display_matrix, orient
+from legato.video.images import display_matrix, orient, profile_of
 
 STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
 FieldOrder = Literal["progressive", "top", "bottom"]
@@ -106,6 +106,8 @@ class VideoFacts:
     """The files of a folder of images, in natural order."""
     hdr: StaticHdr | None = None
     """HDR10's static metadata, carried to codecs that can hold it."""
+    icc_profile: bytes | None = None
+    """Colour profile of an image, of a folder's first one; each is carried to its own output."""
     notices: tuple[str, ...] = ()
     """What a user should know: assumptions made and streams left aside."""
 
@@ -225,6 +227,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         codec=codec_name(stream),
         pixel_format=first.format.name,
         hdr=static_hdr(first),
+        icc_profile=profile_of(path, first) if is_image else None,
     )
     return replace(facts, notices=tuple(_notices(facts)))
 

@@ -1,6 +1,6 @@
 """Segments joined to what is no video file: a folder of PNG, one image, or a GIF."""
 
-import shutil
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,10 +9,12 @@ import av
 import av.filter
 from av.video.frame import VideoFrame
 
+from legato.errors import DecodeError
 from legato.video.clock import round_times
 from legato.video.codecs import encoder_rate
-from legato.video.images import encode_image, orient, read_image
-from legato.video.probe import VideoFacts
+from legato.video.icc import with_profile
+from legato.video.images import encode_image, orient, read_image, read_profile
+from legato.video.probe import STILLS_RATE, VideoFacts
 from legato.video.segments import segment_packets
 
 GIF_TICK = Fraction(1, 100)
@@ -28,30 +30,52 @@ def join_stills(
     """
     files = sorted((f for s in segments for f in s.glob("*.png")), key=lambda f: int(f.stem))
     if facts.kind == "image" and target.suffix and not target.is_dir():
-        if target.suffix.lower() == ".png":
-            shutil.copyfile(files[0], temporary)
-        else:
-            temporary.write_bytes(encode_image(*read_image(files[0]), target.suffix.lower()))
+        suffix = target.suffix.lower()
+        is_png = suffix == ".png"
+        image = files[0].read_bytes() if is_png else encode_image(*read_image(files[0]), suffix)
+        temporary.write_bytes(with_profile(image, facts.icc_profile, suffix))
         return len(files)
     temporary.mkdir()
-    for number, file in enumerate(files):
-        still = temporary / _still_name(number, int(file.stem), facts)
+    profiles = _profiles(files, facts)
+    for number, (file, profile) in enumerate(zip(files, profiles, strict=True)):
+        still = temporary / _still_name(number, _place(file, facts), facts)
         if facts.display_matrix:  # a PNG cannot ask to be turned
             pixels, alpha = read_image(file)
             turned = None if alpha is None else orient(alpha, facts.display_matrix)
-            still.write_bytes(encode_image(orient(pixels, facts.display_matrix), turned, ".png"))
+            image = encode_image(orient(pixels, facts.display_matrix), turned, ".png")
         else:
-            shutil.copyfile(file, still)
+            image = file.read_bytes()
+        still.write_bytes(with_profile(image, profile, ".png"))
     return len(files)
 
 
-def _still_name(number: int, tick: int, facts: VideoFacts) -> str:
-    """Return the name of a picture; the tick of one of a folder of images is that one's index."""
+def _profiles(files: Sequence[Path], facts: VideoFacts) -> Iterator[bytes | None]:
+    """Yield the colour profile of the source's image that each picture, named by its time, is of.
+
+    A picture that stands in for a lost image has the profile of the last good one.
+    """
+    images = facts.images or ((facts.path,) if facts.kind == "image" else ())
+    profile = None
+    for file in files:
+        place = _place(file, facts)
+        if 0 <= place < len(images):
+            with contextlib.suppress(DecodeError):
+                profile = read_profile(images[place])
+        yield profile
+
+
+def _place(file: Path, facts: VideoFacts) -> int:
+    """Return which of the source's images a picture, named by its time, is of."""
+    return round(int(file.stem) * facts.time_base * STILLS_RATE)
+
+
+def _still_name(number: int, place: int, facts: VideoFacts) -> str:
+    """Return the name of a picture, of which the source's image is known and its number here."""
     stems = [image.stem for image in facts.images or (facts.path,)]
     is_numbered = facts.kind == "video" or (facts.kind == "images" and not facts.images)
     if is_numbered or len(set(stems)) < len(stems):
         return f"frame_{number + 1:06d}.png"
-    return f"{stems[tick if facts.images else 0]}.png"
+    return f"{stems[place if facts.images else 0]}.png"
 
 
 def join_gif(
