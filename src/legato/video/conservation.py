@@ -15,7 +15,7 @@ from legato.video.images import read_profile
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
 from legato.video.stretches import packets_in_step
-from legato.video.tracks import NO_ROTATION, plan_tracks
+from legato.video.tracks import NO_ROTATION, counts_samples, plan_tracks
 
 MAX_LISTED = 3
 UNTIMED = ("images", "image")
@@ -78,8 +78,9 @@ def verify(
     if made.kind == "video":
         differences += _stream_differences(facts, made, Path(target))
         differences += _tag_differences(facts, made, Path(target))
-        origin = times[0] if is_range and times else Fraction(0)
-        differences += _sound_differences(Path(source), facts, Path(target), (origin, end))
+        moves = is_range or made.container == "avi"
+        origin = times[0] if moves and times else Fraction(0)
+        differences += _sound_differences(facts, made, (origin, end))
     differences += _profile_differences(facts, made, times)
     dropped = (t for t in plan_tracks(facts, Path(target)) if t.action == "drop")
     lost = [f"{t.label}: {t.reason}" for t in dropped] + _picture_losses(facts, made, Path(target))
@@ -197,14 +198,17 @@ def _still_kind(made: VideoFacts) -> str:
 
 
 def _sound_differences(
-    source: Path, facts: VideoFacts, target: Path, cut: tuple[Fraction, Fraction | None]
+    facts: VideoFacts, made: VideoFacts, cut: tuple[Fraction, Fraction | None]
 ) -> list[str]:
     """Compare when each sound stream begins and ends, to about a packet."""
     origin, end = cut
     found = []
-    pairs = zip(_sound_spans(source, facts), _sound_spans(target, probe(target)), strict=False)
-    for number, (before, after) in enumerate(pairs):
-        first, last = max(before[0] - origin, Fraction(0)), before[1] - origin
+    codecs = (s.codec for s in made.streams if s.type == "audio")
+    sounds = zip(_sound_spans(facts), _sound_spans(made), codecs, strict=False)
+    for number, (before, after, codec) in enumerate(sounds):
+        starts_at_0 = counts_samples(codec, made.path.suffix.lower())
+        first = Fraction(0) if starts_at_0 else max(before[0] - origin, Fraction(0))
+        last = before[1] - origin
         if end is not None:
             last = min(last, end - origin)
         late, early = abs(max(after[0], Fraction(0)) - first), abs(after[1] - last)
@@ -218,12 +222,12 @@ def _span_text(span: tuple[Fraction, Fraction]) -> str:
     return f"{float(span[0]):.3f} to {float(span[1]):.3f} s"
 
 
-def _sound_spans(path: Path, facts: VideoFacts) -> list[tuple[Fraction, Fraction]]:
+def _sound_spans(facts: VideoFacts) -> list[tuple[Fraction, Fraction]]:
     """Return the first and last moment of each sound stream."""
     spans: dict[int, tuple[Fraction, Fraction]] = {}
     if facts.kind != "video":
         return []
-    with open_container(path) as container:
+    with open_container(facts.path) as container:
         if not container.streams.audio:
             return []
         for packet in packets_in_step(container, container.streams.audio, facts):

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
+from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from legato.errors import InputError
@@ -24,8 +26,9 @@ from legato.video.matroska_aspect import set_sample_aspect
 from legato.video.probe import VideoFacts
 from legato.video.segments import first_pts, segment_packets
 from legato.video.stretches import move, packets_in_step
-from legato.video.tracks import NO_ROTATION, Track, plan_tracks
+from legato.video.tracks import NO_ROTATION, Track, counts_samples, plan_tracks
 from legato.video.transcode import AudioTranscoder, SubtitleTranscoder
+from legato.video.untimed_sound import UntimedCopy
 
 TECHNICAL_TAGS = {"encoder", "duration", "major_brand", "minor_version", "compatible_brands"} | {
     "vendor_id",
@@ -106,6 +109,7 @@ class Joiner:
         self.cut = cut
         self.num_frames = 0
         self.last_ticks: dict[int, int] = {}
+        self.untimed: list[UntimedCopy] = []
         self.notices: list[str] = []
         self.suffix = temporary.suffix.lower()
 
@@ -128,6 +132,7 @@ class Joiner:
                 output.mux_one(packet)
             size = (video.width, video.height)
         self._set_aspect(size)
+        self.notices += [notice for sound in self.untimed for notice in sound.notices(self.suffix)]
 
     def _set_aspect(self, size: tuple[int, int]) -> None:
         """Add the sample aspect where the muxer cannot be told."""
@@ -222,12 +227,21 @@ class Joiner:
 
     def _route(self, output: OutputContainer, stream: Stream, track: Track) -> _Route:
         is_text = track.stream.type == "subtitle"
-        if track.action == "copy":
+        counts = isinstance(stream, AudioStream) and counts_samples(track.codec, self.suffix)
+        is_plain = counts and track.codec.startswith("pcm_")  # coded anew, it stays what it is
+        if track.action == "copy" and not is_plain:
             copy = output.add_stream_from_template(stream, opaque=True)
+            if counts:
+                self.untimed.append(UntimedCopy(track.label, self.cut.origin))
+                return _Route(copy, self.untimed[-1].packets, is_text)
             return _Route(copy, lambda p: iter(() if p is None else (p,)), is_text)
-        coder: Any = SubtitleTranscoder if is_text else AudioTranscoder
-        transcoder = coder(stream, output, track.codec)
-        return _Route(transcoder.stream, transcoder.packets, is_text)
+        if isinstance(stream, AudioStream):
+            begin = self.cut.origin if counts else None
+            sound = AudioTranscoder(stream, output, track.codec, begin=begin)
+            return _Route(sound.stream, sound.packets, is_text)
+        assert isinstance(stream, SubtitleStream)
+        text = SubtitleTranscoder(stream, output, track.codec)
+        return _Route(text.stream, text.packets, is_text)
 
     def _copy_tags(self, output: OutputContainer, original: InputContainer) -> None:
         output.metadata.update(_kept_tags(original.metadata))

@@ -19,6 +19,7 @@ SUFFIX_AUDIO: dict[str, tuple[str, ...]] = {  # what is copied
     ".avi": ("mp3", "mp2", "ac3", "pcm_s16le", "pcm_u8"),
     ".ts": ("aac", "mp3", "mp2", "ac3", "eac3"),
 }
+SOUND_WITHOUT_TIMES = (".avi",)  # its place is what was written before it
 AUDIO_ENCODERS = {".webm": "libopus", ".avi": "libmp3lame", ".mkv": "flac"}  # else aac
 SUFFIX_TEXT: dict[str, tuple[str, ...]] = {
     ".mp4": ("mov_text",),
@@ -57,6 +58,11 @@ class Track:
         language = f", {self.stream.language}" if self.stream.language not in ("", "und") else ""
         kind = "cover art" if self.stream.is_cover_art else self.stream.type
         return f"{kind} stream {self.stream.index} ({self.stream.codec}{language})"
+
+
+def counts_samples(codec: str, suffix: str) -> bool:
+    """Tell whether a container plays such sound without a break, whatever its packets' times."""
+    return suffix in SOUND_WITHOUT_TIMES or (suffix == ".mov" and codec.startswith("pcm_"))
 
 
 def plan_tracks(facts: VideoFacts, target: Path) -> list[Track]:

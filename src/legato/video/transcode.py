@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import av.error
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.codec import Codec
@@ -15,6 +16,7 @@ from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import SubtitleSet
 
 from legato.video.cues import Cue, OneAtATime
+from legato.video.untimed_sound import SilenceFiller
 
 AUDIO_BIT_RATE = 96_000  # per channel: transparent for AAC, Opus and MP3
 USUAL_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
@@ -33,9 +35,24 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 
 
 class AudioTranscoder:
-    """Decodes one audio stream and codes it anew, keeping its times."""
+    """Decodes one audio stream and codes it anew, keeping its times.
 
-    def __init__(self, source: AudioStream, container: OutputContainer, codec: str) -> None:
+    Args:
+        source: the stream.
+        container: where it goes.
+        codec: what it becomes.
+        begin: where the container holds no times for this sound: the source time, in seconds, at
+            which it begins to play. Silence then goes where there is no sound.
+    """
+
+    def __init__(
+        self,
+        source: AudioStream,
+        container: OutputContainer,
+        codec: str,
+        *,
+        begin: Fraction | None = None,
+    ) -> None:
         self.source = source
         rate, layout = supported_rate(codec, source.rate), supported_layout(codec, source)
         stream = container.add_stream(codec, rate=rate)
@@ -48,6 +65,7 @@ class AudioTranscoder:
         self.resampler = AudioResampler(
             format=self.stream.codec_context.format, layout=layout, rate=rate
         )
+        self.filler = None if begin is None else SilenceFiller(begin, rate)
 
     def packets(self, packet: Any) -> Iterator[Any]:  # noqa: ANN401
         """Yield the coded packets that a packet gives; None at the end of the stream."""
@@ -56,12 +74,15 @@ class AudioTranscoder:
         except av.error.FFmpegError:
             frames = []  # a damaged packet of sound: the encoder's times show the gap
         for frame in frames:
-            for resampled in self.resampler.resample(frame):
-                yield from self.stream.encode(resampled)
+            yield from self._coded(self.resampler.resample(frame))
         if packet is None:
-            for resampled in self.resampler.resample(None):
-                yield from self.stream.encode(resampled)
+            yield from self._coded(self.resampler.resample(None))
             yield from self.stream.encode(None)
+
+    def _coded(self, frames: list[AudioFrame]) -> Iterator[Any]:
+        for frame in frames:
+            for even in (frame,) if self.filler is None else self.filler.frames(frame):
+                yield from self.stream.encode(even)
 
 
 def supported_rate(codec: str, rate: int) -> int:
@@ -75,6 +96,8 @@ def supported_layout(codec: str, source: AudioStream) -> str:
 
     MP3 holds two channels at most; more are mixed down.
     """
+    if codec.startswith("pcm_"):
+        return source.layout.name
     channels = min(source.layout.nb_channels, 2 if codec == "libmp3lame" else 8)
     usual = USUAL_LAYOUTS[channels - 1]
     named = source.layout.name in USUAL_LAYOUTS
