@@ -392,6 +392,44 @@ def test_anchoring_is_refused_where_no_clip_follows(make):
         make(anchoring=0.5, frames=2)
 
 
+@pytest.mark.parametrize("off", [{"temporal_share": 0.0}, {"temporal_guidance": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"context_guidance": 3.0},
+        {"context_noise": 300},
+        {"context_frames": 1},
+        {"motion_lora": Path("motion.safetensors")},
+        {"reconstruction_guidance": 80.0, "frames": 3},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_what_acts_through_temporal_layers_is_refused_without_them(make, first_frame, off, option):
+    ends = {"last_frame": first_frame} if "frames" in option else {}
+    with pytest.raises(InputError, match=f"{next(iter(option))}=.*--temporal-guidance and"):
+        make(**off, **option, **ends)
+
+
+def test_a_share_of_steps_of_temporal_layers_that_are_off_is_refused(make):
+    with pytest.raises(InputError, match=r"temporal_share=0.5: it counts only with --temporal-gu"):
+        make(temporal_guidance=0.0, temporal_share=0.5)
+
+
+def test_context_frames_count_without_temporal_layers_where_clips_are_anchored(make):
+    held = {"temporal_share": 0.0, "anchoring": 1.0}
+    two, one = (make(name=f"{n}.mkv", context_frames=n, **held) for n in (2, 1))
+    assert not np.array_equal(two, one)
+
+
+def test_noise_on_frames_that_are_not_followed_counts_where_layers_are_told_of_it(make, tmp_path):
+    with pytest.raises(InputError, match=r"context_noise=300: .*--context-guidance above 0"):
+        make(context_guidance=0.0, context_noise=300)
+    told = tiny_generator_folder(tmp_path / "m", interpolation="none", sees_noise_level=True)
+    chosen = {"model": str(told), "context_guidance": 0.0}
+    clean, noised = (make(name=f"{k}.mkv", context_noise=k, **chosen) for k in (0, 300))
+    assert not np.array_equal(clean, noised)
+
+
 def test_a_share_of_steps_without_guidance_by_motion_is_refused(make):
     with pytest.raises(InputError, match="not led by motion") as error:
         make(motion_share=0.5)

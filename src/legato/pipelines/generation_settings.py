@@ -18,6 +18,9 @@ from legato.pipelines.generate_options import MAX_FRAMES, GenerateOptions
 from legato.pipelines.limits import require_leading, require_needed, within
 from legato.pipelines.timeline import Timeline
 
+LAYERED = ("context_guidance", "context_noise", "reconstruction_guidance", "motion_lora")
+"""Options that act through the temporal layers of key frames alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -233,6 +236,10 @@ def _require_acted_on(
     schedule = Schedule.from_config(model.schedule)
     counts = [settings.num_inference_steps] * denoises + [settings.interpolation_steps] * fills
     paths = [schedule.path(schedule.timesteps(count)) for count in counts]
+    acts = calls and settings.temporal_guidance != 0 and settings.temporal_share > 0
+    splits = acts or settings.motion_guidance != 0 or settings.anchoring != 0
+    sees_context = settings.context_guidance != 0 or _sees_noise_level(model)
+    layers = "--temporal-guidance and --temporal-share above 0"
     needs = (
         ("guidance_scale", "key frames to make", denoises),
         ("negative_prompt", "key frames to make", denoises),
@@ -253,6 +260,10 @@ def _require_acted_on(
         ("motion_lora", "a clip of key frames to make", calls),
         ("window", "a clip of key frames to make", calls),
         ("interpolation_steps", "frames between key frames", fills),
+        *((name, layers, acts) for name in LAYERED),
+        ("context_frames", f"{layers}, or motion guidance or anchoring", splits),
+        ("temporal_share", "--temporal-guidance above 0", settings.temporal_guidance != 0),
+        ("context_noise", "--context-guidance above 0", sees_context),
     )
     require_needed(options, needs)
     if prompt and not (denoises or fills):
@@ -262,6 +273,11 @@ def _require_acted_on(
             fix="ask for more frames, or leave it out",
         )
     require_leading(options.guidance_scale, [prompt], options.negative_prompt)
+
+
+def _sees_noise_level(model: GeneratorModel) -> bool:
+    """Tell whether temporal layers are told of the noise on given frames; not every family can."""
+    return getattr(model.unet.options, "sees_noise_level", False)
 
 
 def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:
