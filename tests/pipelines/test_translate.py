@@ -257,6 +257,15 @@ def test_a_prompt_that_comes_too_late_is_told(make, clip):
     assert "the prompt at 7 s" in late[0]
 
 
+def test_a_prompt_between_two_key_frames_is_told(make, clip):
+    told, ends = [], KeyframeOptions(min_interval=8, max_interval=8)
+    at = ("0.1=day", "0.2=crowded")
+    make(clip(frames=9), keyframes=ends, prompt_at=at, watch=told.append)
+    (unused,) = (event.message for event in told if "is not used" in event.message)
+    assert "the prompt at 0.1 s" in unused
+    assert "the next one at 0.2 s" in unused
+
+
 def test_each_kind_of_hint_changes_the_pictures(make, clip, files, tmp_path):
     source = clip(frames=3)
     chosen = {"controlnet": files["controlnet"], "num_inference_steps": 3}

@@ -87,14 +87,18 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
 def _unused_prompts(
     options: TranslateOptions, facts: VideoFacts, plan: TranslationPlan
 ) -> list[str]:
-    """Return a sentence for each prompt that begins after the last key frame."""
-    pts = plan.survey.pts
-    last = float((pts[plan.all_keys[-1]] - pts[0]) * facts.time_base)
-    return [
-        f"the prompt at {float(since):.3g} s is not used: the last key frame is at {last:.3g} s"
-        for since, _ in options.prompts()
-        if since > last
-    ]
+    """Return a sentence for each prompt that no key frame gets."""
+    pts, starts = plan.survey.pts, [since for since, _ in options.prompts()]
+    times = [(pts[key] - pts[0]) * facts.time_base for key in plan.all_keys]
+    said = []
+    for since, end in zip(starts, [*starts[1:], None], strict=True):
+        if not any(since <= time and (end is None or time < end) for time in times):
+            stop = "the end" if end is None else f"the next one at {float(end):.3g} s"
+            said.append(
+                f"the prompt at {float(since):.3g} s is not used: no key frame lies between it "
+                f"and {stop}"
+            )
+    return said
 
 
 def load_model(options: TranslateOptions, device: torch.device, dtype: torch.dtype) -> ImageModel:
