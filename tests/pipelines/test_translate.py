@@ -266,6 +266,14 @@ def test_a_prompt_between_two_key_frames_is_told(make, clip):
     assert "the next one at 0.2 s" in unused
 
 
+def test_a_seed_counts_after_an_inversion_where_the_noised_input_is_read(sample):
+    inverted = {"start_from": "inversion", "solver": "ddim"}
+    reads = inverted | {"consistency": "nearest-tokens"}
+    assert not torch.equal(sample(**reads), sample(**reads, seed=1))
+    with pytest.raises(InputError, match=r"seed=1: .*nearest-tokens in --consistency"):
+        TranslateOptions(**inverted, consistency="first-frame", seed=1)
+
+
 def test_each_kind_of_hint_changes_the_pictures(make, clip, files, tmp_path):
     source = clip(frames=3)
     chosen = {"controlnet": files["controlnet"], "num_inference_steps": 3}
@@ -506,6 +514,10 @@ def test_what_is_missing_is_said_before_any_work(make, clip, files, tmp_path, ch
         ({"hint_model": "dpt"}, "only with --controlnet"),
         ({"controlnet": Path("c"), "hint": Path("e.mp4"), "hint_model": "dpt"}, "give one"),
         ({"preset": "paper", "consistency": "all-frames"}, "features"),
+        (
+            {"start_from": "inversion", "solver": "ddim", "consistency": "shared-noise"},
+            "shared-noise counts only with --start-from noise",
+        ),
         ({"consistency": "propagation"}, "'propagation' is not one of them"),
         ({"consistency": "magic"}, "'magic' is not one of them"),
         ({"prompt_at": ("3",)}, "TIME=PROMPT"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from legato.errors import InputError
-from legato.pipelines.consistency import TRANSLATING, holds
+from legato.pipelines.consistency import READERS, TRANSLATING, holds
 from legato.pipelines.keyframes import SMALLEST_BATCH, KeyframeOptions
 from legato.pipelines.limits import require_needed, within
 from legato.pipelines.time_range import TimeRange
@@ -138,14 +138,22 @@ class TranslateOptions(TimeRange):
                 why="ddpm draws new noise at every step, which forgets the inversion",
                 fix="use solver ddim",
             )
+        noise = f"--start-from noise, or {', '.join(READERS)} in --consistency"
         needs = (
             ("preset", "features in --consistency", "features" in self.chosen),
             ("control_scale", "--controlnet", self.controlnet is not None),
             ("hint_model", "--controlnet", self.controlnet is not None),
             ("hint", "--controlnet", self.controlnet is not None),
             ("lora_scale", "--lora", self.lora is not None),
+            ("seed", noise, self.draws_noise),
         )
         require_needed(self, needs)
+        if not self.draws_noise and "shared-noise" in self.chosen:
+            raise InputError(
+                f"consistency={self.consistency!r}",
+                why=f"shared-noise counts only with {noise}",
+                fix="leave it out",
+            )
         if self.hint is not None and self.hint_model is not None:
             raise InputError(
                 f"hint={str(self.hint)!r} with hint_model={self.hint_model!r}",
@@ -162,6 +170,11 @@ class TranslateOptions(TimeRange):
             InputError: a name is unknown here or does not go with another.
         """
         return holds(self.consistency, known=TRANSLATING)
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether any noise is drawn: an inversion finds its own, which only `READERS` add to."""
+        return self.start_from == "noise" or not self.chosen.isdisjoint(READERS)
 
     def prompts(self) -> list[tuple[Fraction, str]]:
         """Return the prompts, each with the seconds after the first frame from which it holds.
