@@ -266,6 +266,34 @@ def test_a_prompt_between_two_key_frames_is_told(make, clip):
     assert "the next one at 0.2 s" in unused
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"consistency": "features", "strength": 0.25}, "features acts at none of the last 5 of 2"),
+        ({"consistency": "temporal-guided,cross-frame", "strength": 0.35}, "temporal-guided acts"),
+        ({"preset": "paper", "strength": 0.25}, "preset=paper.*at which features act"),
+    ],
+    ids=str,
+)
+def test_a_named_part_that_acts_at_no_step_is_refused(model, changes, said):
+    def sampler(**changes):
+        options = TranslateOptions(model=model, num_inference_steps=20, **changes)
+        return make_sampler(load_model(options, CPU, FLOAT), options, CPU, FLOAT)
+
+    with pytest.raises(InputError, match=said) as error:
+        sampler(**changes)
+    assert "\n" not in str(error.value)
+    sampler(**changes | {"strength": 0.4})
+
+
+def test_parts_of_fresco_that_act_at_no_step_are_told(make, clip):
+    told = []
+    few = {"num_inference_steps": 4, "strength": 0.25}
+    make(clip(frames=2), consistency="fresco", watch=told.append, **few)
+    idle = [event.message.split()[0] for event in told if "at none of" in event.message]
+    assert idle == ["temporal-guided", "features"]
+
+
 def test_a_seed_counts_after_an_inversion_where_the_noised_input_is_read(sample):
     inverted = {"start_from": "inversion", "solver": "ddim"}
     reads = inverted | {"consistency": "nearest-tokens"}

@@ -39,7 +39,7 @@ def holds(
         InputError: a name is unknown, `none` stands beside others, two attentions stand in for the
             same one, or background is to be carried in features that are not optimised.
     """
-    names = [name.strip() for name in consistency.split(",") if name.strip()]
+    names = named(consistency)
     if names == ["none"]:
         return frozenset()
     unknown = [name for name in names if name not in known]
@@ -58,6 +58,11 @@ def holds(
             fix="add features, or leave background out",
         )
     return chosen
+
+
+def named(consistency: str) -> list[str]:
+    """Return the names in a comma list, as they were written."""
+    return [name.strip() for name in consistency.split(",") if name.strip()]
 
 
 def sees_other_frames(chosen: frozenset[str]) -> bool:

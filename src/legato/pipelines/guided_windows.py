@@ -65,6 +65,21 @@ def plan_of(chosen: frozenset[str]) -> StepPlan:
     )
 
 
+def idle_parts(chosen: frozenset[str], *, num_executed: int, num_steps: int) -> list[str]:
+    """Return the named parts of FRESCO that act at no step; arguments as of `StepPlan.at`."""
+    steps = [
+        RELEASED_PLAN.at(index, num_executed=num_executed, num_steps=num_steps)
+        for index in range(num_executed)
+    ]
+    optimises = any(step.features for step in steps)
+    acts = {
+        "temporal-guided": any("temporal" in step.attention for step in steps),
+        "features": optimises,
+        "background": optimises or any(step.smoothing for step in steps),
+    }
+    return [name for name, does in acts.items() if name in chosen and not does]
+
+
 def guide_of(
     unet: nn.Module,
     chosen: frozenset[str],

@@ -10,19 +10,23 @@ import torch
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import require_second_order
+from legato.errors import InputError
 from legato.flow.estimate import choose_estimator
 from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
 from legato.models.text_encoder import ClipText
+from legato.pipelines.consistency import named
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
+from legato.pipelines.guided_windows import idle_parts
 from legato.pipelines.hints import GivenHints, open_hints
 from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
 from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.keyframes import measure_changes
+from legato.pipelines.limits import require_needed
 from legato.pipelines.output import bytes_on_disk, require_space
 from legato.pipelines.saved_plan import folder_fingerprint, source_fingerprint
 from legato.pipelines.survey import Survey, survey
@@ -68,6 +72,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     if isinstance(hints, GivenHints):
         hints.require_fitting(facts, plan.survey.num_frames)
     sentences = [*request.notices, *plan.survey.notices, *_unused_prompts(options, facts, plan)]
+    sentences += [f"{name} acts {_at_no_step(sampler)}" for name in _idle(sampler)]
     return TranslationJob(
         facts=facts,
         options=options,
@@ -101,6 +106,39 @@ def _unused_prompts(
     return said
 
 
+def _idle(sampler: KeyframeSampler) -> list[str]:
+    """Return the chosen parts of FRESCO that act at no step."""
+    options = sampler.options
+    return idle_parts(
+        options.chosen,
+        num_executed=len(sampler.timesteps),
+        num_steps=options.num_inference_steps,
+    )
+
+
+def _at_no_step(sampler: KeyframeSampler) -> str:
+    whole = sampler.options.num_inference_steps
+    return f"at none of the last {len(sampler.timesteps)} of {whole} steps, which are executed"
+
+
+def _require_acting(sampler: KeyframeSampler) -> None:
+    """Refuse a part of FRESCO that acts at no step and was named, or values of it.
+
+    Raises:
+        InputError: names it.
+    """
+    options, idle = sampler.options, _idle(sampler)
+    for name in named(options.consistency):
+        if name in idle:
+            raise InputError(
+                f"consistency={options.consistency!r} with strength={options.strength:g}",
+                why=f"{name} acts {_at_no_step(sampler)}",
+                fix="use a greater --strength, or leave it out",
+            )
+    acts = "features" not in idle
+    require_needed(options, [("preset", "a --strength at which features act", acts)])
+
+
 def load_model(options: TranslateOptions, device: torch.device, dtype: torch.dtype) -> ImageModel:
     """Return the image model as the options change it.
 
@@ -124,7 +162,7 @@ def make_sampler(
 
     Raises:
         InputError: the model's defaults contradict what was chosen; a prompt has a word that the
-            model does not know; more steps than it can make.
+            model does not know; more steps than it can make, or fewer than what was named acts at.
         ModelError: the ControlNet is missing or does not fit, or frames cannot be held together.
     """
     if options.guidance_scale is None:
@@ -153,6 +191,7 @@ def make_sampler(
     path = sampler.schedule.path(sampler.timesteps)  # refuses too many steps before any work
     if options.solver != "ddpm":
         require_second_order(options.solver, path)
+    _require_acting(sampler)
     return sampler
 
 
