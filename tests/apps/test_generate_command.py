@@ -4,13 +4,16 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_generator import tiny_generator_folder
 
 from legato.apps import cli
 from legato.apps import generate as generate_app
 from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.errors import ResourceError
 from legato.pipelines import output
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation import Generation
 from legato.pipelines.generation_forecast import plan_generation
 
 
@@ -109,6 +112,16 @@ def test_a_plan_tells_that_the_disk_has_no_room(model, tmp_path, monkeypatch):
     monkeypatch.setattr(output.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     (told,) = plan_generation("night", tmp_path / "out.mkv", options).notices
     assert "MB of disk space needed" in told
+
+
+def test_a_plan_whose_memory_runs_out_names_the_dials(model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Generation, "make_key_frames", fail)
+    with pytest.raises(ResourceError, match=r"memory ran out: frames of 16x16.*--width"):
+        plan_generation("", tmp_path / "out.mkv", GenerateOptions(model=model, frames=1))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("frames", [1, 2])

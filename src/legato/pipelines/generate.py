@@ -8,9 +8,8 @@ from legato.device import return_freed_memory
 from legato.pipelines.events import OnEvent, ignore
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
-from legato.pipelines.generation_limits import disk_bytes
+from legato.pipelines.generation_limits import disk_bytes, memory_needed
 from legato.pipelines.job import Stop
-from legato.pipelines.memory import memory_errors
 from legato.pipelines.output import require_space
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.report import GenerationReport
@@ -65,11 +64,7 @@ def generate(
         num_resumed = 0
         for stage in job.stages():
             started = time.perf_counter()
-            with memory_errors(
-                str(job.target),
-                why=f"frames of {job.settings.width}x{job.settings.height} do not fit",
-                fix="use a smaller --width and --height, with --restart",
-            ):
+            with memory_needed(job.target, job.settings):
                 num_resumed += stage.run(on_event=job.on_event, stop=stop)
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()

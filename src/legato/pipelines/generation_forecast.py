@@ -17,7 +17,7 @@ from legato.device import available_memory_bytes
 from legato.pipelines.events import OnEvent, Stage, ignore
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
-from legato.pipelines.generation_limits import disk_bytes
+from legato.pipelines.generation_limits import disk_bytes, memory_needed
 from legato.pipelines.output import COPIES, lacking_space
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.run_options import RunOptions
@@ -82,11 +82,12 @@ def plan_generation(
     Raises:
         InputError: a word, an option or the target cannot be used.
         ModelError: the model or one of its stages is missing.
+        ResourceError: memory does not suffice for frames of this size.
     """
     target = Path(target)
     job = prepare(prompt, target, options or GenerateOptions(), run or RunOptions(), on_event)
     settings, timeline = job.settings, job.settings.timeline
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, memory_needed(target, settings):
         clock, written = _measure(job, Path(folder))
     works = list(job.stages())
     seconds = clock.of(job)

@@ -1,5 +1,7 @@
 """Whether a generated video fits into memory and on the disk; asked before any of it is made."""
 
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from legato.errors import ResourceError
 from legato.models.generator import GeneratorModel
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_settings import Settings
-from legato.pipelines.memory import LIVE_SHARE, SHARE
+from legato.pipelines.memory import LIVE_SHARE, SHARE, memory_errors
 from legato.pipelines.output import bytes_on_disk
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
@@ -33,6 +35,19 @@ def require_memory(model: GeneratorModel, settings: Settings, device: torch.devi
             why=f"{available / 1e9:.1f} GB are available and {SHARE:.0%} of them may be used",
             fix="use a smaller --width and --height, or a smaller --window",
         )
+
+
+def memory_needed(target: Path, settings: Settings) -> AbstractContextManager[None]:
+    """Return a block in which memory that runs out is told with the dials that need less.
+
+    Raises:
+        ResourceError: it did.
+    """
+    return memory_errors(
+        str(target),
+        why=f"frames of {settings.width}x{settings.height} do not fit",
+        fix="use a smaller --width and --height, with --restart",
+    )
 
 
 def disk_bytes(generation: Generation, facts: VideoFacts, codec: CodecOptions) -> int:
