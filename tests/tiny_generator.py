@@ -37,6 +37,7 @@ def tiny_parts(
     interpolation: str = "shared",
     upsampler: Path | None = None,
     boxes: bool = True,
+    words_seed: int = 3,
     **options,
 ):
     """The parts of a generating model; `interpolation`: shared or own image model, or none."""
@@ -48,7 +49,7 @@ def tiny_parts(
             between = inflate(unet.spatial, "video_ldm", **vars(between.options)).eval()
             randomise_(between.temporal, 9)
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(words_seed)
         words = WordEncoder(TEXT_WIDTH, LABELS)
         layout = randomise_(BoxLayout(unet.spatial.config.block_out_channels[0])) if boxes else None
     return GeneratorParts(

@@ -21,6 +21,7 @@ def test_a_folder_gives_back_what_was_saved(tmp_path, interpolation):
     model = load_generator(str(root), CPU, FULL)
     assert (model.interpolation is None) is (interpolation == "none")
     assert (root / "interpolation" / "unet").exists() is (interpolation == "own")
+    assert model.interpolation_is_own is (interpolation == "own")
     if model.interpolation is not None:
         shares = model.interpolation.spatial is model.unet.spatial
         assert shares is (interpolation == "shared")

@@ -642,6 +642,44 @@ def test_temporal_layers_act_on_another_image_model(make, plain, key_frame_model
     assert not np.array_equal(moved, alone)
 
 
+@pytest.mark.parametrize("interpolation", ["own", "shared"])
+def test_frames_between_read_the_prompt_as_their_image_model_does(
+    tmp_path, monkeypatch, interpolation
+):
+    root = tiny_generator_folder(tmp_path / "m", interpolation=interpolation)
+    other = tiny_generator_folder(tmp_path / "n", interpolation="none", words_seed=5)
+    read, real = {}, ClipSampler.__call__
+
+    def watch(self, network, given, **others):
+        read[given.purpose] = self.prompt
+        return real(self, network, given, **others)
+
+    monkeypatch.setattr(ClipSampler, "__call__", watch)
+    options = GenerateOptions(
+        model=str(root), frames=5, interpolations=1, spatial=str(other), output=LOSSLESS
+    )
+    generate("night", tmp_path / "out.mkv", options, run=RUN)
+    own, others = (
+        load_generator(str(folder), torch.device("cpu"), torch.float32).encode_prompt("night")
+        for folder in (root, other)
+    )
+    assert torch.equal(read["key frames"], others)
+    assert torch.equal(read["interpolation 0"], own if interpolation == "own" else others)
+
+
+def test_an_image_model_that_makes_nothing_is_refused(first_frame, tmp_path):
+    root, other = (
+        str(tiny_generator_folder(tmp_path / name, interpolation="own")) for name in "mn"
+    )
+    one = GenerateOptions(model=root, frames=1, first_frame=first_frame, spatial=other)
+    joined = replace(one, frames=5, interpolations=1, last_frame=first_frame)
+    for options in (one, joined):
+        with pytest.raises(InputError, match=r"spatial=.*counts only with"):
+            generate("", tmp_path / "out.mkv", options, run=RUN)
+    shares = str(tiny_generator_folder(tmp_path / "s"))
+    generate("", tmp_path / "out.mkv", replace(joined, model=shares), run=RUN)
+
+
 @pytest.mark.parametrize("named", ["spatial", "upsampler"])
 def test_other_weights_of_a_model_known_by_name_are_refused(make, tmp_path, monkeypatch, named):
     models = {

@@ -26,6 +26,8 @@ class GeneratorModel(ImageModel):
     defaults: GeneratorDefaults
     interpolation: VideoModel | None
     """The model of the frames between; None: the folder holds none."""
+    interpolation_is_own: bool
+    """Whether that has an image model of its own, which reads prompts as the temporal layers do."""
     temporal_text: WordEncoder | ClipText | None
     """Embeds prompts for the temporal layers; None: as for the image model."""
     layout: BoxLayout | None

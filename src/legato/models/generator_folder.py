@@ -45,6 +45,8 @@ from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
 
 INTERPOLATION, UPSAMPLER = "interpolation", "upsampler"
+INTERPOLATION_UNET = f"{INTERPOLATION}/unet"
+"""Where the frames between have an image model of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,7 @@ def load_generator(
         defaults=manifest.generating,
         unet=unet,
         interpolation=interpolation,
+        interpolation_is_own=interpolation is not None and folder.has(INTERPOLATION_UNET),
         autoencoder=ready_(autoencoder, device, decoder_dtype(autoencoder, dtype)),
         text=load_text(image, device, dtype),
         temporal_text=load_text(folder, device, dtype) if spatial else None,
@@ -142,10 +145,9 @@ def load_interpolation(
     """
     if not folder.has(INTERPOLATION):
         return None
-    own = f"{INTERPOLATION}/unet"
     spatial = unet.spatial
-    if folder.has(own):
-        spatial = load_image_unet(folder, own)
+    if folder.has(INTERPOLATION_UNET):
+        spatial = load_image_unet(folder, INTERPOLATION_UNET)
     elif unet.options.norm_stats == "clip":  # both models' norms cannot hang on one network
         spatial = load_image_unet(image, "unet")
     model = load_layers(folder, INTERPOLATION, spatial)
@@ -217,7 +219,7 @@ def save_generator(
         if interpolation is not None:
             write_layers(writer, interpolation, INTERPOLATION, dtype)
             if interpolation.spatial is not parts.unet.spatial:
-                write_unet(writer, interpolation, dtype, part=f"{INTERPOLATION}/unet", layers=None)
+                write_unet(writer, interpolation, dtype, part=INTERPOLATION_UNET, layers=None)
         if parts.layout is not None:
             layout = parts.layout
             writer.write_part("layout", layout.to_config(), layout.state_dict(), dtype=dtype)

@@ -260,6 +260,8 @@ class Generation:
         # the given frames say all that the text could
         steps = self.settings.interpolation_steps
         sampler = replace(self.sampler, guidance_scale=1.0, num_inference_steps=steps)
+        if self.model.interpolation_is_own and sampler.temporal_prompt is not None:
+            sampler = replace(sampler, prompt=sampler.temporal_prompt)
         pairs = torch.stack((latents[:-1], latents[1:]), dim=1)
         between = []
         for at in range(0, len(pairs), CLIPS_TOGETHER):

@@ -239,6 +239,7 @@ def _require_acted_on(
     acts = calls and settings.temporal_guidance != 0 and settings.temporal_share > 0
     splits = acts or settings.motion_guidance != 0 or settings.anchoring != 0
     sees_context = settings.context_guidance != 0 or _sees_noise_level(model)
+    draws_on_spatial = fills and not model.interpolation_is_own
     layers = "--temporal-guidance and --temporal-share above 0"
     needs = (
         ("guidance_scale", "key frames to make", denoises),
@@ -260,6 +261,7 @@ def _require_acted_on(
         ("motion_lora", "a clip of key frames to make", calls),
         ("window", "a clip of key frames to make", calls),
         ("interpolation_steps", "frames between key frames", fills),
+        ("spatial", "frames that its image model makes", denoises or draws_on_spatial),
         *((name, layers, acts) for name in LAYERED),
         ("context_frames", f"{layers}, or motion guidance or anchoring", splits),
         ("temporal_share", "--temporal-guidance above 0", settings.temporal_guidance != 0),
