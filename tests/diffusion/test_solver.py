@@ -81,13 +81,23 @@ def test_one_step_is_the_estimate_itself(name, noise):
     torch.testing.assert_close(solve(name, [timestep], noise), estimate)
 
 
+@pytest.mark.parametrize("name", ["ddim", *THEIRS])
+def test_a_timestep_that_comes_twice_is_as_if_it_came_once(name, noise):
+    once = [999, 749, 499, 249]
+    torch.testing.assert_close(solve(name, [999, *once], noise), solve(name, once, noise))
+    assert solve(name, [999, 749, 749, 499], noise).isfinite().all()
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("doubled", [False, True])
 @pytest.mark.parametrize("ends", [{"set_alpha_to_one": True}, {"set_alpha_to_one": False}], ids=str)
 @pytest.mark.parametrize("begins", [{}, {"rescale_betas_zero_snr": True}], ids=str)
 @pytest.mark.parametrize("name", ["ddim", *THEIRS])
-def test_what_is_called_first_order_is_ddim_to_the_bit(name, begins, ends, num_steps):
+def test_what_is_called_first_order_is_ddim_to_the_bit(name, begins, ends, doubled, num_steps):
     schedule = Schedule(timestep_spacing="trailing", steps_offset=0, **begins, **ends)
-    path = schedule.path(schedule.timesteps(num_steps))
+    timesteps = schedule.timesteps(num_steps)
+    path = schedule.path([*timesteps[:1], *timesteps] if doubled else timesteps)
+    num_steps += doubled
     draw = torch.Generator().manual_seed(num_steps)
     estimates = torch.randn(num_steps, 3, 8, generator=draw)
     found = []

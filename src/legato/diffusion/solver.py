@@ -4,7 +4,8 @@ With lambda = log(alpha / sigma), h the step in it, r the last h over this one a
 x_0) / r, the second order of DPM-Solver++ (2M; Lu et al. 2022, arXiv:2211.01095, algorithm 2) adds
 alpha' (1 - exp(-h)) D / 2 to DDIM's step. UniPC (Zhao et al. 2023, arXiv:2302.04867, algorithm 1,
 with B(h) = exp(h) - 1) adds the same, and corrects each step once the next x_0 is known. Written
-so, an x_0 that was edited keeps the network's noise, as with DDIM.
+so, an x_0 that was edited keeps the network's noise, as with DDIM. Where a timestep comes twice, h
+is 0 between: that step is DDIM's, and what follows begins anew.
 
 DDPM (Ho et al. 2020, arXiv:2006.11239, eq. 6 and 7) draws noise at every step instead.
 """
@@ -97,7 +98,7 @@ class Solver:
             eps = eps + _correction(before, x0, scales) / scales[1]
         first_order = ddim_step(x0, eps, scales=following)
         size = _log_snr(following) - _log_snr(scales)
-        if self.name == "ddim" or move.is_last or not isfinite(size):
+        if self.name == "ddim" or move.is_last or not _can_be_seen(size):
             self._before = None
             return first_order
         ratio = before.size / size if before is not None else 0.0
@@ -117,7 +118,7 @@ def is_first_order(name: SolverName, scales: Sequence[Scales]) -> bool:
     """
     if name == "ddim":
         return True
-    known = [isfinite(_log_snr(end) - _log_snr(begin)) for begin, end in pairwise(scales)]
+    known = [_can_be_seen(_log_snr(end) - _log_snr(begin)) for begin, end in pairwise(scales)]
     looks_back = any(before and this for before, this in pairwise(known[:-1]))
     # a correction changes the noise that is left, and the last step may leave none
     corrects = any(before and end[1] > 0 for before, end in zip(known, scales[2:], strict=False))
@@ -181,6 +182,11 @@ def _correction(before: _Step, x0: Float[Tensor, "*shape"], scales: Scales) -> T
     first, second = phi / growth, 2 * (phi / -size - 0.5) / growth
     weight = (first - second) / (1 + ratio)
     return -scales[0] * growth * ((weight - 0.5) * slope + (first - weight) * change)
+
+
+def _can_be_seen(size: float) -> bool:
+    """Tell whether a step of this h can look back, and be looked back at."""
+    return isfinite(size) and size != 0
 
 
 def _log_snr(scales: Scales) -> float:
