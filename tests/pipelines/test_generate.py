@@ -25,6 +25,7 @@ from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_forecast import _Clock
+from legato.pipelines.given_frame import read_given_frame
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.run_options import RunOptions
@@ -613,6 +614,17 @@ def test_boxes_change_the_first_frame_and_belong_to_the_plan(make, plain, tmp_pa
     assert not np.array_equal(told[0], plain[0])
     path.write_text("0.2 0.4 0.6 0.9")
     assert not np.array_equal(make(name="other.mkv", boxes=path)[0], told[0])
+
+
+def test_files_are_found_from_the_home_folder(first_frame, tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    (tmp_path / "first.png").write_bytes(first_frame.read_bytes())
+    (tmp_path / "boxes.txt").write_text("0 0 1 1 back\n")
+    assert read_given_frame(Path("~/first.png"), (16, 16))[0].shape == (3, 16, 16)
+    assert read_boxes(Path("~/boxes.txt")).tolist() == [[0, 0, 1, 1, 1]]
+    with pytest.raises(InputError, match="both input and output"):
+        output.require_no_input(tmp_path / "first.png", [Path("~/first.png")])
 
 
 def test_a_mark_of_byte_order_is_no_part_of_a_box(tmp_path):

@@ -20,6 +20,7 @@ def read_boxes(path: Path) -> Float[Tensor, "K 5"]:
     Raises:
         InputError: there is no such file, or a line is not understood; it is named.
     """
+    path = path.expanduser()
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -22,6 +22,7 @@ def read_given_frame(
     Raises:
         DecodeError: there is no such file, or it holds no picture.
     """
+    path = path.expanduser()
     if not path.is_file():
         raise DecodeError(f"{path}", why="no such file", fix="name an image that is there")
     pixels, _ = read_image(path)

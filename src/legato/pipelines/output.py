@@ -45,7 +45,7 @@ def require_no_input(target: Path, read: Iterable[Path]) -> None:
     Raises:
         InputError: it is one of the paths in `read`, or a link to it.
     """
-    for path in read:
+    for path in (path.expanduser() for path in read):
         if target.exists() and path.exists() and target.samefile(path):
             raise InputError(
                 f"{target} is both input and output",
