@@ -1,8 +1,19 @@
 """What libraries and the system say, in one line of ours."""
 
+import pickle
+
 import pytest
 
-from legato.errors import first_sentence
+from legato.errors import DecodeError, InputError, LegatoError, ModelError, first_sentence
+
+
+@pytest.mark.parametrize("kind", [LegatoError, InputError, DecodeError, ModelError])
+def test_an_error_of_another_process_is_the_one_that_it_was_there(kind):
+    error = kind("a.png", why="it is damaged", fix="save it again")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == str(error) == "a.png: it is damaged; save it again"
+    assert (again.what, again.why, again.fix) == (error.what, error.why, error.fix)
 
 
 @pytest.mark.parametrize(

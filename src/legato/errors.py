@@ -10,7 +10,8 @@ LegatoError
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 
 class LegatoError(Exception):
@@ -25,6 +26,10 @@ class LegatoError(Exception):
     def __init__(self, what: str, *, why: str, fix: str) -> None:
         super().__init__(f"{what}: {why}; {fix}")
         self.what, self.why, self.fix = what, why, fix
+
+    def __reduce__(self) -> tuple[Callable[[str], "LegatoError"], tuple[str]]:
+        """Make an error that comes from another process the one that it was there."""
+        return partial(type(self), why=self.why, fix=self.fix), (self.what,)
 
 
 class InputError(LegatoError, ValueError):

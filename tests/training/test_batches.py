@@ -3,9 +3,12 @@
 import multiprocessing
 from threading import Thread
 
+import pytest
 import torch
+from torch.utils.data import Dataset
 
-from legato.training.batches import begin_worker
+from legato.errors import DecodeError
+from legato.training.batches import begin_worker, loaded
 
 
 def send() -> None:
@@ -24,3 +27,21 @@ def test_a_worker_ends_while_its_threads_are_sending():
     worker.start()
     worker.join(120)
     assert worker.exitcode == 0
+
+
+class Damaged(Dataset):
+    """Samples of which the third cannot be made."""
+
+    def __getitem__(self, number):
+        if number == 2:
+            raise DecodeError("2.png", why="the picture cannot be decoded", fix="save it again")
+        return {"number": number}
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_error_of_ours_arrives_as_itself_whoever_makes_the_batches(num_workers):
+    batches = loaded(Damaged(), [[0, 1], [2, 3]], num_workers=num_workers)
+    assert next(batches)["number"].tolist() == [0, 1]
+    with pytest.raises(DecodeError, match=r"^2\.png: the picture cannot be decoded; save") as found:
+        next(batches)
+    assert "\n" not in str(found.value)

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from legato.training.pictures import (
     fitted,
     held_back_batches,
 )
+from legato.training.shard_batches import Share, numbered_batches
 from legato.training.shards import ShardedClip, ShardWriter
 from legato.video.images import encode_image
 
@@ -177,6 +179,44 @@ def test_what_learns_is_what_was_asked(clip_model, data, trains_text):
     assert all(p.grad is None for p in model.autoencoder.parameters())
     silent = [n for n, p in model.unet.spatial.named_parameters() if p.grad is None]
     assert not silent
+
+
+def test_a_damaged_picture_is_passed_over_and_said_once(tmp_path):
+    folder = pictures_of(tmp_path / "pictures", range(4))
+    kinds = PictureBatchOptions(size=(32, 32))
+    before = [PictureSamples(Pictures((folder,)), kinds)[number] for number in range(12)]
+    (folder / "2.png").write_bytes(b"no picture")
+    samples, lines = PictureSamples(Pictures((folder,)), kinds), []
+    batches = numbered_batches(
+        samples, 4, Share(num_workers=0, clips_at_once=4), 0, log=lines.append
+    )
+    after = [frames for batch in islice(batches, 3) for frames in batch["frames"]]
+    changed = [n for n in range(12) if not torch.equal(before[n]["frames"], after[n])]
+    assert 0 < len(changed) < 12
+    assert changed == [n for n in range(12) if samples[n]["passed_over"]]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"passed over a picture: {folder / '2.png'}: ")
+    for path in folder.iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="none can be decoded"):
+        samples[0]
+
+
+@pytest.mark.parametrize("place", ["learned", "held_back"])
+def test_captions_that_the_model_does_not_know_are_refused_before_the_run(
+    place, words_model, tmp_path
+):
+    for name in ("learned", "held_back"):
+        pictures_of(tmp_path / name, range(2), "lorry" if name == place else "night")
+    options = TuneOptions(
+        data=(tmp_path / "learned",),
+        held_back=tmp_path / "held_back",
+        model=str(words_model),
+        out=tmp_path / "run",
+    )
+    with pytest.raises(InputError, match=rf"{place}/0\.png: prompt word 'lorry'"):
+        train_frames(options)
+    assert not options.out.exists()
 
 
 def test_the_prior_has_its_weight_in_the_loss(words_model, data):

@@ -213,6 +213,29 @@ def test_captions_are_dropped_at_the_rate_that_is_asked_for(shards):
     assert {never[n]["caption"] for n in range(8)} == {"", "a cat"}
 
 
+def test_a_damaged_clip_is_passed_over_and_told(tmp_path):
+    with ShardWriter(tmp_path / "set", max_mb=1.0, quality=97) as writer:
+        for seed in range(3):
+            writer.write(f"c{seed}", clip(size=32, seed=seed, caption=str(seed)))
+    whole = ShardSamples(Shards((tmp_path / "set",)), SMALL)
+    before = [whole[number] for number in range(12)]
+    (shard,) = (tmp_path / "set").iterdir()
+    data = shard.read_bytes()
+    picture = data.index(b"\xff\xd8", data.index(b"c1.0001.jpg"))
+    shard.write_bytes(data[:picture] + b"no" + data[picture + 2 :])
+    damaged = ShardSamples(Shards((tmp_path / "set",)), SMALL)
+    assert [damaged.shards.caption(k) for k in range(3)] == ["0", "1", "2"]
+    after = [damaged[number] for number in range(12)]
+    told = {sample["passed_over"] for sample in after}
+    assert told == {
+        "",
+        f"passed over a clip: c1.0001.jpg in {shard}: it is no picture; make the shard again",
+    }
+    for one, other in zip(before, after, strict=True):
+        if not other["passed_over"]:
+            assert torch.equal(one["frames"], other["frames"])
+
+
 def test_clips_that_are_too_small_are_told(shards):
     with pytest.raises(InputError, match="hardly a clip"):
         ShardSamples(Shards((shards,)), replace(SMALL, size=128))[0]

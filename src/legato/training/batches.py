@@ -1,7 +1,7 @@
 """Batches of clean clips, their damaged small copies, words and flow, each sample by its number."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -14,8 +14,9 @@ import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
+from legato.errors import LegatoError
 from legato.flow.dis import DisFlow
 from legato.flow.occlusion import consistency
 from legato.models.text import WordEncoder
@@ -25,6 +26,8 @@ from legato.training.drawn_foreground import with_foreground
 from legato.training.drawn_surface import with_surfaces
 from legato.training.trainer import Batch
 
+PASSED_OVER = "passed_over"
+"""Of a sample: why what was drawn first could not be taken; empty: it was."""
 LAST = -100
 """Priority of what a process does when all else of it is closed."""
 
@@ -111,14 +114,64 @@ def batches(
         num_workers: processes beside the training that make batches, at least one.
     """
     size = options.batch_size
-    return DataLoader(
-        Samples(path, clips, options),
-        batch_sampler=(list(range(size * step, size * (step + 1))) for step in count(first_step)),
+    numbers = (list(range(size * step, size * (step + 1))) for step in count(first_step))
+    samples = Samples(path, clips, options)
+    return loaded(samples, numbers, num_workers=num_workers, prefetch_factor=4)
+
+
+def loaded(
+    samples: Dataset[Batch],
+    numbers: Iterable[list[int]],
+    *,
+    num_workers: int,
+    prefetch_factor: int = 2,
+) -> Iterator[Batch]:
+    """Yield the batches of samples with these numbers.
+
+    Args:
+        samples: by their number.
+        numbers: of the samples of each batch.
+        num_workers: processes that make batches; 0: this one.
+        prefetch_factor: batches that each of them makes beforehand.
+
+    Raises:
+        LegatoError: a sample cannot be made, wherever it was tried.
+    """
+    loader = DataLoader(
+        _ErrorsAsValues(samples),
+        batch_sampler=numbers,
+        collate_fn=_collated,
         num_workers=num_workers,
-        prefetch_factor=4,
+        prefetch_factor=prefetch_factor if num_workers else None,
         worker_init_fn=begin_worker,
-        multiprocessing_context="spawn",  # a fork beside the threads of torch and FFmpeg can hang
+        # a fork beside the threads of torch and FFmpeg can hang
+        multiprocessing_context="spawn" if num_workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, LegatoError):
+            raise batch
+        yield batch
+
+
+class _ErrorsAsValues(Dataset[Batch | LegatoError]):
+    """Samples, or the error of ours that there is instead: torch would make another one of it."""
+
+    def __init__(self, samples: Dataset[Batch]) -> None:
+        self.samples = samples
+
+    def __getitem__(self, number: int) -> Batch | LegatoError:
+        try:
+            return self.samples[number]
+        except LegatoError as error:
+            return error
+
+
+def _collated(samples: list[Batch | LegatoError]) -> Batch | LegatoError:
+    for sample in samples:
+        if isinstance(sample, LegatoError):
+            return sample
+    batch: Batch = default_collate(samples)
+    return batch
 
 
 def begin_worker(worker: int) -> None:

@@ -16,11 +16,13 @@ from legato.device import keep_freed_memory
 from legato.errors import InputError
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.text import WordEncoder
+from legato.models.text_encoder import ClipText
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within, none_empty, require_needed
 from legato.training.export import export_image
 from legato.training.picture_stage import PictureOptions, PictureTask, sampled
 from legato.training.pictures import (
+    HELD_BACK,
     PictureBatchOptions,
     Pictures,
     PictureSamples,
@@ -164,11 +166,9 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     say = log if here.is_main_process else silent
     model = load_image_model(options.model, here.device, torch.float32)
     size = _size(options, model)
-    pictures = Pictures(options.data)
+    pictures, validated = Pictures(options.data), Pictures((options.held_back or options.data[0],))
+    words = _words(options, booth, model, pictures, validated)
     begin_run("dreambooth" if booth else "frames", options, say)
-    words = model.text
-    if booth is not None and isinstance(words, WordEncoder):
-        words = words.with_words_of(options.prompt)
     text = TrainableText(words).to(here.device)
     model.unet.set_gradient_checkpointing(options.gradient_checkpointing)
     kinds = PictureBatchOptions(
@@ -181,7 +181,7 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     if booth is not None and booth.prior_pictures:
         say(f"{booth.prior_pictures} pictures of the prior")
         prior = _prior(booth, model, text, pictures, size, here.main_process_first())
-    held_back = held_back_batches(Pictures((options.held_back or options.data[0],)), kinds)
+    held_back = held_back_batches(validated, kinds)
     task = PictureTask(model, text, held_back, options.learning, prior=prior)
     share = Share(
         process=here.process_index,
@@ -192,7 +192,7 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     samples = PictureSamples(pictures, kinds, prior)
     finished = train(
         task,
-        lambda step: numbered_batches(samples, options.batch_size, share, step),
+        lambda step: numbered_batches(samples, options.batch_size, share, step, log=say),
         _trainer(options, share),
         folder=options.out,
         max_minutes=options.max_minutes,
@@ -205,6 +205,29 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
         export_image(replace(model, text=words), text, target)
     here.wait_for_everyone()
     return target
+
+
+def _words(
+    options: TuneOptions,
+    booth: DreamBoothOptions | None,
+    model: ImageModel,
+    pictures: Pictures,
+    validated: Pictures,
+) -> WordEncoder | ClipText:
+    """Return what embeds prompts; a closed vocabulary grows by those of a new word.
+
+    Raises:
+        InputError: a caption holds another word that it lacks.
+    """
+    words = model.text
+    if not isinstance(words, WordEncoder):
+        return words
+    if booth is not None:
+        words = words.with_words_of(booth.prompt)
+        pictures.require_known(words, booth.prior_prompt, booth.prior_pictures)
+    pictures.require_known(words, options.prompt)
+    validated.require_known(words, options.prompt, HELD_BACK)
+    return words
 
 
 def _trainer(options: TuneOptions, share: Share) -> TrainerOptions:

@@ -23,9 +23,10 @@ from legato.evaluation.clips import find_clips, read_clip
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
 from legato.models.low_rank import adapt_, save_low_rank
+from legato.models.text import WordEncoder
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within
-from legato.training.captions import caption_of
+from legato.training.captions import caption_of, require_known
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.pictures import as_clip, fitted, joined
 from legato.training.run_record import begin_run, beginning
@@ -148,12 +149,16 @@ def encode_clips(root: Path, model: GeneratorModel, options: MotionOptions) -> l
     """Return the latents of all clips at a path, at the model's own size.
 
     Raises:
-        InputError: there is none, or one has fewer frames than a clip of key frames spans.
+        InputError: there is none, or one has fewer frames than a clip of key frames spans, or a
+            caption that the model cannot be told.
     """
     defaults, clips = model.defaults, []
     for name, path in find_clips(root).items():
         rate = options.fps or float(probe(path).frame_rate or defaults.key_frame_rate)
         stride = max(round(Fraction(rate) / Fraction(defaults.key_frame_rate)), 1)
+        caption = joined(options.prompt, caption_of(path))
+        if isinstance(model.text, WordEncoder):
+            require_known(model.text, caption, path)
         frames = (fitted(frame, (defaults.width, defaults.height)) for frame in read_clip(path))
         encoded = [model.encode(as_clip(f[None]).to(model.unet.device))[:, 0].cpu() for f in frames]
         needed = (defaults.window - 1) * stride + 1
@@ -163,7 +168,6 @@ def encode_clips(root: Path, model: GeneratorModel, options: MotionOptions) -> l
                 why=f"{defaults.window} key frames span {needed} at {rate:g} per second",
                 fix="use longer clips, or say their rate with --fps",
             )
-        caption = joined(options.prompt, caption_of(path))
         clips.append(LatentClip(latents=torch.cat(encoded), stride=stride, caption=caption))
     return clips
 

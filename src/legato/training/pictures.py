@@ -12,10 +12,11 @@ from numpy import ndarray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from legato.errors import InputError
+from legato.errors import DecodeError, InputError
+from legato.models.text import WordEncoder
 from legato.pipelines.pictures import cover, to_model
-from legato.training.batches import unit_range
-from legato.training.captions import caption_of
+from legato.training.batches import PASSED_OVER, unit_range
+from legato.training.captions import caption_of, require_known
 from legato.training.shards import Shards
 from legato.training.trainer import Batch
 from legato.video.container import list_images
@@ -23,6 +24,10 @@ from legato.video.frame import Frame
 from legato.video.images import read_image
 
 Pixels = UInt8[ndarray, "H W 3"]
+HELD_BACK = 32
+"""Pictures that are validated on, at most."""
+TRIES = 50
+"""Pictures that are looked at for one that can be decoded."""
 
 
 class Pictures:
@@ -59,7 +64,7 @@ class Pictures:
         """Return picture `number`, of a clip a random frame, and its caption.
 
         Raises:
-            InputError: a picture is damaged.
+            DecodeError: it is damaged.
         """
         if number < len(self.files):
             return _eight_bit(read_image(self.files[number])[0]), self.caption(number)
@@ -73,7 +78,22 @@ class Pictures:
         if number < len(self.files):
             return caption_of(self.files[number])
         assert self.shards is not None
-        return self.shards.clip(number - len(self.files), 0, 1).caption
+        return self.shards.caption(number - len(self.files))
+
+    def require_known(self, words: WordEncoder, prompt: str, most: int | None = None) -> None:
+        """Refuse captions that a closed vocabulary lacks, behind a prompt.
+
+        Args:
+            words: the vocabulary.
+            prompt: stands before every caption.
+            most: of the pictures, the first; None: all.
+
+        Raises:
+            InputError: names the first such picture.
+        """
+        for number in range(len(self))[:most]:
+            of = self.files[number] if number < len(self.files) else f"clip {number}"
+            require_known(words, joined(prompt, self.caption(number)), of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,27 +128,47 @@ class PictureSamples(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Return `frames` 3 H W as uint8 and `captions`; of a prior `prior` and `prior_captions`.
 
+        A picture that is damaged is passed over.
+
         Raises:
-            InputError: a picture is damaged.
+            InputError: hardly one can be decoded.
         """
         rng = np.random.default_rng((self.options.seed, number))
-        which = int(rng.integers(len(self.pictures)))
-        pixels, caption = self.pictures.picture(which, rng)
+        pixels, caption, passed_over = self._decodable(rng)
         told = joined(self.options.prompt, caption)
         sample: Batch = {
             "frames": fitted(pixels, self.options.size),
             "captions": told if rng.random() >= self.options.prompt_dropout else "",
+            PASSED_OVER: passed_over,
         }
         if self.prior is not None:
             k = number % len(self.prior.captions)
             sample |= {"prior": self.prior.latents[k], "prior_captions": self.prior.captions[k]}
         return sample
 
+    def _decodable(self, rng: np.random.Generator) -> tuple[Pixels, str, str]:
+        passed_over = ""
+        for _ in range(TRIES):
+            which = int(rng.integers(len(self.pictures)))
+            try:
+                return *self.pictures.picture(which, rng), passed_over
+            except DecodeError as error:
+                passed_over = f"passed over a picture: {error}"
+        raise InputError(
+            f"{TRIES} pictures drawn",
+            why=f"none can be decoded ({passed_over})",
+            fix="remove the damaged ones",
+        )
+
 
 def held_back_batches(
-    pictures: Pictures, options: PictureBatchOptions, *, most: int = 32, each: int = 8
+    pictures: Pictures, options: PictureBatchOptions, *, most: int = HELD_BACK, each: int = 8
 ) -> list[Batch]:
-    """Return the first pictures, none of them without its prompt, the same at every call."""
+    """Return the first pictures, none of them without its prompt, the same at every call.
+
+    Raises:
+        DecodeError: one is damaged.
+    """
     rng = np.random.default_rng(options.seed)
     found = [pictures.picture(k, rng) for k in range(min(most, len(pictures)))]
     frames = torch.stack([fitted(pixels, options.size) for pixels, _ in found])

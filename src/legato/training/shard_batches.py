@@ -5,22 +5,22 @@ the number of GPUs, of workers and of clips at a time: neither they nor an inter
 a run learns from.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from legato.errors import InputError
+from legato.errors import DecodeError, InputError
 from legato.evaluation.datasets import SCALE
-from legato.training.batches import begin_worker, channels_first
+from legato.training.batches import PASSED_OVER, channels_first, loaded
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shard_sources import SMALLEST
 from legato.training.shards import ShardedClip, Shards
-from legato.training.trainer import Batch
+from legato.training.trainer import Batch, Log, silent
 
 TRIES = 50
 """Clips that are looked at for one that is large enough."""
@@ -87,12 +87,14 @@ class ShardSamples(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Return `frames` T 3 H W and `low_res` T 3 h w as uint8, `caption` and `number`.
 
+        A clip that is damaged is passed over.
+
         Raises:
-            InputError: hardly a clip is as long and large as the options want it.
+            InputError: hardly a clip is whole, and as long and large as the options want it.
         """
         options = self.options
         rng = np.random.default_rng((options.seed, number))
-        clip = self._large_enough(rng)
+        clip, passed_over = self._large_enough(rng)
         frames, low_res = _crop(clip, options.size, rng)
         if low_res is None:
             low_res = second_order(sharpen(frames), rng, options=SMALL_CROPS)
@@ -103,20 +105,26 @@ class ShardSamples(Dataset[Batch]):
             "low_res": channels_first(low_res),
             "caption": clip.caption if rng.random() >= options.text_dropout else "",
             "number": number,
+            PASSED_OVER: passed_over,
         }
 
-    def _large_enough(self, rng: np.random.Generator) -> ShardedClip:
+    def _large_enough(self, rng: np.random.Generator) -> tuple[ShardedClip, str]:
+        passed_over = ""
         for _ in range(TRIES):
             which, wanted = int(rng.integers(len(self.shards))), self.options.frames
             spare = self.shards.num_frames(which) - wanted
             if spare < 0:
                 continue
-            clip = self.shards.clip(which, int(rng.integers(spare + 1)), wanted)
+            try:
+                clip = self.shards.clip(which, int(rng.integers(spare + 1)), wanted)
+            except DecodeError as error:
+                passed_over = f"passed over a clip: {error}"
+                continue
             if min(clip.frames.shape[1:3]) >= self.options.size:
-                return clip
+                return clip, passed_over
         raise InputError(
             f"frames={self.options.frames}, size={self.options.size}",
-            why="hardly a clip of the shards is as long and large",
+            why=passed_over or "hardly a clip of the shards is as long and large",
             fix="train on smaller crops of fewer frames, or make larger shards",
         )
 
@@ -136,18 +144,24 @@ class Numbers(Sampler[list[int]]):
 
 
 def numbered_batches(
-    samples: Dataset[Batch], batch_size: int, share: Share, first_step: int
-) -> Iterable[Batch]:
-    """Return one process's batches of samples without end, from a step on."""
-    workers = share.num_workers
-    return DataLoader(
-        samples,
-        batch_sampler=Numbers(first_step, batch_size, share),
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        worker_init_fn=begin_worker,
-        multiprocessing_context="spawn" if workers else None,  # see `batches`
-    )
+    samples: Dataset[Batch],
+    batch_size: int,
+    share: Share,
+    first_step: int,
+    *,
+    log: Log = silent,
+) -> Iterator[Batch]:
+    """Yield one process's batches of samples without end, from a step on.
+
+    What the samples passed over is said once for each: they tell it as `PASSED_OVER`.
+    """
+    numbers, said = Numbers(first_step, batch_size, share), {""}
+    for batch in loaded(samples, numbers, num_workers=share.num_workers):
+        for line in batch.pop(PASSED_OVER):
+            if line not in said:
+                log(line)
+                said.add(line)
+        yield batch
 
 
 def _crop(

@@ -13,6 +13,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -21,7 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from legato.errors import InputError
+from legato.errors import DecodeError, InputError
 from legato.video.atomic import writing
 
 FRAME = re.compile(r"(low\.)?(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
@@ -72,14 +73,14 @@ class Shards:
         """Decode `frames` frames of clip `number` from frame `first` on; None: all of them.
 
         Raises:
-            InputError: a picture is damaged, or frames differ in size or are not there.
+            DecodeError: a picture is damaged, or frames differ in size or are not there.
         """
-        shard, start, stop, _ = self.spans[number].tolist()
-        with self.paths[shard].open("rb") as file:
+        path, start, stop = self._span(number)
+        with path.open("rb") as file:
             file.seek(start)
             data = io.BytesIO(file.read(stop - start))
         chosen = slice(first, None if frames is None else first + frames)
-        with tarfile.open(fileobj=data, mode="r:") as tar:
+        with tarfile.open(path, "r:", data) as tar:
             members = _Members(tar)
             low_res = members.pictures(members.low_res[chosen]) if members.low_res else None
             return ShardedClip(
@@ -87,6 +88,19 @@ class Shards:
                 low_res=low_res,
                 caption=members.caption(),
             )
+
+    def caption(self, number: int) -> str:
+        """Return the caption of clip `number`; of its frames only the headers are read."""
+        path, start, stop = self._span(number)
+        with path.open("rb") as file:
+            file.seek(start)
+            with tarfile.open(path, "r:", file) as tar:
+                return _Members(tar, stop).caption()
+
+    def _span(self, number: int) -> tuple[Path, int, int]:
+        """Return a clip's shard, its first byte there and the one after its last."""
+        shard, start, stop, _ = self.spans[number].tolist()
+        return self.paths[shard], start, stop
 
 
 class ShardWriter:
@@ -190,11 +204,17 @@ def _split(name: str) -> tuple[str, str]:
 
 
 class _Members:
-    """The members of one clip: names of frames in order, and of the caption."""
+    """The members of one clip: names of frames in order, and of the caption.
 
-    def __init__(self, tar: tarfile.TarFile) -> None:
+    Args:
+        tar: open at its first byte.
+        stop: the byte after its last; None: that of the file.
+    """
+
+    def __init__(self, tar: tarfile.TarFile, stop: int | None = None) -> None:
         self.tar = tar
-        named = {_split(member.name)[1]: member for member in tar}
+        own = takewhile(lambda member: stop is None or member.offset < stop, tar)
+        named = {_split(member.name)[1]: member for member in own}
         matches = filter(None, map(FRAME.fullmatch, sorted(named)))
         both = sorted((match[1] is not None, int(match[2]), match[0]) for match in matches)
         self.frames = [named[name] for is_low, _, name in both if not is_low]
@@ -208,8 +228,8 @@ class _Members:
         decoded = [self._decoded(member) for member in members]
         if len({picture.shape for picture in decoded}) != 1:
             names = ", ".join(member.name for member in members[:2])
-            raise InputError(
-                f"frames {names} ...",
+            raise DecodeError(
+                f"frames {names} ... in {self.tar.name!s}",
                 why="frames of a clip differ in size or are not there",
                 fix="make the shard again",
             )
@@ -219,7 +239,8 @@ class _Members:
         data = np.frombuffer(self._read(member), np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if picture is None:
-            raise InputError(member.name, why="it is no picture", fix="make the shard again")
+            where = f"{member.name} in {self.tar.name!s}"
+            raise DecodeError(where, why="it is no picture", fix="make the shard again")
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
     def _read(self, member: tarfile.TarInfo) -> bytes:

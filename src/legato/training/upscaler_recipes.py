@@ -218,7 +218,7 @@ def _run_stage(
         folder.mkdir(parents=True, exist_ok=True)
     return train(
         task,
-        lambda step: numbered_batches(samples, recipe.batch.batch_size, share, step),
+        lambda step: numbered_batches(samples, recipe.batch.batch_size, share, step, log=log),
         trainer,
         folder=folder,
         max_minutes=options.max_minutes,
