@@ -1,5 +1,6 @@
 """A folder of training continues the run that it holds, and no other."""
 
+import json
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ from tiny import tiny_diffusers_upscaler
 from tiny_generator import tiny_generator_folder
 from tiny_image_model import tiny_words_image_model
 
-from legato.errors import InputError
+from legato.errors import InputError, LegatoError
 from legato.models.manifest import MANIFEST
 from legato.training.driving.recipe import DrivingOptions, train_driving
 from legato.training.driving.upsampler import UpsamplerOptions, train_upsampler
@@ -136,6 +137,27 @@ def test_other_weights_under_the_same_name_are_another_run(options, has_manifest
         begin(options)
 
 
+def test_a_path_that_is_not_there_is_no_run(options, tmp_path):
+    missing = tmp_path / "tyop"
+    for change in ({"data": (*options.data, missing)}, {"weights": missing}):
+        with pytest.raises(InputError, match=r"tyop: no such file or folder; check"):
+            begin(replace(options, **change))
+    assert not options.out.exists()
+
+
+def test_a_run_may_be_validated_on_other_clips(tmp_path):
+    data, held_back = (tmp_path / name for name in ("data", "held_back"))
+    for folder in (data, held_back):
+        folder.mkdir()
+    options = TuneOptions(data=(data,), held_back=held_back, out=tmp_path / "run")
+    begin(options, "frames")
+    record = options.out / RECORD
+    assert "held_back" not in record.read_text()
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"held_back": "of before"}))
+    (options.out / CHECKPOINT).write_bytes(b"work")
+    begin(replace(options, held_back=None), "frames")
+
+
 def test_a_run_that_made_nothing_binds_nobody(options):
     begin(options)
     begin(replace(options, prompt="night"))
@@ -218,6 +240,27 @@ def test_every_recipe_refuses_another_run_before_it_works(recipe, tmp_path):
     assert {path.name for path in out.iterdir()} == {RECORD, "prior.safetensors"}
 
 
+@pytest.mark.parametrize(
+    ("recipe", "option"),
+    [
+        ("embedded", "lpips_weights"),
+        ("upscale_a_video", "refine_data"),
+        ("frames", "held_back"),
+        ("dreambooth", "held_back"),
+    ],
+)
+def test_what_later_stages_need_is_looked_for_before_the_first(recipe, option, tmp_path):
+    pictures, missing = tmp_path / "pictures", tmp_path / "tyop"
+    pictures.mkdir()
+    picture = encode_image(np.zeros((32, 32, 3), np.uint8), None, ".png")
+    (pictures / "1.png").write_bytes(picture)
+    given = {option: (missing,) if option == "refine_data" else missing}
+    with pytest.raises(LegatoError, match="tyop") as found:
+        start(recipe, tmp_path, {"data": (pictures,), "out": tmp_path / "run"} | given)
+    assert "\n" not in str(found.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stage_of_the_run_is_not_passed_over(tmp_path):
     options = DrivingOptions(out=tmp_path, stages=("autoencoder", "image"))
     begin(options, "driving")
@@ -238,7 +281,9 @@ def test_a_stage_of_the_run_is_not_passed_over(tmp_path):
         ("embedded", partial(TrainOptions, data=(Path("data"),)), "temporal"),
     ],
 )
-def test_a_later_stage_needs_something_to_go_on_from(recipe, options, stage, tmp_path):
+def test_a_later_stage_needs_something_to_go_on_from(recipe, options, stage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
     chosen = options(out=tmp_path / "run", stages=(stage,))
     with pytest.raises(InputError, match=rf"stages={stage}.*random numbers.*--warm-start"):
         begin(chosen, recipe)

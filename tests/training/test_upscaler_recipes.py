@@ -247,6 +247,26 @@ def test_crops_too_small_for_lpips_are_refused():
         options_for(Path("a"), "model", lpips_weights=Path("b"))
 
 
+@pytest.mark.parametrize("change", [{"latent_steps": 0}, {"adversarial_start": -1}])
+def test_options_of_the_decoders_stage_are_looked_at_first(change):
+    with pytest.raises(InputError, match="out of range"):
+        options_for(Path("a"), "model", **change)
+
+
+def test_shards_of_a_later_stage_are_opened_before_the_first_learns(folder, shards, tmp_path):
+    (tmp_path / "sharp").mkdir()
+    options = options_for(
+        shards,
+        folder,
+        refine_data=(tmp_path / "sharp",),
+        stages=("unet", "refine"),
+        out=tmp_path / "run",
+    )
+    with pytest.raises(InputError, match=r"no clips in .*sharp"):
+        train_upscale_a_video(options)
+    assert not options.out.exists()
+
+
 def test_the_embedded_kind_of_model_is_refused(shards, tmp_path):
     model = tiny_upscaler_folder(tmp_path / "embedded")
     with pytest.raises(ModelError, match="recipe of its own"):

@@ -30,7 +30,7 @@ from legato.training.pictures import (
     held_back_batches,
     joined,
 )
-from legato.training.run_record import begin_run
+from legato.training.run_record import begin_run, beginning
 from legato.training.shard_batches import Share, numbered_batches
 from legato.training.trainer import Log, TrainerOptions, silent, train
 
@@ -168,32 +168,33 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     size = _size(options, model)
     pictures, validated = Pictures(options.data), Pictures((options.held_back or options.data[0],))
     words = _words(options, booth, model, pictures, validated)
-    begin_run("dreambooth" if booth else "frames", options, say)
     text = TrainableText(words).to(here.device)
     model.unet.set_gradient_checkpointing(options.gradient_checkpointing)
-    kinds = PictureBatchOptions(
-        size=size,
-        prompt=options.prompt,
-        prompt_dropout=options.prompt_dropout,
-        seed=options.seed,
-    )
-    prior = None
-    if booth is not None and booth.prior_pictures:
-        say(f"{booth.prior_pictures} pictures of the prior")
-        prior = _prior(booth, model, text, pictures, size, here.main_process_first())
-    held_back = held_back_batches(validated, kinds)
-    task = PictureTask(model, text, held_back, options.learning, prior=prior)
     share = Share(
         process=here.process_index,
         num_processes=here.num_processes,
         clips_at_once=options.pictures_at_once,
         num_workers=options.num_workers,
     )
+    trainer = _trainer(options, share)
+    kinds = PictureBatchOptions(
+        size=size,
+        prompt=options.prompt,
+        prompt_dropout=options.prompt_dropout,
+        seed=options.seed,
+    )
+    with beginning(options.out):
+        begin_run("dreambooth" if booth else "frames", options, say)
+        held_back, prior = held_back_batches(validated, kinds), None
+        if booth is not None and booth.prior_pictures:
+            say(f"{booth.prior_pictures} pictures of the prior")
+            prior = _prior(booth, model, text, pictures, size, here.main_process_first())
+    task = PictureTask(model, text, held_back, options.learning, prior=prior)
     samples = PictureSamples(pictures, kinds, prior)
     finished = train(
         task,
         lambda step: numbered_batches(samples, options.batch_size, share, step, log=say),
-        _trainer(options, share),
+        trainer,
         folder=options.out,
         max_minutes=options.max_minutes,
         log=say,

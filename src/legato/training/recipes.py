@@ -179,9 +179,15 @@ def train_embedded(
 
     Raises:
         InputError: the data folders hold nothing to learn from, or `out` cannot be written.
+        ModelError: the LPIPS weights or the model to start from cannot be read.
     """
     keep_freed_memory()
     torch.manual_seed(0)
+    device, system = choose_device("auto"), build_embedded()
+    if options.warm_start is not None:
+        warm_start_(system, options.warm_start)
+    system.to(device)
+    distance = load_lpips(options.lpips_weights, device) if options.lpips_weights else None
     with beginning(options.out):
         begin_run("embedded", options, log)
         packed = options.out / "data.pack"
@@ -189,12 +195,6 @@ def train_embedded(
             log(f"packing {', '.join(map(str, options.data))}")
             kinds = PackOptions(max_mb=options.max_mb, exclude=options.exclude)
             pack(list(options.data), packed, kinds, log=log)
-    system = build_embedded()
-    if options.warm_start is not None:
-        warm_start_(system, options.warm_start)
-    device = choose_device("auto")
-    system.to(device)
-    distance = load_lpips(options.lpips_weights, device) if options.lpips_weights else None
     for name in options.stages:
         log(f"stage {name}")
         if not _run_stage(system, name, options.recipe(name), options, distance, log):

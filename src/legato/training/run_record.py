@@ -24,6 +24,7 @@ from legato.video.atomic import making_folder, writing
 RECORD = "run.json"
 MAY_CHANGE = {
     "out",
+    "held_back",
     "stages",
     "steps",
     "max_minutes",
@@ -33,7 +34,8 @@ MAY_CHANGE = {
     "clips_at_once",
     "pictures_at_once",
 }
-"""Options that say how far a run goes and how it is computed, not what it learns from what."""
+"""Options that say how far a run goes, how it is computed and on what it is validated, not what it
+learns from what."""
 MODELS = ("model", "warm_start")
 SAMPLE_BYTES = 4096
 FIX = "name another --out, or remove the folder"
@@ -67,11 +69,12 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
 
     Raises:
         InputError: the folder holds another run, or a stage that would be left out; there is
-            nothing to go on from; or it cannot be written.
+            nothing to go on from; a path is not there; or it cannot be written.
         ModelError: there is no model to start from.
     """
     folder, record = options.out, options.out / RECORD
     _require_named(options)
+    _require_there(options)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     wanted = _described(recipe, options)
@@ -108,7 +111,15 @@ def _require_named(options: RecipeOptions) -> None:
         )
 
 
+def _require_there(options: RecipeOptions) -> None:
+    for name, value in vars(options).items():
+        for path in value if isinstance(value, tuple) else (value,):
+            if name != "out" and isinstance(path, Path) and not path.exists():
+                raise InputError(f"{path}", why="no such file or folder", fix="check the spelling")
+
+
 def _require_same(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    saved = {name: value for name, value in saved.items() if name not in MAY_CHANGE}
     if saved.get("recipe") != wanted["recipe"]:  # their options have little in common
         saved, wanted = ({"recipe": run.get("recipe")} for run in (saved, wanted))
     require_same(saved, wanted, folder, holds="a run", fix=FIX)

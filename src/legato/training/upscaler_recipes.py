@@ -117,8 +117,9 @@ class TrainUpscalerOptions:
     def __post_init__(self) -> None:
         none_empty(self, ("data", "stages"))
         in_order(self, "stages")
-        all_within(self, ("steps", "batch_size", "clips_at_once", "validate_every"), 1)
-        all_within(self, ("num_workers", "max_minutes"), 0)
+        counts = ("steps", "batch_size", "clips_at_once", "validate_every", "latent_steps")
+        all_within(self, counts, 1)
+        all_within(self, ("num_workers", "max_minutes", "adversarial_start"), 0)
         all_above_zero(self, ("learning_rate",))
         if self.lpips_weights is not None and self.size < SMALLEST_FOR_LPIPS:
             raise InputError(
@@ -163,6 +164,7 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
     base = load_upscaler(options.model, here.device, torch.float32)
     with beginning(options.out), torch.random.fork_rng(devices=[]):
         begin_run("upscale_a_video", options, say)
+        inputs = _inputs(options)  # of all stages, before the first one learns
         torch.manual_seed(0)  # every process begins with the same fresh layers
         model = with_temporal_layers(
             base, layers=options.layers, checkpointing=options.gradient_checkpointing
@@ -172,7 +174,7 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
             distance = load_lpips(options.lpips_weights, here.device)
         for name in options.stages:
             say(f"stage {name}")
-            if not _run_stage(model, name, options, distance, say):
+            if not _run_stage(model, name, options, inputs, distance, say):
                 say("time is up; the same command goes on")
                 break
     target = options.out / "model"
@@ -182,25 +184,48 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
     return target
 
 
-def _run_stage(
-    model: UpscalerModel,
-    name: UpscalerStageName,
-    options: TrainUpscalerOptions,
-    distance: PerceptualDistance | None,
-    log: Log,
-) -> bool:
-    recipe, here = options.recipe(name), PartialState()
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What the stages learn from, and how this process shares it."""
+
+    samples: dict[UpscalerStageName, ShardSamples]
+    held_back: list[Batch]
+    share: Share
+
+
+def _inputs(options: TrainUpscalerOptions) -> _Inputs:
+    """Open what all stages need.
+
+    Raises:
+        InputError: there are no clips, or they are too small, or a batch cannot be shared.
+    """
+    here, batches = PartialState(), {name: options.recipe(name).batch for name in options.stages}
     share = Share(
         process=here.process_index,
         num_processes=here.num_processes,
         clips_at_once=options.clips_at_once,
         num_workers=options.num_workers,
     )
+    opened = {sets: Shards(sets) for sets in map(options.sets, options.stages)}
+    samples = {name: ShardSamples(opened[options.sets(name)], b) for name, b in batches.items()}
+    for name, batch in batches.items():
+        share.accumulation(batch.batch_size)
+        samples[name][0]  # clips that are too small are refused here and now
+    held_back = _held_back(options.held_back, batches[options.stages[0]])
+    return _Inputs(samples=samples, held_back=held_back, share=share)
+
+
+def _run_stage(
+    model: UpscalerModel,
+    name: UpscalerStageName,
+    options: TrainUpscalerOptions,
+    inputs: _Inputs,
+    distance: PerceptualDistance | None,
+    log: Log,
+) -> bool:
+    recipe, share, held_back = options.recipe(name), inputs.share, inputs.held_back
     trainer = replace(recipe.trainer, accumulation=share.accumulation(recipe.batch.batch_size))
-    shards = Shards(options.sets(name))
-    held_back = _held_back(options.held_back, recipe.batch)
-    samples = ShardSamples(shards, recipe.batch)
-    samples[0]  # clips that are too small are refused here and now
+    samples = inputs.samples[name]
     task = (
         DecoderStage(
             model,
@@ -227,7 +252,7 @@ def _run_stage(
 
 
 def _held_back(root: Path, options: ShardBatchOptions) -> list[Batch]:
-    """Return up to eight clips, one to a batch, the same in every validation."""
+    """Return up to eight clips, one to a batch, the same in every validation of every stage."""
     shards = Shards((root,))
     samples = ShardSamples(shards, replace(options, seed=HELD_BACK_SEED))
     batches = []
