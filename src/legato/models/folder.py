@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from legato.errors import InputError, ModelError
 from legato.models.manifest import MANIFEST, REFILL, Manifest
+from legato.models.tensor_file import save_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TEXT_WEIGHTS = "model.safetensors"
@@ -241,7 +242,7 @@ class FolderWriter:
             weights: name of their file.
         """
         self.write_json(f"{part}/config.json", config)
-        save_file(
+        save_tensors(
             {key: _stored(key, value, dtype) for key, value in state.items()},
             self.root / part / weights,
             metadata={"format": "pt"},

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from legato.errors import ModelError
 from legato.models.temporal_attention import TimeAttention
+from legato.models.tensor_file import save_tensors
 
 DOT = ":"
 """Stands for a dot in the keys of a `ModuleDict`, which may hold none."""
@@ -75,6 +75,4 @@ def save_low_rank(adapters: nn.ModuleDict, path: Path) -> Path:
         state[f"{name}.lora_A.weight"] = adapter.down.detach().half().cpu().contiguous()
         state[f"{name}.lora_B.weight"] = adapter.up.detach().half().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(state, partial, metadata={"format": "pt"})
-    return partial.replace(path)
+    return save_tensors(state, path, metadata={"format": "pt"})

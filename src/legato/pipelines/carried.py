@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from legato.errors import InputError
+from legato.models.tensor_file import save_tensors
 
 FORMAT = "legato-carried/1"
 
@@ -30,13 +30,8 @@ class Carried:
 
     def save(self, path: Path) -> None:
         """Write the state as safetensors, whole or not at all, bit for bit."""
-        partial = path.with_name(f".{path.name}.partial")
         exact = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-        try:
-            save_file(exact, partial, {"format": FORMAT, "position": str(self.position)})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save_tensors(exact, path, {"format": FORMAT, "position": str(self.position)})
 
     @classmethod
     def load(cls, path: Path) -> "Carried":

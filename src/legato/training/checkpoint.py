@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from legato.errors import ModelError, first_sentence
+from legato.models.tensor_file import save_tensors
 from legato.training.ema import Ema
 
 
@@ -23,11 +23,8 @@ def save_checkpoint(
         tensors |= {f"optimizer/{index}/{k}": torch.as_tensor(v) for k, v in state.items()}
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(
-        tensors, partial, metadata={"run": json.dumps({"step": step, "updates": ema.updates})}
-    )
-    partial.replace(path)
+    run = {"step": step, "updates": ema.updates}
+    save_tensors(tensors, path, metadata={"run": json.dumps(run)})
 
 
 def load_checkpoint(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from legato.device import keep_freed_memory
 from legato.errors import InputError
 from legato.models.image_model import ImageModel, load_image_model
+from legato.models.tensor_file import save_tensors
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 from legato.models.trainable_text import TrainableText
@@ -264,8 +265,7 @@ def _prior(
         else:
             latents = sampled(model, text, captions, shape=shape, seed=PRIOR_SEED)[:, 0]
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"latents": latents}, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
+            save_tensors({"latents": latents}, path)
     if latents.shape != (len(captions), *shape):
         raise InputError(
             f"{path}",

@@ -32,6 +32,7 @@ from legato.training.driving.clips import (
     moments,
     moving_moment,
     pack_clips,
+    save_array,
 )
 from legato.training.driving.export import MANIFEST, export_driving, load_driving
 from legato.training.driving.labels import GROUPS, VOCABULARY
@@ -320,3 +321,20 @@ def test_batches_grow_together_for_a_gpu():
 def test_batches_do_not_shrink_to_nothing():
     with pytest.raises(InputError, match="batch_scale=0"):
         DrivingOptions(batch_scale=0)
+
+
+def test_an_array_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "latents.npy"
+    array = np.arange(6, dtype=np.float16).reshape(2, 3)
+    save_array(path, array.T)
+    assert np.array_equal(np.load(path), array.T)
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"latents\.npy: it cannot be written"):
+            save_array(path, np.zeros(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert np.array_equal(np.load(path), array.T)
+    assert list(tmp_path.iterdir()) == [path]

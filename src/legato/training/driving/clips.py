@@ -13,7 +13,11 @@ import cv2
 import numpy as np
 import torch
 from numpy import ndarray
-from numpy.lib.format import open_memmap
+from numpy.lib.format import (
+    header_data_from_array_1_0,
+    open_memmap,
+    write_array_header_1_0,
+)
 from torch import Tensor
 
 from legato.diffusion.context import BETWEEN
@@ -22,6 +26,7 @@ from legato.models.text import WordEncoder
 from legato.training.driving.labels import VOCABULARY
 from legato.training.driving.render import SIZE, Box, Truth, World
 from legato.training.trainer import Batch
+from legato.video.atomic import writing
 
 HELD_BACK_FROM = 1_000_000
 """Worlds from this seed on are never learned from."""
@@ -95,6 +100,24 @@ def is_current(path: Path, first: ndarray, *, rounding: float) -> bool:
         return False
     stored = np.load(path, mmap_mode="r")[0]
     return stored.shape == first.shape and bool(np.allclose(stored, first, rtol=0, atol=rounding))
+
+
+def save_array(path: Path, array: ndarray) -> None:
+    """Write an array whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the path may not be written.
+    """
+    partial, array = path.with_suffix(".partial.npy"), np.ascontiguousarray(array)
+    try:
+        with writing(path), partial.open("wb") as file:
+            # not `np.save`, whose errors do not say that the disk is full
+            write_array_header_1_0(file, header_data_from_array_1_0(array))
+            file.write(array.data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def moving_moment(

@@ -29,6 +29,7 @@ from legato.training.driving.clips import (
     is_current,
     layout_of,
     pack_clips,
+    save_array,
 )
 from legato.training.driving.export import export_driving, load_driving
 from legato.training.driving.model import DrivingModel, DrivingSystem, build_driving
@@ -268,7 +269,7 @@ def encode_clips(model: DrivingModel, clips: PackedClips) -> None:
     """
     path = clips.folder / "latents.npy"
     if not is_current(path, _encoded(model, clips.frames[0]), rounding=LATENT_ROUNDING):
-        np.save(path, np.stack([_encoded(model, clip) for clip in clips.frames]))
+        save_array(path, np.stack([_encoded(model, clip) for clip in clips.frames]))
 
 
 @torch.no_grad()

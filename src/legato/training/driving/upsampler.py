@@ -33,7 +33,7 @@ from legato.models.tiny_autoencoder import FACTOR
 from legato.pipelines.limits import all_within, in_order, none_empty
 from legato.training.batches import unit_range
 from legato.training.driving import model as generating
-from legato.training.driving.clips import HELD_BACK_FROM, is_current
+from legato.training.driving.clips import HELD_BACK_FROM, is_current, save_array
 from legato.training.driving.render import SIZE, World
 from legato.training.export import scheduler_config
 from legato.training.pixel_stage import PixelStage, PixelTask, PixelUpsampler
@@ -221,7 +221,7 @@ def render_large(folder: Path, options: LargeClipOptions, generator: GeneratorMo
     large = _rendered(folder, options)
     path = folder / "small.npy"
     if not is_current(path, reduced(large[0], generator), rounding=1.0):
-        np.save(path, np.stack([reduced(clip, generator) for clip in large]))
+        save_array(path, np.stack([reduced(clip, generator) for clip in large]))
     return folder
 
 

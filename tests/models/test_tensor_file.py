@@ -1,0 +1,35 @@
+"""Files of tensors are whole, or an error of the system says why they are not."""
+
+import errno
+import sys
+from contextlib import contextmanager
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from legato.errors import ResourceError, refused_by_system
+from legato.models.tensor_file import save_tensors
+
+
+@contextmanager
+def files_up_to(size):
+    """Let the system refuse larger files, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+def test_a_disk_that_takes_no_more_is_said_and_the_file_stays(tmp_path):
+    path = save_tensors({"a": torch.ones(3)}, tmp_path / "a.safetensors", {"format": "pt"})
+    with files_up_to(10_000), pytest.raises(OSError, match=r"a\.safetensors") as found:
+        save_tensors({"a": torch.zeros(100_000)}, path)
+    assert found.value.errno == errno.EFBIG
+    assert isinstance(refused_by_system(found.value, ""), ResourceError)
+    assert load_file(path)["a"].tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [path]
