@@ -84,6 +84,27 @@ def test_a_failed_writer_leaves_no_shard_and_a_used_folder_is_refused(tmp_path):
         ShardWriter(tmp_path / "set", max_mb=1.0, quality=90)
 
 
+def test_a_folder_that_is_not_there_is_told_first_and_a_failure_leaves_no_part_of_a_set(tmp_path):
+    videos = write_videos(tmp_path / "videos", ["a"])
+    options = ShardOptions(
+        data=(videos, tmp_path / "tyop"), out=tmp_path / "set", frames=4, size=32, shard_mb=0.001
+    )
+    lines = []
+    with pytest.raises(InputError, match="no such file or folder"):
+        make_shards(options, log=lines.append)
+    assert not lines
+    assert not options.out.exists()
+
+    def fail(line):
+        assert len(list(options.out.glob("*.tar"))) == 2
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_shards(replace(options, data=(videos,)), log=fail)
+    assert not options.out.exists()
+    assert len(Shards((make_shards(replace(options, data=(videos,))),))) == 2
+
+
 def test_no_clips_and_a_damaged_shard_are_told(tmp_path):
     with pytest.raises(InputError, match="no clips"):
         Shards((tmp_path,))

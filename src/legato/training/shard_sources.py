@@ -74,33 +74,38 @@ def make_shards(options: ShardOptions, *, log: Callable[[str], None] = lambda li
     """Write the shards and return their folder; a source that cannot be read is named and left out.
 
     Raises:
-        InputError: no source gives a clip, or the folder holds shards already.
+        InputError: a folder of `data` is not there, no source gives a clip, or the folder holds
+            shards already.
     """
+    sources = _sources(options)
     total = 0
     with (
         making_folder(options.out),
         ShardWriter(options.out, max_mb=options.shard_mb, quality=options.quality) as writer,
     ):
-        for folder in options.data:
-            for name, path in find_clips(folder).items():
-                count = 0
-                try:
-                    for count, clip in enumerate(_clips(path, name, options), start=1):
-                        writer.write(f"{zlib.crc32(os.fsencode(path)):08x}_{count:03d}", clip)
-                except DecodeError as error:
-                    log(f"left out the rest of {path}: {error}")
-                log(f"{path}: {count} clips")
-                total += count
+        for name, path in sources:
+            count = 0
+            try:
+                for count, clip in enumerate(_clips(path, name, options), start=1):
+                    writer.write(f"{zlib.crc32(os.fsencode(path)):08x}_{count:03d}", clip)
+            except DecodeError as error:
+                log(f"left out the rest of {path}: {error}")
+            log(f"{path}: {count} clips")
+            total += count
         if not total:
-            raise _no_clips(options)
+            raise _no_clips(options, [path for _, path in sources])
     return options.out
 
 
-def _no_clips(options: ShardOptions) -> InputError:
+def _sources(options: ShardOptions) -> list[tuple[str, Path]]:
+    """Return the sources of all folders with their names; whoever misses one is told at once."""
+    return [source for folder in options.data for source in find_clips(folder).items()]
+
+
+def _no_clips(options: ShardOptions, paths: list[Path]) -> InputError:
     """Return what to say where no source gave a clip."""
-    sources = [path for folder in options.data for path in find_clips(folder).values()]
     fix = "use longer videos, or fewer --frames"
-    if not any(path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES for path in sources):
+    if not any(path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES for path in paths):
         fix = "images are taken for the frames of one video: leave photographs to train frames"
     return InputError(
         f"no clips from {', '.join(map(str, options.data))}",

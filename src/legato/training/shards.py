@@ -106,6 +106,8 @@ class Shards:
 class ShardWriter:
     """Writes clips into numbered shards of a folder; each is renamed into place when it is full.
 
+    Where the block fails, none of them stays: a part of a set reads as a whole one.
+
     Args:
         folder: where to write `shard-000000.tar` and so on; made if need be.
         max_mb: size at which the next shard begins.
@@ -136,9 +138,11 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self._finish()
-        elif self._tar is not None:
+            return
+        if self._tar is not None:
             self._tar.close()
-            self._partial.unlink()
+        for path in (self._partial, *self.written):
+            path.unlink(missing_ok=True)
 
     def write(self, key: str, clip: ShardedClip) -> None:
         """Add a clip; frames first, so that a shard is readable as a stream."""
