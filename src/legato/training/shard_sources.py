@@ -98,7 +98,11 @@ def make_shards(options: ShardOptions, *, log: Callable[[str], None] = lambda li
 
 
 def _sources(options: ShardOptions) -> list[tuple[str, Path]]:
-    """Return the sources of all folders with their names; whoever misses one is told at once."""
+    """Return the names and paths of the sources in all folders.
+
+    Raises:
+        InputError: a folder is not there, or holds none.
+    """
     return [source for folder in options.data for source in find_clips(folder).items()]
 
 

@@ -12,6 +12,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -140,7 +141,8 @@ class ShardWriter:
             self._finish()
             return
         if self._tar is not None:
-            self._tar.close()
+            with suppress(OSError):  # of a full disk, which it was left for
+                self._tar.close()
         for path in (self._partial, *self.written):
             path.unlink(missing_ok=True)
 

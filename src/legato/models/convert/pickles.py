@@ -1,6 +1,7 @@
 """Foreign `.bin`, `.pt`, `.pth` and `.ckpt` files: tensors only, no program of theirs is run."""
 
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,23 @@ import torch
 from torch import Tensor
 
 from legato.errors import ModelError, first_sentence
+
+DAMAGES = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What torch says of damaged files: it looks at little before it reads on."""
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -22,7 +40,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} is missing", why="weights are read from it", fix="put the released file there"
         ) from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+    except DAMAGES as error:
         raise ModelError(
             f"{path} cannot be read as weights alone",
             why=first_sentence(error),
