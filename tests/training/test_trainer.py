@@ -14,7 +14,16 @@ from legato.errors import ModelError, ResourceError
 from legato.pipelines.lock import Lock
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
-from legato.training.trainer import LOCK, TrainerOptions, _clipped_norm, _groups, rate_at, train
+from legato.training.trainer import (
+    CHECKPOINT,
+    LOCK,
+    Clock,
+    TrainerOptions,
+    _clipped_norm,
+    _groups,
+    rate_at,
+    train,
+)
 
 
 class Line:
@@ -237,3 +246,22 @@ def test_a_checkpoint_restores_module_averages_and_optimizer(tmp_path):
 def _made(folder):
     folder.mkdir()
     return folder
+
+
+def test_the_stages_of_a_run_share_its_minutes(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("legato.training.trainer.time.monotonic", lambda: now)
+    clock, endless = Clock(2.0), Clock(None)
+    assert clock.left == 2
+    now += 90
+    assert clock.left == 0.5
+    now += 90
+    assert clock.left == 0
+    assert endless.left is None
+    fresh, begun = _made(tmp_path / "fresh"), _made(tmp_path / "begun")
+    (begun / CHECKPOINT).touch()
+    assert clock.allows(fresh)  # the first stage of a run
+    assert not clock.allows(fresh)
+    assert clock.allows(begun)
+    assert endless.allows(fresh)
+    assert endless.allows(fresh)

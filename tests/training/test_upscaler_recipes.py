@@ -13,6 +13,7 @@ from legato.models.load import load_upscaler
 from legato.training import upscaler_recipes, upscaler_stages
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples
 from legato.training.shards import Shards
+from legato.training.trainer import CHECKPOINT, Clock
 from legato.training.upscaler_recipes import (
     TrainUpscalerOptions,
     train_upscale_a_video,
@@ -123,9 +124,16 @@ def test_layers_of_another_family_are_refused(trained):
 
 
 def test_an_interrupted_run_ends_with_the_same_files_to_the_bit(run, trained, tmp_path):
-    for max_minutes in (0.0, 0.0, None):  # stops in the first stage, then in the second
-        again = run(out=tmp_path / "run", max_minutes=max_minutes)
-        assert (again.sha256 == trained.sha256) == (max_minutes is None)
+    decoder, models = tmp_path / "run" / "decoder" / CHECKPOINT, []
+    for max_minutes in (0.0, 0.0):  # stops in the first stage, then behind it
+        models.append(run(out=tmp_path / "run", max_minutes=max_minutes))
+        assert not decoder.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Clock, "allows", lambda clock, folder: True)
+        models.append(run(out=tmp_path / "run", max_minutes=0.0))  # in the second
+    assert decoder.exists()
+    assert all(model.sha256 != trained.sha256 for model in models)
+    assert run(out=tmp_path / "run").sha256 == trained.sha256
 
 
 def test_the_exported_model_has_trained_layers_on_untouched_image_layers(trained, folder):

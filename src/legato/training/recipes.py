@@ -31,7 +31,7 @@ from legato.training.stages import (
     UpscaleTask,
     latent_scale,
 )
-from legato.training.trainer import Batch, Task, TrainerOptions, train
+from legato.training.trainer import Batch, Clock, Task, TrainerOptions, train
 
 TEXT_WIDTH = 64
 UNET: dict[str, Any] = {
@@ -181,6 +181,7 @@ def train_embedded(
         InputError: the data folders hold nothing to learn from, or `out` cannot be written.
         ModelError: the LPIPS weights or the model to start from cannot be read.
     """
+    clock = Clock(options.max_minutes)
     keep_freed_memory()
     torch.manual_seed(0)
     device, system = choose_device("auto"), build_embedded()
@@ -197,7 +198,11 @@ def train_embedded(
             pack(list(options.data), packed, kinds, log=log)
     for name in options.stages:
         log(f"stage {name}")
-        if not _run_stage(system, name, options.recipe(name), options, distance, log):
+        rest = replace(options, max_minutes=clock.left)
+        if not (
+            clock.allows(options.out / name)
+            and _run_stage(system, name, options.recipe(name), rest, distance, log)
+        ):
             log("time is up; the same command goes on")
             break
     return export_embedded(system, options.out / "model")

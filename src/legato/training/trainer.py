@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -83,6 +84,34 @@ class TrainerOptions:
     """Batches, on each process, whose gradients are averaged into a step."""
     seed: int = 0
     """Seed of the batches and of all noise."""
+
+
+class Clock:
+    """The minutes that all stages of a run have together; it begins when it is made.
+
+    Args:
+        max_minutes: None: without end.
+    """
+
+    def __init__(self, max_minutes: float | None) -> None:
+        self.end = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self.is_first = True
+
+    @property
+    def left(self) -> float | None:
+        """Minutes, 0 or more; None: without end."""
+        return None if self.end is None else max(0.0, (self.end - time.monotonic()) / 60)
+
+    def allows(self, folder: Path) -> bool:
+        """Return whether to go into the next stage, on all processes alike.
+
+        With nothing left no stage is begun, but for the first of a run; what an earlier run has
+        learned in one counts all the same.
+        """
+        begins = not self.is_first and not (folder / CHECKPOINT).exists()
+        self.is_first = False
+        here = PartialState(cpu=not torch.cuda.is_available())
+        return not _anywhere(begins and self.left == 0, here.device)
 
 
 def rate_at(step: int, options: TrainerOptions) -> float:
@@ -158,7 +187,7 @@ def _train(
         optimizer.zero_grad(set_to_none=True)
         step += 1
         minutes = (time.monotonic() - started) / 60
-        over = max_minutes is not None and _anywhere(minutes > max_minutes, accelerator)
+        over = max_minutes is not None and _anywhere(minutes > max_minutes, accelerator.device)
         if step % options.log_every == 0 and accelerator.is_main_process:
             row: dict[str, float | int] = {
                 "step": step,
@@ -217,10 +246,10 @@ def _clipped_norm(
     return torch.nn.utils.clip_grad_norm_(group, largest)
 
 
-def _anywhere(claim: bool, accelerator: Accelerator) -> bool:
+def _anywhere(claim: bool, device: torch.device) -> bool:
     """Return whether a claim holds on any process, so that all of them stop together."""
-    count = torch.tensor(float(claim), device=accelerator.device)
-    return bool(accelerator.reduce(count, reduction="sum").item() > 0)
+    count = torch.tensor(float(claim), device=device)
+    return bool(reduce(count, reduction="sum").item() > 0)
 
 
 def _precision() -> str:

@@ -21,7 +21,7 @@ from legato.training.export import export_upscaler
 from legato.training.run_record import begin_run, beginning
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
 from legato.training.shards import Shards
-from legato.training.trainer import Batch, Log, TrainerOptions, silent, train
+from legato.training.trainer import Batch, Clock, Log, TrainerOptions, silent, train
 from legato.training.upscaler_stages import (
     DecoderStage,
     DecoderStageOptions,
@@ -112,7 +112,7 @@ class TrainUpscalerOptions:
     """LPIPS weights (SqueezeNet, safetensors); None: the decoder learns from L1 and the
     discriminator only."""
     max_minutes: float | None = None
-    """Stop after this long, with a checkpoint."""
+    """Stop after this long, with a checkpoint; the same command goes on."""
 
     def __post_init__(self) -> None:
         none_empty(self, ("data", "stages"))
@@ -159,7 +159,7 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
         InputError: there are no clips, or they are too small, or the batch cannot be shared.
         ModelError: there is no such model, or its autoencoder is not one of diffusers.
     """
-    here = PartialState(cpu=not torch.cuda.is_available())
+    clock, here = Clock(options.max_minutes), PartialState(cpu=not torch.cuda.is_available())
     say = log if here.is_main_process else silent
     base = load_upscaler(options.model, here.device, torch.float32)
     with beginning(options.out), torch.random.fork_rng(devices=[]):
@@ -174,7 +174,11 @@ def train_upscale_a_video(options: TrainUpscalerOptions, *, log: Log = lambda li
             distance = load_lpips(options.lpips_weights, here.device)
         for name in options.stages:
             say(f"stage {name}")
-            if not _run_stage(model, name, options, inputs, distance, say):
+            rest = replace(options, max_minutes=clock.left)
+            if not (
+                clock.allows(options.out / name)
+                and _run_stage(model, name, rest, inputs, distance, say)
+            ):
                 say("time is up; the same command goes on")
                 break
     target = options.out / "model"
