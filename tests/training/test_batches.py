@@ -1,6 +1,8 @@
 """Processes that make batches end in order, whatever they are sending."""
 
 import multiprocessing
+import signal
+import sys
 from threading import Thread
 
 import pytest
@@ -45,3 +47,24 @@ def test_an_error_of_ours_arrives_as_itself_whoever_makes_the_batches(num_worker
     with pytest.raises(DecodeError, match=r"^2\.png: the picture cannot be decoded; save") as found:
         next(batches)
     assert "\n" not in str(found.value)
+
+
+class Withheld(Dataset):
+    """Whether signals reach the process that makes a sample."""
+
+    def __getitem__(self, number):
+        withheld = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return {
+            "stop": {signal.SIGINT, signal.SIGHUP} <= withheld,
+            "end": signal.SIGTERM in withheld,
+        }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no such masks there")
+def test_an_interruption_reaches_the_training_and_not_its_workers():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    batch = next(loaded(Withheld(), [[0]], num_workers=1))
+    assert batch["stop"].tolist() == [True]
+    assert batch["end"].tolist() == [False]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

@@ -1,10 +1,13 @@
 """Batches of clean clips, their damaged small copies, words and flow, each sample by its number."""
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from multiprocessing import resource_tracker
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -147,10 +150,29 @@ def loaded(
         # a fork beside the threads of torch and FFmpeg can hang
         multiprocessing_context="spawn" if num_workers else None,
     )
-    for batch in loader:
+    with _stop_signals_withheld():
+        made = iter(loader)
+    for batch in made:
         if isinstance(batch, LegatoError):
             raise batch
         yield batch
+
+
+@contextmanager
+def _stop_signals_withheld() -> Iterator[None]:
+    """Begin processes that Ctrl-C and a closed terminal do not reach: this one ends them in order.
+
+    Reached by them, each would print where it was.
+    """
+    if os.name == "nt":
+        yield
+        return
+    resource_tracker.ensure_running()  # beginning, it would let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _ErrorsAsValues(Dataset[Batch | LegatoError]):
