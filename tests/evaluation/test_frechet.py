@@ -54,3 +54,12 @@ def test_one_clip_is_refused(real):
     one = random_features(real[:1], "video")
     with pytest.raises(InputError, match="1 and 1 samples"):
         frechet_distance(one, one, scale=one)
+
+
+def test_sets_of_one_distribution_are_near_whatever_their_sizes():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(8, 64))
+    draw = lambda count: rng.normal(size=(count, 8)) @ mixing  # noqa: E731
+    scale, few = draw(2000), draw(128)
+    same, more = (frechet_distance(few, draw(count), scale=scale) for count in (128, 1024))
+    assert more < same

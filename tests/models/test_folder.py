@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tiny import (
 )
 
 from legato.errors import InputError, ModelError
-from legato.models.folder import ModelFolder, hash_file
+from legato.models.folder import FolderWriter, ModelFolder, hash_file
 from legato.models.load import load_upscaler
 from legato.models.manifest import Manifest, UpscalerDefaults
 from legato.models.save import UpscalerParts, save_upscaler
@@ -322,3 +323,21 @@ def test_a_unet_that_takes_no_small_frames_is_refused(image_folder, tmp_path):
     tiny_unet(in_channels=4).save_pretrained(folder / "unet")
     with pytest.raises(ModelError, match="input channels is 4"):
         load(folder)
+
+
+@pytest.mark.parametrize("weight_map", [[], ["a"], {"a": 1}, {"a": {}}])
+def test_an_index_that_tells_no_files_is_refused(weight_map, tmp_path):
+    (tmp_path / "unet").mkdir()
+    index = tmp_path / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ModelError, match=r"index\.json is damaged: its weight_map"):
+        ModelFolder(tmp_path).weights("unet")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/model: it cannot be made \(Not a directory\)"):
+        FolderWriter(tmp_path / "file" / "model")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="holds something that is no model"):
+        FolderWriter(Path())

@@ -244,6 +244,12 @@ def test_samples_depend_on_their_number_and_prompt_only(words_model):
     assert not torch.allclose(three[0], three[2])
 
 
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_a_size_of_nothing_is_refused(side, tmp_path):
+    with pytest.raises(InputError, match=f"{side}=0: out of range"):
+        TuneOptions(data=(tmp_path,), **{side: 0})
+
+
 def test_a_size_that_the_model_cannot_make_is_refused(words_model, data, tmp_path):
     options = TuneOptions(data=(data / "learned",), model=str(words_model), out=tmp_path, width=30)
     with pytest.raises(InputError, match="width=30"):

@@ -58,7 +58,7 @@ def frechet_distance(
     """Return |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of features over the scale's deviations.
 
     Dowson and Landau 1982, eq. 4. Covariances of few samples are shrunk towards their diagonal, the
-    same for both sets.
+    same for both sets: as far as the smaller one has to be.
 
     Args:
         real: features.
@@ -75,15 +75,19 @@ def frechet_distance(
             fix="use more clips",
         )
     unit = scale.std(axis=0) + 1e-8
-    (m, s), (m2, s2) = (_moments(x / unit) for x in (real, made))
+    fewest = min(len(real), len(made))
+    (m, s), (m2, s2) = (_moments(x / unit, fewest) for x in (real, made))
     root = _square_root(s)
     cross = np.linalg.eigvalsh(root @ s2 @ root)
     spread = np.trace(s) + np.trace(s2) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
     return float(((m - m2) ** 2).sum() + spread)
 
 
-def _moments(x: Float[ndarray, "N D"]) -> tuple[Float[ndarray, " D"], Float[ndarray, "D D"]]:
-    shrink = min(1.0, x.shape[1] / (x.shape[1] + len(x)))
+def _moments(
+    x: Float[ndarray, "N D"], fewest: int
+) -> tuple[Float[ndarray, " D"], Float[ndarray, "D D"]]:
+    """Return mean and covariance, shrunk as that of the smallest set has to be."""
+    shrink = min(1.0, x.shape[1] / (x.shape[1] + fewest))
     covariance = np.cov(x, rowvar=False)
     return x.mean(axis=0), (1 - shrink) * covariance + shrink * np.diag(np.diag(covariance))
 

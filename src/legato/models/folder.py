@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from legato.errors import InputError, ModelError
+from legato.errors import InputError, ModelError, refused_by_system
 from legato.models.manifest import MANIFEST, REFILL, Manifest
 from legato.models.tensor_file import save_tensors
 
@@ -97,7 +97,7 @@ class ModelFolder:
         for name in WEIGHT_NAMES:
             index = folder / f"{name}.index.json"
             if index.is_file():
-                shards = sorted(set(read_json(self._listed(index)).get("weight_map", {}).values()))
+                shards = _shards_in(self._listed(index))
                 parts = [self._read(self._listed(folder / Path(shard).name)) for shard in shards]
                 return {key: value for part in parts for key, value in part.items()}
             if (folder / name).is_file():
@@ -117,6 +117,15 @@ class ModelFolder:
         if path.relative_to(self.root).as_posix() not in self.manifest.sha256:
             raise ModelError(f"{path} is missing", why=f"{MANIFEST} does not list it", fix=REFILL)
         return path
+
+
+def _shards_in(index: Path) -> list[str]:
+    """Return the names of the files that an index tells the tensors of."""
+    places = read_json(index).get("weight_map", {})
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        why = "its weight_map does not say which file holds which tensor"
+        raise ModelError(f"{index} is damaged", why=why, fix=REFILL)
+    return sorted(set(places.values()))
 
 
 def known_fingerprint(root: Path) -> str:
@@ -197,10 +206,12 @@ class FolderWriter:
     Leaving the block in any other way removes what was written.
 
     Raises:
-        InputError: the target is a folder of something else.
+        InputError: the target is a folder of something else, or cannot be made.
+        ResourceError: its disk is full.
     """
 
     def __init__(self, target: Path) -> None:
+        target = target.absolute()
         taken = not target.is_dir() or any(target.iterdir()) if target.exists() else False
         if taken and not (target / MANIFEST).is_file():
             raise InputError(
@@ -209,7 +220,14 @@ class FolderWriter:
         self.target = target
         self.root = target.with_name(f".{target.name}.part")
         shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir(parents=True)
+        try:
+            self.root.mkdir(parents=True)
+        except OSError as error:
+            raise refused_by_system(error, target) or InputError(
+                f"folder {target}",
+                why=f"it cannot be made ({error.strerror})",
+                fix="name another",
+            ) from error
 
     def __enter__(self) -> "FolderWriter":
         return self

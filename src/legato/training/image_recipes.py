@@ -86,7 +86,8 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         none_empty(self, ("data",))
-        all_within(self, ("steps", "batch_size", "pictures_at_once", "validate_every"), 1)
+        counts = ("steps", "batch_size", "pictures_at_once", "validate_every", "width", "height")
+        all_within(self, counts, 1)
         all_within(self, ("num_workers", "seed", "max_minutes"), 0)
         all_within(self, ("ema_decay", "prompt_dropout"), 0, 1)
         all_above_zero(self, ("learning_rate",))
