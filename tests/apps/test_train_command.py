@@ -164,8 +164,10 @@ def test_stages_out_of_order_are_refused(tmp_path, recipe, given, instead, capsy
 )
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe, capsys):
     (tmp_path / "out").touch()
-    videos = write_videos(tmp_path / "videos", ["a"])
-    cv2.imwrite(str(videos / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    data = [] if recipe.startswith("driving") else ["--data", str(videos)]
+    videos, pictures = write_videos(tmp_path / "videos", ["a"]), tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    source = pictures if recipe == "frames" else videos
+    data = [] if recipe.startswith("driving") else ["--data", str(source)]
     assert main(["train", recipe, *data, "--out", str(tmp_path / "out")]) == 2
     assert f"{tmp_path / 'out'}: it cannot be written" in capsys.readouterr().err
