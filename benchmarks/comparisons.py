@@ -76,7 +76,7 @@ WIDER = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Denoiser:
+class DenoiserArm:
     """How a denoiser of clips is made."""
 
     layers: dict[str, Any] = field(default_factory=dict)
@@ -88,10 +88,10 @@ class Denoiser:
 
 
 DENOISERS = {
-    "convolutions and attention": Denoiser(),
-    "attention only": Denoiser(layers={"conv": False, "ff_multiple": WIDER}),
-    "end to end": Denoiser(is_pretrained=False),
-    "end to end, longer": Denoiser(is_pretrained=False, is_longer=True),
+    "convolutions and attention": DenoiserArm(),
+    "attention only": DenoiserArm(layers={"conv": False, "ff_multiple": WIDER}),
+    "end to end": DenoiserArm(is_pretrained=False),
+    "end to end, longer": DenoiserArm(is_pretrained=False, is_longer=True),
 }
 
 
@@ -209,19 +209,18 @@ def of_denoiser(comparison: Comparison, name: str) -> dict[str, float]:
     folder = comparison.out / name
     folder.mkdir(exist_ok=True)
     batches = BatchOptions(batch_size=CLIPS)
-    began = time.perf_counter()
-    train(
-        task,
-        lambda step: clips.key_frames(step, batches),
-        comparison.trainer(steps, 4e-4),
-        folder=folder,
-        log=say,
-    )
-    minutes = (time.perf_counter() - began) / 60
+    with minutes_of() as spent:
+        train(
+            task,
+            lambda step: clips.key_frames(step, batches),
+            comparison.trainer(steps, 4e-4),
+            folder=folder,
+            log=say,
+        )
     with torch.no_grad():
         loss = task.validate()[0]["alone"]
     learned = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
-    figures = {"learned, M": learned / 1e6, "minutes": minutes, "v loss": loss}
+    figures = {"learned, M": learned / 1e6, "minutes": spent[0], "v loss": loss}
     return figures | of_samples(comparison, model, unet, name)
 
 
@@ -264,7 +263,7 @@ def of_samples(
             )
             latents = sampler(unet, given, told=ClipConditions())
             made.append(levels(model.decode(latents[0])))
-    np.save(comparison.out / f"{name}.npy", np.stack(made[:16]))
+    np.save(comparison.out / f"{name}.npy", np.stack(made[:16]))  # to be looked at
     return named(distances(held_back.frames[:, :KEY_FRAMES], {"": made}))
 
 
@@ -304,7 +303,8 @@ def of_image(comparison: Comparison, name: str) -> dict[str, float]:
 
 @contextmanager
 def minutes_of() -> Iterator[list[float]]:
-    """Put into the list, at the end of the block, how many minutes it took."""
+    """Put into the list, at the end of the block, how many minutes it took; an interrupted training
+    tells those of its last run."""
     spent, began = [], time.perf_counter()
     yield spent
     spent.append((time.perf_counter() - began) / 60)
