@@ -6,7 +6,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
 from legato.models.inflate import VideoModel, inflate
@@ -152,20 +157,23 @@ def tiny_upscaler_folder(target: Path, *, unet: VideoModel | None = None, **mani
     return target
 
 
-def tiny_clip_text(target: Path) -> Path:
-    """A folder with `text_encoder/` and `tokenizer/` as in Stable Diffusion, tiny."""
+def tiny_clip_text(target: Path, *, number: str = "") -> Path:
+    """A folder with `text_encoder/` and `tokenizer/` as in Stable Diffusion, tiny.
+
+    `_2` gives those of Stable Diffusion XL's second encoder, with a projection.
+    """
     letters = list("abcdefghijklmnopqrstuvwxyz")
     tokens = letters + [f"{letter}</w>" for letter in letters]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     source = target / "vocabulary"
-    source.mkdir(parents=True)
+    source.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: index for index, token in enumerate(tokens)}
     (source / "vocab.json").write_text(json.dumps(vocabulary))
     (source / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(
         str(source / "vocab.json"), str(source / "merges.txt"), model_max_length=7
     )
-    tokenizer.save_pretrained(target / "tokenizer")
+    tokenizer.save_pretrained(target / f"tokenizer{number}")
     config = CLIPTextConfig(
         vocab_size=len(tokens),
         hidden_size=TEXT_WIDTH,
@@ -176,9 +184,11 @@ def tiny_clip_text(target: Path) -> Path:
         bos_token_id=len(tokens) - 2,
         eos_token_id=len(tokens) - 1,
     )
+    config.projection_dim = 8
+    kind = CLIPTextModelWithProjection if number else CLIPTextModel
     with torch.random.fork_rng():
-        torch.manual_seed(2)
-        CLIPTextModel(config).save_pretrained(target / "text_encoder")
+        torch.manual_seed(2 + len(number))
+        kind(config).save_pretrained(target / f"text_encoder{number}")
     return target
 
 

@@ -33,6 +33,27 @@ def tiny_diffusers_image_model(target: Path, **changes) -> Path:
     return target
 
 
+def tiny_xl_image_model(target: Path, **changes) -> Path:
+    """A folder as Stable Diffusion XL's: two text encoders, sizes, eight pixels per latent cell."""
+    told = {
+        "cross_attention_dim": 2 * TEXT_WIDTH,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 8,
+    }
+    tiny_diffusers_image_model(target, **(told | changes))
+    tiny_clip_text(target, number="_2")
+    blocks = {
+        "block_out_channels": (16, 16, 16, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
+    tiny_autoencoder_kl(**blocks, force_upcast=True).save_pretrained(target / "vae")
+    index = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True}
+    (target / "model_index.json").write_text(json.dumps(index))
+    return target
+
+
 def tiny_words_image_model(
     target: Path, *, job: str = "image", u_net: dict = U_NET, **defaults
 ) -> Path:

@@ -16,6 +16,7 @@ from tiny_image_model import (
     tiny_controlnet,
     tiny_diffusers_image_model,
     tiny_words_image_model,
+    tiny_xl_image_model,
 )
 
 from legato.errors import InputError, Interrupted, ModelError, ResourceError
@@ -459,10 +460,14 @@ def test_16_bits_in_are_16_bits_out_between_key_frames_too(model, tmp_path):
         assert (levels % 257 != 0).mean() > 0.9  # not stretched from 8 bits
 
 
-def test_the_layout_of_diffusers_works_to_the_end(make, clip, tmp_path):
-    root = tiny_diffusers_image_model(tmp_path / "sd")
-    made = make(clip(frames=2), model=str(root), prompt="a painting", consistency="fresco")
+@pytest.mark.parametrize("layout", [tiny_diffusers_image_model, tiny_xl_image_model])
+def test_the_layouts_of_diffusers_work_to_the_end(make, clip, tmp_path, layout):
+    chosen = {"model": str(layout(tmp_path / "sd")), "consistency": "fresco", "guidance_scale": 3.0}
+    source = clip(frames=2)
+    made = make(source, prompt="a painting", **chosen)
+    other = make(source, "other.mkv", prompt="a red boat", **chosen)
     assert len(made) == 2
+    assert (made != other).any()
 
 
 def test_progress_is_told_in_frames(make, clip):

@@ -23,8 +23,8 @@ from legato.models.parts import (
     ready_,
 )
 
-EMBEDDINGS = ("class_embed_type", "num_class_embeds", "addition_embed_type")
-"""Of what the image models here know nothing: sizes and pooled texts as of Stable Diffusion XL."""
+LABELS = ("class_embed_type", "num_class_embeds")
+"""Of what the image models here know nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,10 @@ class ControlNet:
             sample, timestep, text = args[:3]
             shown = maps.to(sample).repeat(len(sample) // len(maps), 1, 1, 1)
             down, middle = self.network(
-                sample, timestep, text, shown, conditioning_scale=self.scale, return_dict=False
+                *(sample, timestep, text, shown),
+                conditioning_scale=self.scale,
+                added_cond_kwargs=kwargs.get("added_cond_kwargs"),
+                return_dict=False,
             )
             residuals = {
                 "down_block_additional_residuals": down,
@@ -97,13 +100,16 @@ def require_controlnet(root: Path, network: ControlNetModel, model: ImageModel) 
     """
     ours: Any = model.unet.spatial.config
     theirs: Any = network.config
-    names = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim")
+    names = (
+        *("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"),
+        *("addition_embed_type", "projection_class_embeddings_input_dim"),
+    )
     facts = [(name, getattr(theirs, name), getattr(ours, name)) for name in names]
     pixels_per_cell = 2 ** (len(theirs.conditioning_embedding_out_channels) - 1)
     facts.append(("pixels per latent cell", pixels_per_cell, model.scale))
     order = theirs.controlnet_conditioning_channel_order
     facts.append(("the order of a map's channels", order, "bgr" if order == "bgr" else "rgb"))
-    facts += [(name, getattr(theirs, name), None) for name in EMBEDDINGS]
+    facts += [(name, getattr(theirs, name), None) for name in LABELS]
     facts.append(("channels of maps", theirs.conditioning_channels, 3))
     for name, value, needed in facts:
         if _plain(value) != _plain(needed):

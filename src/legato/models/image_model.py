@@ -1,7 +1,7 @@
 """Image models as the pipelines use them: text, latents, a U-Net, and nothing that knows time.
 
-Two layouts of folders are read: diffusers' own, as Stable Diffusion 1.x and 2.x have it, and ours
-with a closed vocabulary in `words/`. Of a generating model the image model is taken.
+Two layouts of folders are read: diffusers' own, as Stable Diffusion 1.x, 2.x and XL have it, and
+ours with a closed vocabulary in `words/`. Of a generating model the image model is taken.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,14 @@ from legato.models.parts import (
 )
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
-from legato.models.text_encoder import ClipText
+from legato.models.text_and_size import ADDITION, NUM_SIZES, PIXELS_PER_CELL
+from legato.models.text_encoder import ClipPair, ClipText
 
 JOBS = ("image", "generate")
 """Of models with `legato.json` that have an image model of latents alone."""
+SECOND = "text_encoder_2"
+"""The part that tells Stable Diffusion XL from those before."""
+INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class ImageModel:
     latent_channels: int
     unet: VideoModel
     autoencoder: TemporalDecoder
-    text: WordEncoder | ClipText
+    text: WordEncoder | ClipText | ClipPair
     schedule: Mapping[str, Any]
     """Fields of the sampler's diffusers configuration."""
     defaults: ImageDefaults
@@ -128,7 +132,7 @@ def load_image_model(name_or_path: str, device: torch.device, dtype: torch.dtype
         latent_channels=latent_channels,
         unet=ready_(unet, device, dtype),
         autoencoder=ready_(autoencoder, device, decoder_dtype(autoencoder, dtype)),
-        text=load_text(folder, device, dtype),
+        text=_load_text(folder, device, dtype),
         schedule=folder.config("scheduler", SCHEDULE),
         defaults=manifest.imaging if manifest else ImageDefaults(),
     )
@@ -146,18 +150,45 @@ def require_image(root: Path, unet: VideoModel, autoencoder: object) -> None:
             why="its decoder needs low-resolution frames, which nothing gives here",
             fix="use an image model with an AutoencoderKL",
         )
-    latent, _ = latent_facts(autoencoder)
+    latent, scale = latent_facts(autoencoder)
     shape: Any = unet.spatial.config
-    facts = (
+    facts: list[tuple[str, object, object]] = [
         ("input channels", shape.in_channels, latent),
         ("output channels", shape.out_channels, latent),
         ("class labels", shape.num_class_embeds, None),
-        ("added conditions", shape.addition_embed_type, None),
-    )
+    ]
+    if (root / SECOND).is_dir():
+        facts.append(("added conditions", shape.addition_embed_type, ADDITION))
+        facts.append(("sizes to be told", _num_sizes(root, shape), NUM_SIZES))
+        facts.append(("pixels per latent cell", scale, PIXELS_PER_CELL))
+    else:
+        facts.append(("added conditions", shape.addition_embed_type, None))
     for name, value, needed in facts:
         if value != needed:
             raise ModelError(
                 f"{root}: the U-Net's {name} are {value}",
                 why=f"an image model of latents and text has {needed or 'none'}",
-                fix="use a text-to-image model of Stable Diffusion's 1.x or 2.x kind",
+                fix="use a text-to-image model of Stable Diffusion's 1.x, 2.x or XL kind",
             )
+
+
+def _num_sizes(root: Path, config: Any) -> int:  # noqa: ANN401 - diffusers'
+    """Return how many numbers a U-Net reads beside the text as a whole: a refiner's are five."""
+    whole = ModelFolder(root).config(SECOND).get("projection_dim", 512)  # CLIP's default
+    rest = (config.projection_class_embeddings_input_dim or 0) - whole
+    return int(rest // (config.addition_time_embed_dim or 1))
+
+
+def _load_text(
+    folder: ModelFolder, device: torch.device, dtype: torch.dtype
+) -> WordEncoder | ClipText | ClipPair:
+    """Return what embeds prompts.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    if not folder.has(SECOND):
+        return load_text(folder, device, dtype)
+    index = folder.config("", INDEX) if (folder.root / INDEX).is_file() else {}
+    silent_is_zero = bool(index.get("force_zeros_for_empty_prompt", True))
+    return ClipPair(folder.root, device, dtype, silent_is_zero=silent_is_zero)

@@ -28,6 +28,7 @@ from legato.models.hooks import (
 from legato.models.micro_conditioning import ClipConditions, MicroConditioning
 from legato.models.sites import Site, find_sites, fingerprint
 from legato.models.static_text import StaticText, attach_static_text
+from legato.models.text_and_size import split_text
 
 FORMAT_VERSION = 1
 MICRO = "micro"
@@ -214,7 +215,8 @@ class VideoModel(Inflated):
         Args:
             sample: noised latents, with what is concatenated to them.
             timestep: of the diffusion, one for all clips or one per clip.
-            encoder_hidden_states: embedded text of each clip.
+            encoder_hidden_states: embedded text of each clip; of Stable Diffusion XL its last token
+                is the text as a whole.
             class_labels: of each clip; of an upscaler the level of the noise augmentation, of
                 Stable Video Diffusion the sinusoids of frame rate, motion and noise.
             conditions: what else the temporal layers are told.
@@ -223,13 +225,15 @@ class VideoModel(Inflated):
             InputError: frames are given to layers that take none.
         """
         clips, num_frames = sample.shape[:2]
-        text = encoder_hidden_states
+        text, added = split_text(self.spatial, encoder_hidden_states, *sample.shape[-2:])
         time = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(clips)
         frames = rearrange(sample, "b t c h w -> (b t) c h w")
         context = self._context(clips, num_frames, text, conditions)
-        extra = (
-            {} if class_labels is None else {"class_labels": per_frame(class_labels, num_frames)}
-        )
+        extra: dict[str, Any] = {}
+        if class_labels is not None:
+            extra["class_labels"] = per_frame(class_labels, num_frames)
+        if added:
+            extra["added_cond_kwargs"] = {k: per_frame(v, num_frames) for k, v in added.items()}
         with self.clip(context), self._reading(text):
             out: Tensor = self.spatial(
                 frames.contiguous(memory_format=torch.channels_last),

@@ -15,7 +15,7 @@ from torch import Tensor
 from legato.errors import ModelError
 from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_interpolation
-from legato.models.image_model import require_image
+from legato.models.image_model import SECOND, require_image
 from legato.models.inflate import Inflated, VideoModel
 from legato.models.load import checked_manifest
 from legato.models.manifest import REFILL, ImageDefaults, Manifest
@@ -32,7 +32,7 @@ from legato.models.parts import (
 T = TypeVar("T")
 
 PARTS = (
-    *("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder"),
+    *("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder", SECOND),
     *("interpolation", "interpolation/unet", "layout"),
 )
 """Folders that hold weights."""
@@ -177,13 +177,13 @@ def _attempt_text(folder: ModelFolder, attempts: Attempts) -> None:
     if folder.has("words"):
         attempts.call(load_words, folder)
         return
-    attempts.call(folder.config, "text_encoder")
-    attempts.call(folder.weights, "text_encoder")
-    tokenizer = folder.path("tokenizer")
-    if not any((tokenizer / name).is_file() for name in TOKENIZERS):
-        attempts.note(
-            ModelError(f"{tokenizer / TOKENIZERS[0]} is missing", why="prompts need it", fix=REFILL)
-        )
+    for number in ("", "_2") if folder.has(SECOND) else ("",):
+        attempts.call(folder.config, f"text_encoder{number}")
+        attempts.call(folder.weights, f"text_encoder{number}")
+        tokenizer = folder.path(f"tokenizer{number}")
+        if not any((tokenizer / name).is_file() for name in TOKENIZERS):
+            missing = f"{tokenizer / TOKENIZERS[0]} is missing"
+            attempts.note(ModelError(missing, why="prompts need it", fix=REFILL))
 
 
 def _facts(state: dict[str, Tensor], layers: object) -> PartFacts:

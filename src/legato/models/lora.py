@@ -5,8 +5,9 @@ are read; the weights are merged, so that both run as before.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,16 +32,41 @@ SIDES = {
     ".alpha": "alpha",
 }
 """Ends of names, and what they are: A maps down to the rank, B up from it."""
-STARTS = ("base_model.model.", "unet.", "lora_unet_", "text_encoder.", "lora_te_")
-"""Beginnings of names."""
-TEXT_STARTS = ("text_encoder.", "lora_te_", "base_model.model.text_model.")
-TWO_ENCODERS = ("text_encoder_2", "lora_te1_", "lora_te2_")
-"""Of models with two text encoders, as Stable Diffusion XL."""
+STARTS: dict[str, "Part"] = {
+    "base_model.model.text_model.": "text encoder",
+    "base_model.model.": "U-Net",
+    "unet.": "U-Net",
+    "lora_unet_": "U-Net",
+    "text_encoder.": "text encoder",
+    "lora_te_": "text encoder",
+    "lora_te1_": "text encoder",
+    "text_encoder_2.": "second text encoder",
+    "lora_te2_": "second text encoder",
+}
+"""Beginnings of names; what has none of them is of the U-Net."""
+OLD_RESNET_NAMES = {
+    "in_layers_0": "norm1",
+    "in_layers_2": "conv1",
+    "out_layers_0": "norm2",
+    "out_layers_3": "conv2",
+    "emb_layers_1": "time_emb_proj",
+    "skip_connection": "conv_shortcut",
+}
+ENDS = {
+    "input_blocks_0_0": "conv_in",
+    "time_embed_0": "time_embedding_linear_1",
+    "time_embed_2": "time_embedding_linear_2",
+    "label_emb_0_0": "add_embedding_linear_1",
+    "label_emb_0_2": "add_embedding_linear_2",
+    "out_2": "conv_out",
+}
+"""Names of the released checkpoints -> diffusers'."""
 OLD_TEXT_NAMES = {f"_to_{part}": f"_{part}_proj" for part in ("q", "k", "v", "out")}
 """Of a text encoder's attention: old diffusers name -> its own."""
 FOR_ANOTHER = "use weights that were trained for this kind of model"
 
-Part = Literal["U-Net", "text encoder"]
+Part = Literal["U-Net", "text encoder", "second text encoder"]
+TEXTS: tuple[Part, Part] = ("text encoder", "second text encoder")
 
 
 @dataclass(kw_only=True)
@@ -68,12 +94,12 @@ Pairs = Mapping[str, Pair]
 """What is added to each layer, by its name with underscores."""
 
 
-def add_lora_(unet: nn.Module, text: ClipText | None, path: Path, *, scale: float) -> None:
-    """Add the weights of a file to a U-Net and to a text encoder, in place.
+def add_lora_(unet: nn.Module, texts: Sequence[ClipText], path: Path, *, scale: float) -> None:
+    """Add the weights of a file to a U-Net and to text encoders, in place.
 
     Args:
         unet: of diffusers.
-        text: what embeds its prompts; None: no text encoder of CLIP.
+        texts: what embeds its prompts: encoders of CLIP, or none.
         path: a safetensors file.
         scale: how strongly; 1 is as trained.
 
@@ -85,15 +111,14 @@ def add_lora_(unet: nn.Module, text: ClipText | None, path: Path, *, scale: floa
     if not path.is_file():
         raise InputError(f"lora {path}", why="there is no such file", fix="name a safetensors file")
     pairs = lora_pairs(path, read_weights(path))
+    for part in TEXTS[len(texts) :]:
+        if pairs[part]:
+            why = f"the model has {len(texts) or 'none'}"
+            raise ModelError(f"lora {path} changes a {part}", why=why, fix=FOR_ANOTHER)
     _merge_(unet, pairs["U-Net"], "U-Net", path, scale)
-    if not pairs["text encoder"]:
-        return
-    if text is None:
-        raise ModelError(
-            f"lora {path} changes a text encoder", why="the model has none", fix=FOR_ANOTHER
-        )
-    part: Part = "text encoder"
-    text.change_(lambda encoder: _merge_(encoder, pairs[part], part, path, scale))
+    for part, text in zip(TEXTS, texts, strict=False):
+        if pairs[part]:
+            text.change_(partial(_merge_, pairs=pairs[part], part=part, path=path, scale=scale))
 
 
 def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> Mapping[Part, Pairs]:
@@ -103,19 +128,16 @@ def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> Mapping[Part, Pairs]:
         ModelError: a name is not understood, half of a pair is missing or is no matrix, there is
             none, or one is not finite.
     """
-    found: dict[Part, dict[str, Pair]] = {"U-Net": {}, "text encoder": {}}
+    found: dict[Part, dict[str, Pair]] = {part: {} for part in ("U-Net", *TEXTS)}
     for key, tensor in state.items():
-        if key.startswith(TWO_ENCODERS):
-            raise ModelError(
-                f"lora {path}: {key}",
-                why="that is of a model with two text encoders, as Stable Diffusion XL has them",
-                fix=FOR_ANOTHER,
-            )
-        part: Part = "text encoder" if key.startswith(TEXT_STARTS) else "U-Net"
+        start, part = next(
+            ((start, part) for start, part in STARTS.items() if key.startswith(start)),
+            ("", STARTS["unet."]),
+        )
         end = next((end for end in SIDES if key.endswith(end)), None)
         if end is None:
             raise _not_understood(path, key)
-        layer = _layer_of(key.removesuffix(end), part)
+        layer = _layer_of(key.removeprefix(start).removesuffix(end), part)
         found[part].setdefault(layer, Pair()).tensors[SIDES[end]] = tensor
     for pairs in found.values():
         for name, pair in pairs.items():
@@ -131,14 +153,36 @@ def lora_pairs(path: Path, state: Mapping[str, Tensor]) -> Mapping[Part, Pairs]:
 
 
 def _layer_of(name: str, part: Part) -> str:
-    for start in STARTS:
-        name = name.removeprefix(start)
     name = name.replace(".processor.", ".").replace(".", "_")
     if part == "U-Net":
-        return re.sub(r"(attn[12])_to_out$", r"\1_to_out_0", name)
+        return re.sub(r"(attn[12])_to_out$", r"\1_to_out_0", with_new_block_names(name))
     for old, new in OLD_TEXT_NAMES.items():
         name = re.sub(f"{old}$", new, name)
     return name.removeprefix("text_model_")
+
+
+def with_new_block_names(name: str, layers_per_block: int = 2) -> str:
+    """Return a U-Net layer's name in diffusers' terms, given that or the released checkpoints'.
+
+    Those number all layers of one side in a row, as most LoRA files for Stable Diffusion XL do.
+
+    Args:
+        name: with underscores, such as `input_blocks_4_1_proj_in`.
+        layers_per_block: of the U-Net; 2 in all of Stable Diffusion.
+    """
+    for old, new in OLD_RESNET_NAMES.items():
+        name = name.replace(old, new)
+    if middle := re.fullmatch(r"middle_block_([012])_(.+)", name):
+        return f"mid_block_{('resnets_0', 'attentions_0', 'resnets_1')[int(middle[1])]}_{middle[2]}"
+    outer = re.fullmatch(r"(input|output)_blocks_(\d+)_(\d)_(.+)", name)
+    if outer is None:
+        return ENDS.get(name, name)
+    side = "down" if outer[1] == "input" else "up"
+    block, layer = divmod(int(outer[2]) - (side == "down"), layers_per_block + 1)
+    if outer[4] in ("op", "conv"):
+        return f"{side}_blocks_{block}_{side}samplers_0_conv"
+    kind = "resnets" if outer[3] == "0" else "attentions"
+    return f"{side}_blocks_{block}_{kind}_{layer}_{outer[4]}"
 
 
 def _merge_(module: nn.Module, pairs: Pairs, part: Part, path: Path, scale: float) -> None:

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from legato.errors import ModelError
 from legato.models.text import WordEncoder
-from legato.models.text_encoder import ClipText
+from legato.models.text_encoder import ClipPair, ClipText
 
 
 class TrainableText(nn.Module):
@@ -17,11 +18,17 @@ class TrainableText(nn.Module):
         text: a closed vocabulary, or CLIP's text transformer, which is read again.
 
     Raises:
-        ModelError: the transformer cannot be read.
+        ModelError: the transformer cannot be read, or there are two.
     """
 
-    def __init__(self, text: WordEncoder | ClipText) -> None:
+    def __init__(self, text: WordEncoder | ClipText | ClipPair) -> None:
         super().__init__()
+        if isinstance(text, ClipPair):
+            raise ModelError(
+                "models with two text encoders cannot be trained",
+                why="only translate knows those of Stable Diffusion XL",
+                fix="use a model of Stable Diffusion's 1.x or 2.x kind",
+            )
         self.prompt_tokens = text.prompt_tokens
         self.is_clip = isinstance(text, ClipText)
         self.encoder: nn.Module = text.read()[1] if isinstance(text, ClipText) else text

@@ -53,7 +53,7 @@ def prepare(
     if settings.upsampler is None:
         run.require_no_offload()
     if options.motion_lora is not None:
-        add_lora_(model.unet.temporal, None, options.motion_lora, scale=options.motion_lora_scale)
+        add_lora_(model.unet.temporal, (), options.motion_lora, scale=options.motion_lora_scale)
     facts = generated_facts(target, settings)
     final = choose_codec(target, options.output, facts)
     require_replaceable(target, is_folder=final.codec == "png")

@@ -16,7 +16,7 @@ from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
-from legato.models.text_encoder import ClipText
+from legato.models.text import WordEncoder
 from legato.pipelines.consistency import named
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
@@ -148,8 +148,8 @@ def load_model(options: TranslateOptions, device: torch.device, dtype: torch.dty
     assert options.model is not None
     model = load_image_model(options.model, device, dtype)
     if options.lora is not None:
-        text = model.text if isinstance(model.text, ClipText) else None
-        add_lora_(model.unet.spatial, text, options.lora, scale=options.lora_scale)
+        texts = () if isinstance(model.text, WordEncoder) else model.text.encoders
+        add_lora_(model.unet.spatial, texts, options.lora, scale=options.lora_scale)
     if options.freeu:
         model.unet.spatial.enable_freeu(**FREEU)  # type: ignore[operator]
     return model

@@ -27,7 +27,7 @@ class TranslateOptions(TimeRange):
     """
 
     model: str | None = None
-    """Image model: a folder of Stable Diffusion 1.x or 2.x in diffusers' layout, or one with a
+    """Image model: a folder of Stable Diffusion 1.x, 2.x or XL in diffusers' layout, or one with a
     closed vocabulary."""
 
     prompt: str = ""

@@ -17,7 +17,7 @@ from legato.errors import InputError
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.tensor_file import save_tensors
 from legato.models.text import WordEncoder
-from legato.models.text_encoder import ClipText
+from legato.models.text_encoder import ClipPair, ClipText
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within, none_empty, require_needed
 from legato.training.export import export_image
@@ -216,7 +216,7 @@ def _words(
     model: ImageModel,
     pictures: Pictures,
     validated: Pictures,
-) -> WordEncoder | ClipText:
+) -> WordEncoder | ClipText | ClipPair:
     """Return what embeds prompts; a closed vocabulary grows by those of a new word.
 
     Raises:
