@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from legato.errors import InputError, ModelError
@@ -122,6 +122,13 @@ class Schedule:
             timestep = 0
         ab = self.alphas_cumprod[timestep].double()
         return float(ab.sqrt()), float((1 - ab).sqrt())
+
+    def scales_at(
+        self, timesteps: Int[Tensor, "B"], device: torch.device
+    ) -> tuple[Float[Tensor, "B 1 1 1 1"], Float[Tensor, "B 1 1 1 1"]]:
+        """Return (alpha, sigma) of a timestep per clip, in float32."""
+        ab = self.alphas_cumprod.to(device)[timesteps].view(-1, 1, 1, 1, 1)
+        return ab.sqrt(), (1 - ab).sqrt()
 
     def path(self, timesteps: Sequence[int]) -> list[tuple[float, float]]:
         """Return (alpha, sigma) at each of these timesteps, and behind the last."""

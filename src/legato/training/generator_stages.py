@@ -213,7 +213,7 @@ class DenoisingTask:
             for shape in (latents.shape, latents[:, :1].shape)
         )
         noise = self.options.prior.join(own, shared).to(device)
-        alpha, sigma = scales_at(schedule, timesteps, device)
+        alpha, sigma = schedule.scales_at(timesteps, device)
         noisy = alpha * latents + sigma * noise
         target = prediction_of(
             latents, noise, scales=(alpha, sigma), prediction_type=schedule.prediction_type
@@ -244,20 +244,12 @@ class DenoisingTask:
         if self.options.max_context_noise:
             most = self.options.max_context_noise + 1
             levels = torch.randint(0, most, (len(latents),), generator=generator)
-            alpha, sigma = scales_at(self.system.schedule, levels, latents.device)
+            alpha, sigma = self.system.schedule.scales_at(levels, latents.device)
             noise = torch.randn(latents.shape, generator=generator).to(latents.device)
             is_noised = (levels > 0).to(latents.device).view(-1, 1, 1, 1, 1)
             latents = torch.where(is_noised, alpha * latents + sigma * noise, latents)
         given = context_condition(latents, is_given)
         return ClipConditions(given=given, noise_level=levels.to(latents.device), **told)
-
-
-def scales_at(
-    schedule: Schedule, timesteps: Int[Tensor, "B"], device: torch.device
-) -> tuple[Float[Tensor, "B 1 1 1 1"], Float[Tensor, "B 1 1 1 1"]]:
-    """Return (alpha, sigma) of a timestep per clip."""
-    ab = schedule.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1).to(device)
-    return ab.sqrt(), (1 - ab).sqrt()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from legato.models.image_model import ImageModel
 from legato.models.micro_conditioning import ClipConditions
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.clip_sampler import ClipSampler, Given
-from legato.training.generator_stages import VALIDATED_AT, scales_at
+from legato.training.generator_stages import VALIDATED_AT
 from legato.training.pictures import Prior, as_clip
 from legato.training.trainer import Batch
 
@@ -118,7 +118,7 @@ class PictureTask:
         device = self.model.unet.device
         latents = latents.to(device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        alpha, sigma = scales_at(self.schedule, timesteps, device)
+        alpha, sigma = self.schedule.scales_at(timesteps, device)
         target = prediction_of(
             latents, noise, scales=(alpha, sigma), prediction_type=self.schedule.prediction_type
         )

@@ -21,7 +21,7 @@ from legato.models.inflate import VideoModel
 from legato.models.pixel_residual import CHANNELS, PixelResidual
 from legato.models.text import WordEncoder
 from legato.training.batches import unit_range
-from legato.training.generator_stages import VALIDATED_AT, scales_at
+from legato.training.generator_stages import VALIDATED_AT
 from legato.training.trainer import Batch
 from legato.training.upscaler_stages import VALIDATION_LEVEL, VALIDATION_STEPS
 from legato.training.validation import measured
@@ -138,8 +138,8 @@ class PixelTask:
         system, device = self.system, self.system.unet.device
         frames, low_res = (unit_range(batch[name]).to(device) for name in ("frames", "low_res"))
         cells = system.residual.encode(frames, low_res)
-        alpha, sigma = scales_at(system.schedule, timesteps, device)
-        alpha_n, sigma_n = scales_at(system.low_res_schedule, levels, device)
+        alpha, sigma = system.schedule.scales_at(timesteps, device)
+        alpha_n, sigma_n = system.low_res_schedule.scales_at(levels, device)
         noise, low_res_noise = (
             torch.randn(x.shape, generator=generator).to(device) for x in (cells, low_res)
         )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -65,10 +64,8 @@ class EmbeddedUpscaler(nn.Module):
         generator: torch.Generator,
     ) -> Float[Tensor, "B T 3 h w"]:
         """Noise the small copy to its level, variance-preserving."""
-        ab = self.schedule.alphas_cumprod.to(low_res.device)[levels]
-        ab = repeat(ab, "b -> b 1 1 1 1")
-        noise = normal(low_res.shape, generator, low_res.device)
-        return ab.sqrt() * low_res + (1 - ab).sqrt() * noise
+        alpha, sigma = self.schedule.scales_at(levels, low_res.device)
+        return alpha * low_res + sigma * normal(low_res.shape, generator, low_res.device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -248,8 +248,8 @@ class UnetStage(UpscalerStage):
         draw, low_res = self.draw(batch), unit_range(batch["low_res"])
         with torch.no_grad(), torch.autocast(low_res.device.type, enabled=False):
             latents = self.decoder.encode(unit_range(batch["frames"]))
-        scales = alpha, sigma = _scales(self.schedule, draw.timesteps)
-        alpha_n, sigma_n = _scales(self.low_res_schedule, draw.levels)
+        scales = alpha, sigma = self.schedule.scales_at(draw.timesteps, low_res.device)
+        alpha_n, sigma_n = self.low_res_schedule.scales_at(draw.levels, low_res.device)
         given = alpha_n * low_res + sigma_n * draw.low_res_noise
         sample = torch.cat((alpha * latents + sigma * draw.noise, given), dim=2)
         predicted = self.unet(sample, draw.timesteps, self.text(batch), draw.levels).float()
@@ -317,11 +317,3 @@ class DecoderStage(UpscalerStage):
             "weight": weight.item(),
         }
         return loss + self.options.adversarial_weight * weight * fooling + recognising, figures
-
-
-def _scales(
-    schedule: Schedule, timesteps: Int[Tensor, "B"]
-) -> tuple[Float[Tensor, "B 1 1 1 1"], Float[Tensor, "B 1 1 1 1"]]:
-    """Return (alpha, sigma) of every clip."""
-    ab = schedule.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1, 1)
-    return ab.sqrt(), (1 - ab).sqrt()
