@@ -30,12 +30,22 @@ def affine_of(
         between = difference.square() * (count * more / (count + more))
         squares = squares.to(own.device) + own_squares + between
         count += more
+    scale, shift = affine_of_maps(norm, mean, squares / count, num_frames)
+    return scale[..., None, None], shift[..., None, None]
+
+
+def affine_of_maps(
+    norm: nn.GroupNorm,
+    means: Float[Tensor, "N C"],
+    variances: Float[Tensor, "N C"],
+    num_frames: int,
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
+    """Return the same, in float32, of the statistics that each map's channels have, in float64."""
     groups = (-1, num_frames, norm.num_groups, norm.num_channels // norm.num_groups)
-    means, deviations = mean.view(groups), squares.view(groups)
-    centre = means.mean(dim=(1, 3), keepdim=True)
-    spread = deviations / count + (means - centre).square()
+    own = means.view(groups)
+    centre = own.mean(dim=(1, 3), keepdim=True)
+    spread = variances.view(groups) + (own - centre).square()
     rate = (spread.mean(dim=(1, 3), keepdim=True) + norm.eps).rsqrt()
-    weight, bias = norm.weight.double(), norm.bias.double()
-    scale = rate.expand(means.shape).reshape(mean.shape) * weight
-    shift = bias - centre.expand(means.shape).reshape(mean.shape) * scale
-    return scale.float()[..., None, None], shift.float()[..., None, None]
+    scale = rate.expand_as(own).reshape(means.shape) * norm.weight
+    shift = norm.bias - centre.expand_as(own).reshape(means.shape) * scale
+    return scale.float(), shift.float()

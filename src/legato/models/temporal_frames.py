@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from legato.models.norm_statistics import affine_of_maps
+
 Frames = Sequence[Float[Tensor, "P C"]]
 """The pixels of each frame of a clip."""
 
@@ -27,15 +29,9 @@ def activated(norm: nn.GroupNorm, frames: Frames) -> Iterator[Float[Tensor, "P C
     """
     found = [torch.batch_norm_update_stats(frame, None, None, 0.0) for frame in frames]
     means, variances = (torch.stack(own).double() for own in zip(*found, strict=True))
-    grouped = (len(frames), norm.num_groups, -1)
-    centre = means.view(grouped).mean(dim=(0, 2), keepdim=True)
-    spread = variances.view(grouped) + (means.view(grouped) - centre).square()
-    rate = (spread.mean(dim=(0, 2)) + norm.eps).rsqrt()
-    per_group = norm.num_channels // norm.num_groups
-    scale = rate.repeat_interleave(per_group) * norm.weight
-    shift = norm.bias - centre.flatten().repeat_interleave(per_group) * scale
+    scale, shift = affine_of_maps(norm, means, variances, len(frames))
     for frame in frames:
-        yield F.silu(torch.addcmul(shift.float(), frame, scale.float()), inplace=True)
+        yield F.silu(torch.addcmul(shift[0], frame, scale[0]), inplace=True)
 
 
 def add_convolution_(
