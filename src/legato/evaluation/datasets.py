@@ -6,10 +6,9 @@ every figure of the project is measured at; training draws from the same functio
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import cv2
@@ -18,7 +17,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
-from legato.video.colour import EXACT
+from legato.video.recode import recoded
 
 SCALE = 4
 Reduction = Literal["area", "bilinear", "bicubic"]
@@ -170,30 +169,11 @@ def _x264(frames: ndarray, crf: int, repeatable: bool) -> ndarray:
     padded = (
         np.pad(frames, padding, mode="edge") if (coded_rows, coded_cols) != (rows, cols) else frames
     )
-    encoder = av.CodecContext.create("libx264", "w")
+    encoder, decoder = av.CodecContext.create("libx264", "w"), av.CodecContext.create("h264", "r")
     assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = coded_cols, coded_rows, "yuv420p"
+    assert isinstance(decoder, av.VideoCodecContext)
     encoder.time_base = Fraction(1, 25)
-    encoder.thread_count = 1
     encoder.options = {"crf": str(crf), "preset": "medium"}
     if repeatable:
         encoder.options |= {"x264-params": "asm=0"}
-    packets: list[Any] = []
-    for index, pixels in enumerate(padded):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame = frame.reformat(format="yuv420p", interpolation=EXACT)
-        frame.pts, frame.time_base = index, encoder.time_base
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    return _decode(packets)[:, :rows, :cols]
-
-
-def _decode(packets: Sequence[Any]) -> ndarray:
-    decoder = av.CodecContext.create("h264", "r")
-    assert isinstance(decoder, av.VideoCodecContext)
-    decoder.thread_count = 1
-    decoded: list[av.VideoFrame] = []
-    for packet in [*packets, None]:
-        decoded += decoder.decode(packet)
-    exact = [frame.reformat(format="rgb24", interpolation=EXACT) for frame in decoded]
-    return np.stack([frame.to_ndarray() for frame in exact])
+    return recoded(padded, encoder, decoder)[:, :rows, :cols]

@@ -19,7 +19,7 @@ from numpy import ndarray
 
 from legato.errors import InputError, ResourceError
 from legato.training.random_walk import Mixture, check_mixture, choose
-from legato.video.colour import EXACT
+from legato.video.recode import recoded
 
 DECODERS = {"libx264": "h264", "h264": "h264", "mpeg4": "mpeg4"}
 QUANTISERS = {"libx264": (18, 35), "h264": (18, 35), "mpeg4": (2, 16)}
@@ -122,22 +122,10 @@ def compress(clip: UInt8[ndarray, "T H W 3"], step: VideoStep) -> UInt8[ndarray,
             fix="crop or resize to even rows and columns",
         )
     encoder, decoder = _open(step.codec, "w"), _open(DECODERS[step.codec], "r")
-    encoder.width, encoder.height, encoder.pix_fmt = columns, rows, "yuv420p"
     encoder.bit_rate, encoder.framerate = step.bit_rate, Fraction(step.frame_rate)
     encoder.time_base = Fraction(1, step.frame_rate)
     encoder.options = _encoder_options(step)
-    packets = []
-    for index, pixels in enumerate(clip):
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        frame = frame.reformat(format="yuv420p", interpolation=EXACT)
-        frame.pts, frame.time_base = index, encoder.time_base
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    decoded = [frame for packet in packets for frame in decoder.decode(packet)]
-    decoded += decoder.decode(None)
-    assert len(decoded) == len(clip), "these encoders neither drop nor repeat frames"
-    exact = [frame.reformat(format="rgb24", interpolation=EXACT) for frame in decoded]
-    return np.stack([frame.to_ndarray() for frame in exact])
+    return recoded(clip, encoder, decoder)
 
 
 def _encoder_options(step: VideoStep) -> dict[str, str]:
@@ -159,7 +147,6 @@ def _open(name: str, mode: Literal["r", "w"]) -> VideoCodecContext:
             fix="install PyAV's wheel from PyPI, or leave the codec out of VideoCodec.codecs",
         ) from error
     assert isinstance(context, VideoCodecContext)
-    context.thread_count = 1
     return context
 
 
