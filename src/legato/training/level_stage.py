@@ -11,11 +11,17 @@ from torch.nn.utils import parametrize
 
 from legato.training.batches import unit_range
 from legato.training.losses import PixelLoss, texture_deficit, warping_loss
-from legato.training.stages import EmbeddedUpscaler, StageOptions, normal
+from legato.training.stages import (
+    MAX_LEVEL,
+    EmbeddedTask,
+    EmbeddedUpscaler,
+    StageOptions,
+    pure_noise,
+)
 from legato.training.trainer import Batch
-from legato.training.validation import flat, measured
+from legato.training.validation import flat
 
-KNOTS = (0, 25, 60, 120, 190, 250)
+KNOTS = (0, 25, 60, 120, 190, MAX_LEVEL)
 """Noise levels whose embeddings learn, all but the first; others lie on lines between them."""
 TEXTURE_WEIGHT, TEXTURE_POWER = 40.0, 1.4
 """Of `losses.texture_deficit`: the weight at the last knot, and how it grows up to there."""
@@ -43,7 +49,7 @@ class LedLevels(nn.Module):
         return rise - nn.functional.pad(rise[:, 1:], (0, 1))
 
 
-class LevelTask:
+class LevelTask(EmbeddedTask):
     """One step at levels above 0: the higher the level, the more texture is asked for."""
 
     def __init__(
@@ -53,10 +59,9 @@ class LevelTask:
         held_back: list[Batch],
         weights: StageOptions,
     ) -> None:
-        self.module, self.pixel_loss, self.held_back = system, pixel_loss, held_back
+        super().__init__(system, pixel_loss, held_back)
         self.weights = weights
         system.unet.enabled = True
-        system.requires_grad_(requires_grad=False)
         self.embedding = system.unet.spatial.get_submodule("class_embedding")
         led = LedLevels(int(self.embedding.get_parameter("weight").shape[1]))
         parametrize.register_parametrization(self.embedding, "weight", led)
@@ -73,14 +78,10 @@ class LevelTask:
         total = total + self.weights.warping_weight * moved
         return total, {"level": float(level), "missing": missing.item(), **parts}
 
-    def validate(self) -> tuple[dict[str, float], Tensor]:
-        """Figures of one step at the largest level."""
-
-        @torch.no_grad()
-        def upscale(batch: Batch) -> Tensor:
-            return self._upscaled(batch, KNOTS[-1], torch.Generator().manual_seed(0))
-
-        return measured(upscale, self.held_back, self.pixel_loss.distance)
+    @torch.no_grad()
+    def upscale(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
+        """Return what one step makes at the largest level."""
+        return self._upscaled(batch, KNOTS[-1], torch.Generator().manual_seed(0))
 
     def keep(self) -> None:
         """Put what was learned into the embedding itself, where it stays."""
@@ -92,6 +93,6 @@ class LevelTask:
         low_res, system = unit_range(batch["low_res"]), self.module
         levels = torch.full((len(low_res),), level, device=low_res.device)
         given = system.noised(low_res, levels, generator)
-        noise = normal(low_res[:, :, :1].expand(-1, -1, 4, -1, -1).shape, generator, given.device)
+        noise = pure_noise(low_res, generator)
         x_0 = system.first_estimate(noise, given, levels, batch["words"])
         return system.autoencoder.decode(x_0, low_res, temporal=True)

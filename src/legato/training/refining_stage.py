@@ -16,19 +16,22 @@ from torch import Tensor
 from legato.diffusion.prediction import ddim_step, eps_from, x0_from
 from legato.training.batches import unit_range
 from legato.training.losses import PixelLoss, warping_loss
-from legato.training.stages import EmbeddedUpscaler, StageOptions, normal
+from legato.training.stages import (
+    NOT_MEASURED,
+    EmbeddedTask,
+    EmbeddedUpscaler,
+    StageOptions,
+    pure_noise,
+)
 from legato.training.trainer import Batch
-from legato.training.validation import flat, measured
+from legato.training.validation import flat
 
 FIRST_ESTIMATE_SHARE = 0.85
 """Of the first step's estimate in the result of several (docs/decisions/0068)."""
 NUMBERS_OF_STEPS = (2, 4, 4, 4, 8)
 """That a clip is sampled in; one of them is drawn."""
 VALIDATED_STEPS = 4
-NOTHING = dict.fromkeys(
-    ("apart", "latent", "l1", "spectral", "grain", "lattice", "detail", "lpips", "warping"),
-    float("nan"),
-)
+NOTHING = dict.fromkeys(("apart", "latent"), float("nan")) | NOT_MEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class Told(NamedTuple):
     words: Int[Tensor, "B N"]
 
 
-class RefiningTask:
+class RefiningTask(EmbeddedTask):
     """The U-Net predicts x_0 from its own estimates under noise; decoder and words stay."""
 
     def __init__(
@@ -62,10 +65,9 @@ class RefiningTask:
         options: RefiningOptions,
         weights: StageOptions,
     ) -> None:
-        self.module, self.pixel_loss, self.held_back = system, pixel_loss, held_back
+        super().__init__(system, pixel_loss, held_back)
         self.options, self.weights = options, weights
         system.unet.enabled = True
-        system.requires_grad_(requires_grad=False)
         self.before = EmbeddedUpscaler(
             deepcopy(system.unet), system.autoencoder, system.words, system.schedule
         )
@@ -86,19 +88,14 @@ class RefiningTask:
             later = later[: 1 + int(place * len(later))]
         return self._judged(self._refined(first, noise, later, told), batch, generator)
 
-    def validate(self) -> tuple[dict[str, float], Tensor]:
-        """Figures of four steps at the lowest noise level."""
+    def upscale(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
+        """Return what four steps make at the lowest noise level."""
         later = self.module.schedule.timesteps(VALIDATED_STEPS)[1:]
         lowest = replace(self.weights, clean_level_share=1.0)
-
-        def upscale(batch: Batch) -> Tensor:
-            noise, told = self._start(batch, lowest, torch.Generator().manual_seed(0))
-            first = self.module.first_estimate(noise, *told)
-            x_0 = self._refined(first, noise, later, told)
-            low_res = unit_range(batch["low_res"])
-            return self.module.autoencoder.decode(x_0, low_res, temporal=True)
-
-        return measured(upscale, self.held_back, self.pixel_loss.distance)
+        noise, told = self._start(batch, lowest, torch.Generator().manual_seed(0))
+        first = self.module.first_estimate(noise, *told)
+        x_0 = self._refined(first, noise, later, told)
+        return self.module.autoencoder.decode(x_0, unit_range(batch["low_res"]), temporal=True)
 
     def _start(
         self, batch: Batch, weights: StageOptions, generator: torch.Generator
@@ -106,8 +103,7 @@ class RefiningTask:
         low_res = unit_range(batch["low_res"])
         levels = weights.levels(len(low_res), generator).to(low_res.device)
         given = self.module.noised(low_res, levels, generator)
-        noise = normal(low_res[:, :, :1].expand(-1, -1, 4, -1, -1).shape, generator, given.device)
-        return noise, Told(given, levels, batch["words"])
+        return pure_noise(low_res, generator), Told(given, levels, batch["words"])
 
     def _refined(
         self,

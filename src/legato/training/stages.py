@@ -1,5 +1,6 @@
 """Stages of the embedded upscaler: autoencoder, image U-Net, temporal layers, decoder."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,12 @@ from legato.training.validation import flat, measured
 
 UpscaleStage = Literal["image", "temporal", "decoder"]
 StageName = Literal["autoencoder", UpscaleStage, "refining", "levels"]
+NOT_MEASURED = dict.fromkeys(
+    ("l1", "spectral", "grain", "lattice", "detail", "lpips", "warping"), float("nan")
+)
+"""Figures of a step without decoded pictures: the log has the same columns at every step."""
+MAX_LEVEL = 250
+"""Largest noise level of the small copy that is learned."""
 
 
 class EmbeddedUpscaler(nn.Module):
@@ -88,7 +95,7 @@ class StageOptions:
     """Weight of the squared warping error; clips only."""
     clean_level_share: float = 0.85
     """Share of clips whose small copy gets the least noise; others up to `max_level`."""
-    max_level: int = 250
+    max_level: int = MAX_LEVEL
     """Largest noise level of the small copy."""
 
     def levels(self, count: int, generator: torch.Generator) -> Int[Tensor, "count"]:
@@ -98,7 +105,25 @@ class StageOptions:
         return levels.masked_fill(clean, 0)
 
 
-class AutoencoderTask:
+class EmbeddedTask(ABC):
+    """What all stages know: the system, in which nothing learns yet, and clips to validate with."""
+
+    def __init__(
+        self, system: EmbeddedUpscaler, pixel_loss: PixelLoss, held_back: list[Batch]
+    ) -> None:
+        self.module, self.pixel_loss, self.held_back = system, pixel_loss, held_back
+        system.requires_grad_(requires_grad=False)
+
+    @abstractmethod
+    def upscale(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
+        """Return what a held-back batch is judged by."""
+
+    def validate(self) -> tuple[dict[str, float], Tensor]:
+        """Figures and pictures of held-back clips."""
+        return measured(self.upscale, self.held_back, self.pixel_loss.distance)
+
+
+class AutoencoderTask(EmbeddedTask):
     """Stage 1: frames to latents and back, the decoder seeing the damaged small copy.
 
     A little noise on the latents and a pull of their variance to 1 keep them easy to predict.
@@ -107,8 +132,7 @@ class AutoencoderTask:
     def __init__(
         self, system: EmbeddedUpscaler, pixel_loss: PixelLoss, held_back: list[Batch]
     ) -> None:
-        self.module, self.pixel_loss, self.held_back = system, pixel_loss, held_back
-        system.requires_grad_(requires_grad=False)
+        super().__init__(system, pixel_loss, held_back)
         system.autoencoder.requires_grad_(requires_grad=True)
         system.autoencoder.decoder.temporal.requires_grad_(requires_grad=False)
 
@@ -123,18 +147,14 @@ class AutoencoderTask:
         pull = 0.02 * (latents.float().square().mean() - 1).square()
         return loss + pull, {**parts, "pull": pull.item()}
 
-    def validate(self) -> tuple[dict[str, float], Tensor]:
-        """Figures of plain reconstructions."""
-        autoencoder = self.module.autoencoder
-
-        def reconstruct(batch: Batch) -> Tensor:
-            latents = autoencoder.encode(unit_range(batch["frames"]))
-            return autoencoder.decode(latents, unit_range(batch["low_res"]), temporal=False)
-
-        return measured(reconstruct, self.held_back, self.pixel_loss.distance)
+    def upscale(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
+        """Return plain reconstructions."""
+        latents = self.module.autoencoder.encode(unit_range(batch["frames"]))
+        low_res = unit_range(batch["low_res"])
+        return self.module.autoencoder.decode(latents, low_res, temporal=False)
 
 
-class UpscaleTask:
+class UpscaleTask(EmbeddedTask):
     """Stages 2 to 4: predict x_0 so that its decoded picture looks right.
 
     At the timesteps of short schedules the loss is on decoded pixels (design: pure v-prediction
@@ -149,14 +169,13 @@ class UpscaleTask:
         held_back: list[Batch],
         options: StageOptions,
     ) -> None:
-        self.module, self.stage, self.pixel_loss = system, stage, pixel_loss
-        self.held_back, self.options = held_back, options
+        super().__init__(system, pixel_loss, held_back)
+        self.stage, self.options = stage, options
         self.temporal = stage != "image"
         system.unet.enabled = self.temporal
         schedule = system.schedule
         self.short = sorted({t for n in (2, 4, 8) for t in schedule.timesteps(n)})
         self.first = schedule.timesteps(1)[0]
-        system.requires_grad_(requires_grad=False)
         decoder = system.autoencoder.decoder
         trained: dict[UpscaleStage, list[nn.Module]] = {
             "image": [system.unet.spatial, system.words, decoder],
@@ -187,39 +206,31 @@ class UpscaleTask:
         if self.module.schedule.is_blind(timestep):
             noisy = torch.zeros_like(noisy)
         v = self.module.predict(noisy, given, timestep, levels, batch["words"]).float()
-        nothing = dict.fromkeys(
-            ("l1", "spectral", "grain", "lattice", "detail", "lpips", "warping"), float("nan")
-        )
         x_0 = alpha * noisy - sigma * v
         latent = self.options.latent_weight * (x_0 - latents).abs().mean()
         if kind < self.options.v_share and self.stage != "decoder":
             loss = 0.25 * (v - (alpha * noise - sigma * latents)).square().mean()
-            return loss, {"t": float(timestep), "latent": latent.item(), **nothing}
+            return loss, {"t": float(timestep), "latent": latent.item(), **NOT_MEASURED}
         conditional = torch.rand((), generator=generator).item() >= self.options.unconditional_share
         decoded = self.module.autoencoder.decode(
             x_0, low_res, temporal=self.temporal, conditional=conditional
         )
         loss, parts = self.pixel_loss(flat(decoded), flat(frames), generator)
         loss = loss + latent
-        figures = {"t": float(timestep), "latent": latent.item(), **nothing, **parts}
+        figures = {"t": float(timestep), "latent": latent.item(), **NOT_MEASURED, **parts}
         if "flow" in batch:
             moved = warping_loss(decoded, batch["flow"], batch["visible"])
             loss = loss + self.options.warping_weight * moved
             figures["warping"] = 1000 * moved.item() / 4  # as measured: pictures in [0, 1]
         return loss, figures
 
-    def validate(self) -> tuple[dict[str, float], Tensor]:
-        """Figures of one step from pure noise."""
-        return measured(self.upscale_once, self.held_back, self.pixel_loss.distance)
-
     @torch.no_grad()
-    def upscale_once(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
-        """Return one-step results at the lowest noise level."""
+    def upscale(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
+        """Return what one step makes of pure noise, at the lowest noise level."""
         low_res = unit_range(batch["low_res"])
         generator = torch.Generator().manual_seed(0)
-        batch_size, frames, _, rows, cols = low_res.shape
-        noise = normal(torch.Size((batch_size, frames, 4, rows, cols)), generator, low_res.device)
-        levels = torch.zeros(batch_size, dtype=torch.long, device=low_res.device)
+        noise = pure_noise(low_res, generator)
+        levels = torch.zeros(len(low_res), dtype=torch.long, device=low_res.device)
         given = self.module.noised(low_res, levels, generator)
         x_0 = self.module.first_estimate(noise, given, levels, batch["words"])
         return self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
@@ -238,6 +249,13 @@ def latent_scale(system: EmbeddedUpscaler, batches: list[Batch]) -> float:
     with torch.no_grad():
         latents = [system.autoencoder.encode(unit_range(b["frames"])) for b in batches]
     return 1 / torch.cat([x.flatten() for x in latents]).std().item()
+
+
+def pure_noise(
+    low_res: Float[Tensor, "B T 3 h w"], generator: torch.Generator
+) -> Float[Tensor, "B T 4 h w"]:
+    """Draw what the latents of small clips begin from."""
+    return normal(low_res[:, :, :1].expand(-1, -1, 4, -1, -1).shape, generator, low_res.device)
 
 
 def normal(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
