@@ -228,7 +228,7 @@ def _backward(
     sums: dict[str, float] = {}
     for batch in parts:
         with accelerator.autocast():
-            loss, figures = task.loss(_moved(batch, accelerator.device), generator)
+            loss, figures = task.loss(moved(batch, accelerator.device), generator)
         accelerator.backward(loss / len(parts))
         losses.append(loss.detach())
         sums = {name: sums.get(name, 0.0) + value / len(parts) for name, value in figures.items()}
@@ -274,7 +274,8 @@ def _until(batches: Iterable[Batch], steps: int, each: int) -> Iterator[tuple[Ba
         yield from islice(zip(*[endless] * each, strict=False), steps)
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch with its tensors on a device."""
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 

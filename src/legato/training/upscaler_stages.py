@@ -31,7 +31,7 @@ from legato.training.discriminator import (
     discriminator_loss,
 )
 from legato.training.losses import PixelLoss, PixelLossWeights
-from legato.training.trainer import Batch
+from legato.training.trainer import Batch, moved
 from legato.training.validation import flat, measured
 
 MAX_NOISE_LEVEL = 350
@@ -207,15 +207,11 @@ class UpscalerStage:
     @torch.no_grad()
     def upscale(self, batch: Batch) -> Float[Tensor, "B T 3 H W"]:
         """Return frames in a few steps, at a low noise level."""
-        here = self.here(batch)
+        here = moved(batch, self.unet.device)
         return self.decoder.decode(
             self.sample(here, steps=VALIDATION_STEPS, level=VALIDATION_LEVEL),
             unit_range(here["low_res"]),
         )
-
-    def here(self, batch: Batch) -> Batch:
-        """Return a batch where the model is."""
-        return {k: v.to(self.unet.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def validate(self) -> tuple[dict[str, float], Tensor]:
         """Figures and pictures of held-back clips."""
@@ -263,7 +259,8 @@ class UnetStage(UpscalerStage):
     def validate(self) -> tuple[dict[str, float], Tensor]:
         """Figures of results, and the loss, always at the same timesteps, levels and noise."""
         unused = torch.Generator()
-        losses = [self.loss(self.here(batch), unused)[0].item() for batch in self.held_back]
+        device = self.unet.device
+        losses = [self.loss(moved(b, device), unused)[0].item() for b in self.held_back]
         figures, grid = super().validate()
         return {"loss": sum(losses) / len(losses), **figures}, grid
 

@@ -43,7 +43,7 @@ from legato.training.generator_stages import (
 )
 from legato.training.losses import PixelLoss, PixelLossWeights
 from legato.training.run_record import begin_run
-from legato.training.trainer import Batch, Task, TrainerOptions, train
+from legato.training.trainer import Batch, Task, TrainerOptions, moved, train
 
 DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "decoder"]
 ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
@@ -250,7 +250,7 @@ def _batches(learning: PackedClips, name: DrivingStage, recipe: DrivingRecipe) -
 
 
 def _on(device: torch.device, batches: list[Batch]) -> list[Batch]:
-    return [{name: value.to(device) for name, value in batch.items()} for batch in batches]
+    return [moved(batch, device) for batch in batches]
 
 
 @torch.no_grad()
