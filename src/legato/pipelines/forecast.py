@@ -12,12 +12,13 @@ from legato.device import available_memory_bytes, choose_device
 from legato.pipelines.events import Event, OnEvent, ignore
 from legato.pipelines.output import COPIES, bytes_on_disk, lacking_space
 from legato.pipelines.pictures import to_model, to_size, write_picture
+from legato.pipelines.prepare import look_through
 from legato.pipelines.request import Request, examine
 from legato.pipelines.restore import Restorer
-from legato.pipelines.restorers import Restorers, fit_into_memory
+from legato.pipelines.restorers import Restorers
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import cut_segments
-from legato.pipelines.survey import Survey, survey
+from legato.pipelines.survey import Survey
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import segment_suffix
 from legato.video.read import read_frames
@@ -93,20 +94,8 @@ def plan(
     on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers.of(options, device)
     dtype = restorers.precision(run.dtype)
-    found = survey(
-        facts,
-        read=options.read,
-        start=options.start_seconds,
-        end=options.end_seconds,
-        on_event=on_event,
-    )
-    execution, memory = fit_into_memory(
-        restorers,
-        request.execution(dtype),
-        facts,
-        request.codec.codec,
-        longest_shot=found.longest_shot,
-    )
+    wanted = request.execution(dtype)
+    found, execution, memory = look_through(request, restorers, wanted, on_event)
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     measured, seconds, written = _measure(request, found, restorers(execution))
     span = (found.pts[-1] - found.pts[0]) * facts.time_base

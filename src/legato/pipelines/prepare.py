@@ -68,7 +68,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     if saved is not None:
         saved.require_same(fingerprint, folder.path)
     else:
-        found, fitting = _look_through(request, restorers, wanted, on_event)
+        found, fitting, _ = look_through(request, restorers, wanted, on_event)
         if replace(fitting, batches_guidance=False) != wanted:
             notices.append(notice(on_event, f"memory is short: {fitting.sentence()}"))
         needed = bytes_on_disk(facts, request.codec, size=request.size, num_frames=found.num_frames)
@@ -114,10 +114,15 @@ def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, Any]
     return found
 
 
-def _look_through(
+def look_through(
     request: Request, restorers: Restorers, wanted: Execution, on_event: OnEvent
-) -> tuple[Survey, Execution]:
-    """Read the range once, and choose a way of computing that fits into memory."""
+) -> tuple[Survey, Execution, int]:
+    """Read the range once; return also a way of computing that fits into memory, and its bytes.
+
+    Raises:
+        InputError: nothing in range.
+        ResourceError: memory does not suffice.
+    """
     options, facts = request.options, request.facts
     found = survey(
         facts,
@@ -126,7 +131,7 @@ def _look_through(
         end=options.end_seconds,
         on_event=on_event,
     )
-    fitting, _ = fit_into_memory(
+    fitting, needed = fit_into_memory(
         restorers, wanted, facts, request.codec.codec, longest_shot=found.longest_shot
     )
-    return found, fitting
+    return found, fitting, needed
