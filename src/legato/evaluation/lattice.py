@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
+from legato import axes
 from legato.errors import InputError
 
-LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+LUMA = np.array(axes.LUMA, np.float32)
 PERIODS_PX = (4, 2)
 _NEIGHBOURHOOD = 24  # neighbours lie within 1/24 of the sampling rate
 _MIN_SIDE_PX = 24

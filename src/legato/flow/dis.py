@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)
+from legato.axes import LUMA
+
 MIN_SIDE = 32  # DIS needs a few of its 8-pixel patches each way
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from legato.flow.dis import LUMA
+from legato.axes import LUMA
 from legato.flow.driving_camera import CAMERA_HEIGHT_M, FOCAL, HORIZON
 
 WALL_M = 14.0

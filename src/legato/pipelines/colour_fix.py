@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from legato.axes import LUMA
+
 ColourFix = Literal["wavelet", "adain", "none"]
 LEVELS = 5
 REDUCTION = 4
@@ -84,7 +86,7 @@ def bound_chroma(
 def luma_of(frames: Float[Tensor, "T 3 H W"]) -> Float[Tensor, "T 1 H W"]:
     """Return Y of BT.601."""
     red, green, blue = (frames[:, k : k + 1] for k in range(3))
-    return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 def _chroma(frames: Float[Tensor, "T 3 H W"]) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from legato.axes import LUMA
 from legato.evaluation.lpips import PerceptualDistance
-from legato.flow.dis import LUMA
 from legato.flow.warp import warp
 
 DB2 = (0.48296291, 0.83651630, 0.22414387, -0.12940952)
