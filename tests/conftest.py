@@ -20,3 +20,17 @@ def shared():
     if not folder.exists():
         pytest.skip("no folder `shared` beside the project: its fixtures and clips are not here")
     return folder
+
+
+@pytest.fixture
+def convert(capsys):
+    """Run `legato models convert`; return the exit code and what it says."""
+
+    from legato.apps import cli  # not earlier: types are checked in what is imported afterwards
+
+    def run(*arguments):
+        code = cli.main(["models", "convert", *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run

@@ -1,41 +1,18 @@
 """A tiny real upscaler and a moving clip, for tests of the tensor core."""
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 import torch
-from tiny import NARROW, TEXT_WIDTH, tiny_unet
+from tiny import NARROW, SCHEDULER, TEXT_WIDTH, tiny_unet
 from torch.nn import functional as F
 
 from legato.models.inflate import VideoModel, inflate
+from legato.models.manifest import UpscalerDefaults
 from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig
 from legato.models.tiny_stream import TinyDecoderStream
 
-SCHEDULE = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.0001,
-    "beta_end": 0.02,
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "trailing",
-    "steps_offset": 0,
-    "set_alpha_to_one": True,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TinyDefaults:
-    steps: int = 1
-    noise_level: int = 20
-    max_noise_level: int = 350
-    guidance_scale: float = 1.0
-    window: int = 8
-    overlap: int = 2
-    tile: int = 0
-    decoder_context: int = 2
-    consistency: str = "temporal,propagation"
-    propagate: str = "middle"
-    first_estimate_share: float = 0.0
-    trust: float = 0.0
+TinyDefaults = partial(UpscalerDefaults, steps=1, decoder_context=2)
 
 
 @dataclass(kw_only=True)
@@ -48,9 +25,9 @@ class TinyUpscaler:
     streams: bool = True
     decoder_width: int | None = None
     latent_channels: int = 4
-    schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
-    low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULE))
-    defaults: TinyDefaults = TinyDefaults()
+    schedule: dict = field(default_factory=lambda: dict(SCHEDULER))
+    low_res_schedule: dict = field(default_factory=lambda: dict(SCHEDULER))
+    defaults: UpscalerDefaults = field(default_factory=TinyDefaults)
 
     @property
     def encode(self):

@@ -45,18 +45,6 @@ def source(published, tmp_path):
     return shutil.copytree(published, tmp_path / "x4")
 
 
-@pytest.fixture
-def convert(capsys):
-    """Run the command; return the exit code and what it says."""
-
-    def run(*arguments):
-        code = cli.main(["models", "convert", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
-
-
 def pickle(path, target):
     """Put a pickle in the place of a safetensors file."""
     torch.save(load_file(path), target)

@@ -33,18 +33,6 @@ UNET_FIELDS = (
 IMAGE_ONLY = {"in_channels": 4, "num_class_embeds": None, "cross_attention_dim": TEXT_WIDTH}
 
 
-@pytest.fixture
-def convert(capsys):
-    """Run the command; return the exit code and what it says."""
-
-    def run(*arguments):
-        code = cli.main(["models", "convert", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
-
-
 def tiny_sd(seed=0, **changes):
     """Stable Diffusion's U-Net, tiny: no attention at the lowest level."""
     blocks = {

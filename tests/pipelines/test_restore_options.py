@@ -45,26 +45,6 @@ def test_options_survive_json():
     assert RestoreOptions(**asdict(options)) == options
 
 
-def test_the_defaults_are_pinned():
-    assert asdict(RestoreOptions()) == {
-        "num_inference_steps": None,
-        "solver": "ddim",
-        "noise_level": None,
-        "prompt": "",
-        "negative_prompt": "",
-        "guidance_scale": None,
-        "consistency": None,
-        "propagate": None,
-        "color": "wavelet",
-        "fidelity": 0.0,
-        "strength": 1.0,
-        "seed": 0,
-        "tile": None,
-        "window": None,
-        "compat": "none",
-    }
-
-
 @pytest.mark.parametrize(
     ("words", "steps", "expected"),
     [

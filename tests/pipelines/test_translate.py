@@ -11,6 +11,7 @@ import pytest
 import torch
 from clips import pixels_of, times_of
 from safetensors.torch import load_file, save_file
+from test_resume import StopAfter
 from tiny_depth import tiny_depth
 from tiny_image_model import (
     tiny_controlnet,
@@ -327,15 +328,6 @@ def test_colours_alone_keep_the_lightness(make, clip):
         for each in (made, before)
     ]
     assert np.abs(light[0] - light[1]).max() <= 2
-
-
-class StopAfter:
-    def __init__(self, calls):
-        self.left = calls
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.mark.parametrize(

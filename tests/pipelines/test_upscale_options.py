@@ -2,7 +2,6 @@ from dataclasses import fields, replace
 
 import pytest
 
-import legato
 from legato.errors import InputError
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.upscale_options import UpscaleOptions, output_size
@@ -89,55 +88,3 @@ def test_every_option_has_one_flat_name():
     names += [f.name for kind in nested.values() for f in fields(kind)]
     assert sorted(UpscaleOptions().to_json()) == sorted(names)
     assert len(set(names)) == len(names)
-
-
-def test_the_public_names_are_these():
-    assert sorted(legato.__all__) == [
-        "CodecOptions",
-        "GenerateOptions",
-        "ReadOptions",
-        "RestoreOptions",
-        "RunOptions",
-        "TranslateOptions",
-        "UpscaleOptions",
-        "__version__",
-        "generate",
-        "plan",
-        "preview",
-        "probe",
-        "translate",
-        "upscale",
-        "upscale_folder",
-        "verify",
-    ]
-
-
-def test_the_defaults_are_these():
-    assert UpscaleOptions().to_json() == {
-        "strict": False,
-        "keep_interlaced": False,
-        "num_inference_steps": None,
-        "solver": "ddim",
-        "noise_level": None,
-        "prompt": "",
-        "caption": None,
-        "negative_prompt": "",
-        "guidance_scale": None,
-        "consistency": None,
-        "propagate": None,
-        "color": "wavelet",
-        "fidelity": 0.0,
-        "strength": 1.0,
-        "seed": 0,
-        "tile": None,
-        "window": None,
-        "compat": "none",
-        "codec": "auto",
-        "crf": None,
-        "scale": None,
-        "height": None,
-        "start": None,
-        "end": None,
-        "segment": 32,
-        "model": "embedded-x4",
-    }
