@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from legato.video.frame import Alpha, Pixels
 
 RGB, BT709, UNSPECIFIED, BT470BG, SMPTE170M, BT2020 = 0, 1, 2, 5, 6, 9
-SRGB_TRANSFER, PQ_TRANSFER, HLG_TRANSFER = 13, 16, 18
+SRGB_TRANSFER = 13
 MATRIX_NAMES = {0: "RGB", 1: "BT.709", 4: "FCC", 5: "BT.601", 6: "BT.601", 7: "SMPTE 240M"} | {
     9: "BT.2020",
     10: "BT.2020",
