@@ -117,7 +117,7 @@ def unet(arguments: argparse.Namespace, *, ours: bool) -> Measurement:
                 noise_level=20,
                 guidance_scale=6.0,
             ),
-            windows=[Span(0, some, (1.0,) * some)],
+            windows=[Span.whole(some)],
             dtype=dtype,
             batches_guidance=arguments.batched,
         )

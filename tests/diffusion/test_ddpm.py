@@ -26,7 +26,7 @@ def solve(schedule, timesteps, start):
     denoiser = Denoiser(
         network=network,
         conditions=Conditions(prompt=torch.zeros(1, 1, 1)),
-        windows=[Span(0, FRAMES, (1.0,) * FRAMES)],
+        windows=[Span.whole(FRAMES)],
     )
     rule = Ddpm(noise)
     return denoise(denoiser, start, schedule=schedule, timesteps=timesteps, solver=rule)

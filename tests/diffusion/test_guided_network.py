@@ -36,7 +36,7 @@ def solve(network):
     conditions = Conditions(
         prompt=draw(1, 5, 16), negative_prompt=draw(1, 5, 16, seed=1), guidance_scale=3.0
     )
-    whole = [Span(0, FRAMES, (1.0,) * FRAMES)]
+    whole = [Span.whole(FRAMES)]
     return denoise(
         Denoiser(network=network, conditions=conditions, windows=whole),
         draw(1, FRAMES, 4, ROWS, COLS),

@@ -37,7 +37,7 @@ def error_of_a_round_trip(kind, steps):
     denoiser = Denoiser(
         network=Gaussian(schedule),
         conditions=Conditions(prompt=draw(1, 2, 3)),
-        windows=[Span(0, FRAMES, (1.0,) * FRAMES)],
+        windows=[Span.whole(FRAMES)],
     )
     clean, timesteps = SPREAD * draw(1, FRAMES, 4, 6, 6), schedule.timesteps(steps)
     noise = invert(denoiser, clean, schedule=schedule, timesteps=timesteps)

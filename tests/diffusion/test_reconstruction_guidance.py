@@ -64,7 +64,7 @@ def test_a_real_network_arrives_at_known_frames_and_its_neighbours_are_led():
         denoiser = Denoiser(
             network=guided,
             conditions=Conditions(prompt=text, negative_prompt=-text, guidance_scale=2.0),
-            windows=[Span(0, 3, (1.0,) * 3)],
+            windows=[Span.whole(3)],
         )
         times = schedule.timesteps(3)
         return denoise(denoiser, draw(4), schedule=schedule, timesteps=times)

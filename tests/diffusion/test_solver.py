@@ -42,7 +42,7 @@ def solve(name, timesteps, noise):
     denoiser = Denoiser(
         network=network,
         conditions=Conditions(prompt=torch.zeros(1, 1, 1), negative_prompt=None),
-        windows=[Span(0, noise.shape[1], (1.0,) * noise.shape[1])],
+        windows=[Span.whole(noise.shape[1])],
     )
     return denoise(denoiser, noise, schedule=SCHEDULE, timesteps=timesteps, solver=name)
 

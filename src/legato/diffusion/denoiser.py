@@ -382,4 +382,4 @@ def _zeros_like(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 def _whole(sample: Float[Tensor, "B t C h w"]) -> Tile:
     rows, cols = sample.shape[-2:]
-    return Tile(Span(0, rows, (1.0,) * rows), Span(0, cols, (1.0,) * cols))
+    return Tile(Span.whole(rows), Span.whole(cols))

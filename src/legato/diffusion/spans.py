@@ -22,6 +22,11 @@ class Span(NamedTuple):
     stop: int
     weights: tuple[float, ...]
 
+    @classmethod
+    def whole(cls, length: int) -> "Span":
+        """Return the only span of an axis."""
+        return cls(0, length, (1.0,) * length)
+
     @property
     def size(self) -> int:
         """Number of positions."""

@@ -122,7 +122,7 @@ class KeyframeSampler:
         return Denoiser(
             network=network,
             conditions=conditions,
-            windows=[Span(0, num_frames, (1.0,) * num_frames)],
+            windows=[Span.whole(num_frames)],
             dtype=self.dtype,
             on_window=passes.advance,
         )

@@ -44,7 +44,7 @@ def plan_axis(length: int, *, size: int, overlap: int, multiple: int = 1) -> lis
             where the length is none.
     """
     if size == 0 or size >= length:
-        return [Span(0, length, (1.0,) * length)]
+        return [Span.whole(length)]
     shared = min(-(-overlap // multiple), size // multiple // 2) * multiple
     count = -(-(length - shared) // (size - shared))
     span = -(-(length + (count - 1) * shared) // (count * multiple)) * multiple

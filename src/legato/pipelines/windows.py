@@ -76,7 +76,7 @@ def reference_windows(num_frames: int, *, size: int = 8, stride: int = 6) -> lis
     which is a weighted sum: with three visits 1/4, 1/4, 1/2.
     """
     if num_frames <= size:
-        return [Span(0, num_frames, (1.0,) * num_frames)]
+        return [Span.whole(num_frames)]
     starts = [min(start, num_frames - size) for start in range(0, num_frames, stride)]
     weights: list[dict[int, float]] = []
     visited: dict[int, list[dict[int, float]]] = {frame: [] for frame in range(num_frames)}

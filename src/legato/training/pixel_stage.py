@@ -118,7 +118,7 @@ class PixelTask:
             conditions=Conditions(
                 prompt=system.text(clips), low_res=given, noise_level=VALIDATION_LEVEL
             ),
-            windows=[Span(0, frames, (1.0,) * frames)],
+            windows=[Span.whole(frames)],
         )
         cells = denoise(
             denoiser,

@@ -199,7 +199,7 @@ class UpscalerStage:
         denoiser = Denoiser(
             network=self.unet,
             conditions=Conditions(prompt=self.text(batch), low_res=given, noise_level=level),
-            windows=[Span(0, frames, (1.0,) * frames)],
+            windows=[Span.whole(frames)],
         )
         timesteps = self.schedule.timesteps(steps)
         return denoise(denoiser, draw.noise, schedule=self.schedule, timesteps=timesteps)
