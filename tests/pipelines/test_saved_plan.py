@@ -11,6 +11,7 @@ from legato.pipelines.saved_plan import (
     Fallback,
     SavedPlan,
     folder_fingerprint,
+    require_same,
     source_fingerprint,
 )
 from legato.pipelines.segments import cut_segments
@@ -61,12 +62,12 @@ def test_a_damaged_plan_asks_for_a_restart(tmp_path, text):
 
 
 def test_the_same_job_is_continued(plan, tmp_path):
-    plan.require_same({"tile": None, "seed": 0}, tmp_path)
+    require_same(plan.fingerprint, {"tile": None, "seed": 0}, tmp_path)
 
 
 def test_another_job_is_refused_by_what_differs(plan, tmp_path):
     with pytest.raises(InputError, match=r"seed was 0, now 3.*--restart"):
-        plan.require_same({"tile": None, "seed": 3}, tmp_path)
+        require_same(plan.fingerprint, {"tile": None, "seed": 3}, tmp_path)
 
 
 def test_a_changed_source_has_another_fingerprint(tmp_path):
@@ -118,4 +119,4 @@ def test_a_source_whose_name_is_no_text_is_the_same_when_resumed(plan, tmp_path)
     plan.save(tmp_path / "plan.json")
     saved = SavedPlan.load(tmp_path / "plan.json")
     assert saved is not None
-    saved.require_same(source_fingerprint(path), tmp_path)
+    require_same(saved.fingerprint, source_fingerprint(path), tmp_path)

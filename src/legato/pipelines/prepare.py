@@ -13,7 +13,13 @@ from legato.pipelines.job import Job
 from legato.pipelines.output import bytes_on_disk, require_space
 from legato.pipelines.request import Request
 from legato.pipelines.restorers import Restorers, fit_into_memory
-from legato.pipelines.saved_plan import Execution, SavedPlan, folder_fingerprint, source_fingerprint
+from legato.pipelines.saved_plan import (
+    Execution,
+    SavedPlan,
+    folder_fingerprint,
+    require_same,
+    source_fingerprint,
+)
 from legato.pipelines.segments import cut_segments
 from legato.pipelines.survey import Survey, survey
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -66,7 +72,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
         | options.to_json()
     )
     if saved is not None:
-        saved.require_same(fingerprint, folder.path)
+        require_same(saved.fingerprint, fingerprint, folder.path)
     else:
         found, fitting, _ = look_through(request, restorers, wanted, on_event)
         if replace(fitting, batches_guidance=False) != wanted:

@@ -28,7 +28,7 @@ from legato.pipelines.keyframe_sampler import KeyframeSampler
 from legato.pipelines.keyframes import measure_changes
 from legato.pipelines.limits import require_needed
 from legato.pipelines.output import bytes_on_disk, require_space
-from legato.pipelines.saved_plan import folder_fingerprint, source_fingerprint
+from legato.pipelines.saved_plan import folder_fingerprint, require_same, source_fingerprint
 from legato.pipelines.survey import Survey, survey
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_job import TranslationJob
@@ -68,7 +68,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         needed = bytes_on_disk(facts, request.codec, size=size, num_frames=num_frames)
         require_space(folder.path, needed)
         plan.save(folder.plan)
-    plan.require_same(fingerprint, folder.path)
+    require_same(plan.fingerprint, fingerprint, folder.path)
     if isinstance(hints, GivenHints):
         hints.require_fitting(facts, plan.survey.num_frames)
     sentences = [*request.notices, *plan.survey.notices, *_unused_prompts(options, facts, plan)]

@@ -124,14 +124,6 @@ class SavedPlan:
                 fix="use --restart to begin anew",
             ) from error
 
-    def require_same(self, fingerprint: dict[str, Any], folder: Path) -> None:
-        """Refuse to continue a job that was another one.
-
-        Raises:
-            InputError: source, options, model or version differ; says which.
-        """
-        require_same(self.fingerprint, fingerprint, folder)
-
 
 def require_same(
     saved: dict[str, Any],

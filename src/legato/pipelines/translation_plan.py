@@ -17,7 +17,6 @@ from numpy import ndarray
 
 from legato.errors import InputError
 from legato.pipelines.keyframes import Batch, KeyframeOptions, plan_batches, select_keyframes
-from legato.pipelines.saved_plan import require_same
 from legato.pipelines.segments import Segment
 from legato.pipelines.survey import Survey
 from legato.pipelines.workfolder import write_json
@@ -126,14 +125,6 @@ class TranslationPlan:
                 why="an unfinished job of another kind, or a damaged file, lies here",
                 fix="use --restart to begin anew",
             ) from error
-
-    def require_same(self, fingerprint: dict[str, Any], folder: Path) -> None:
-        """Refuse to continue a job that was another one.
-
-        Raises:
-            InputError: source, options, a model or the version differ; says which.
-        """
-        require_same(self.fingerprint, fingerprint, folder)
 
 
 def choose_keys(
