@@ -4,15 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from draws import draw
 from tiny_upscaler import moving_clip
 
 from legato.diffusion.denoiser import Step
 from legato.diffusion.interleaved_smoother import FlowBetween, InterleavedSmoother
 from legato.flow.dis import DisFlow
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def smoother(first_step=2, between=None):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from clip_correspondence import random_flow, still_flow
+from draws import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_bytes import LiveBytes
@@ -32,10 +33,6 @@ from legato.models.reference import captured
 
 FRAMES, CHANNELS, SIDE = 3, 16, 8
 PRESETS = {"released": RELEASED_FEATURES, "paper": PAPER_FEATURES}
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import draw
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -19,10 +20,6 @@ from legato.diffusion.frame_fusion import (
 from legato.flow.correspondence import BackMotion, to_first
 from legato.flow.dis import DisFlow
 from legato.flow.warp import warp
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def motion(count=2, rows=24, cols=32, *, flow=(0.0, 0.0), hidden=False):

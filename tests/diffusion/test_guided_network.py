@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from clip_correspondence import random_flow, random_tokens
+from draws import draw
 from tiny_unets import COLS, FAMILIES, ROWS
 
 from legato.diffusion.denoiser import Conditions, Denoiser, denoise
@@ -20,10 +21,6 @@ FRAMES, STEPS = 3, 3
 SCHEDULE = Schedule(beta_start=0.00085, beta_end=0.012, prediction_type="epsilon")
 TIMESTEPS = started_part_way(SCHEDULE.timesteps(STEPS), 0.75)
 NOTHING = StepPlan(spatial=0.0, cross=0.0, temporal=0.0, features=0.0, smoothing=(0.0, 0.0))
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import draw
 
 from legato.diffusion.denoiser import Conditions, Denoiser, denoise
 from legato.diffusion.inversion import invert
@@ -10,10 +11,6 @@ from legato.diffusion.schedule import Schedule
 from legato.diffusion.spans import Span
 
 SPREAD, FRAMES = 0.5, 2
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 class Gaussian:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.embeddings import SinusoidalPositionalEmbedding
+from pickles import Malicious
 from safetensors.torch import save_file
 from tiny import TEXT_WIDTH, randomise_, tiny_autoencoder_kl, tiny_clip_text, tiny_unet
 
@@ -256,11 +257,6 @@ def test_without_a_base_they_must_be_for_stable_diffusion(convert, tmp_path):
     tiny_motion().save_pretrained(tmp_path / "motion")
     code, said = convert(tmp_path / "motion", tmp_path / "out")
     assert (code, "with --base" in said, "320, 640, 1280, 1280" in said) == (3, True, True)
-
-
-class Malicious:
-    def __reduce__(self):
-        return (print, ("a pickle ran a program",))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from math import sqrt
 import pytest
 import torch
 from clip_correspondence import random_tokens, still_tokens
+from draws import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_bytes import LiveBytes
@@ -20,10 +21,6 @@ from legato.models.guided_attention import (
 from legato.models.reference import Reference
 
 FRAMES, COUNT = 4, 15
-
-
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture

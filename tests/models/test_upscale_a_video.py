@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from pickles import Malicious
 from tiny import SCHEDULER, tiny_clip_text
 
 from legato.errors import ModelError
@@ -186,11 +187,6 @@ def test_a_converted_folder_loads_and_decodes(released, tmp_path):
     frames = model.decode(torch.randn(1, 2, 4, 4, 4), torch.rand(1, 2, 3, 4, 4))
     assert frames.shape == (1, 2, 3, 16, 16)
     assert model.encode(torch.rand(1, 2, 3, 16, 16)).shape == (1, 2, 4, 4, 4)
-
-
-class Malicious:
-    def __reduce__(self):
-        return (print, ("a pickle ran a program",))
 
 
 @pytest.mark.parametrize("damage", ["program", "truncated", "not tensors", "missing"])

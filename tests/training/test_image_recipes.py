@@ -1,6 +1,5 @@
 """Image models that learn new pictures: what learns, what is kept, and that it is learned."""
 
-import csv
 from dataclasses import replace
 from itertools import islice
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 from tiny_generator import LABELS, tiny_generator_folder
 from tiny_image_model import U_NET, tiny_diffusers_image_model, tiny_words_image_model
+from validations import last_row
 
 from legato.errors import InputError
 from legato.models.folder import ModelFolder
@@ -83,11 +83,6 @@ def words_model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip_model(tmp_path_factory):
     return tiny_diffusers_image_model(tmp_path_factory.mktemp("models") / "clip", **SMALL)
-
-
-def last_row(folder):
-    with (folder / "validation.csv").open() as file:
-        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
 
 
 def held_back_error(model, data, prompt="", options=None):

@@ -1,6 +1,5 @@
 """Low-rank motion: fresh weights do nothing, only they learn, and what they learned is merged."""
 
-import csv
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from clips import pixels_of
 from tiny_generator import tiny_generator_folder, tiny_generator_unet
+from validations import last_row
 
 from legato.errors import InputError, ModelError
 from legato.models.inflate import inflate
@@ -113,8 +113,3 @@ def test_motion_that_was_learned_beats_the_layers_alone_on_held_back_clips(data,
         generate("night", tmp_path / f"{scale}.mkv", asked)
         made[scale] = pixels_of(tmp_path / f"{scale}.mkv")
     assert not np.array_equal(made[0.0], made[1.0])
-
-
-def last_row(folder):
-    with (folder / "validation.csv").open() as file:
-        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}

@@ -1,7 +1,6 @@
 """The driving recipe learns on held-back renders, exports what it learned and repeats itself."""
 
 import copy
-import csv
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from validations import last_row
 
 from legato.apps.train import RECIPES
 from legato.errors import InputError
@@ -219,7 +219,7 @@ def test_every_stage_beats_an_untrained_copy_on_unseen_renders(rendered, tmp_pat
 
     def run(name):
         assert recipes.run_stage(system, name, RECIPE, None, options, log.append)
-        return last_figures(rendered / name)
+        return last_row(rendered / name)
 
     run("autoencoder")
     held_back = PackedClips(rendered / recipes.HELD_BACK)
@@ -246,7 +246,7 @@ def test_every_stage_beats_an_untrained_copy_on_unseen_renders(rendered, tmp_pat
     for part in (recipes.CLIPS, recipes.HELD_BACK):
         (tmp_path / part).symlink_to(rendered / part)
     recipes.run_stage(fresh, "key_frames", short, None, elsewhere, log.append)
-    assert learned < 0.97 * last_figures(tmp_path / "key_frames")["given"]
+    assert learned < 0.97 * last_row(tmp_path / "key_frames")["given"]
     between = run("interpolation")
     assert between["corrected"] < 0.985 * between["blend"]
     decoder = copy.deepcopy(system.begin_decoder_())
@@ -279,11 +279,6 @@ def test_every_stage_beats_an_untrained_copy_on_unseen_renders(rendered, tmp_pat
         GenerateOptions(model=str(folder), frames=6, num_inference_steps=2),
     )
     assert report.frames == 6
-
-
-def last_figures(folder):
-    with (folder / "validation.csv").open() as file:
-        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
 
 
 def test_a_checkpoint_holds_what_the_stage_trains_alone(tmp_path):
