@@ -9,9 +9,9 @@ from av.container import InputContainer
 
 from legato.errors import InputError
 from legato.video.container import open_container
+from legato.video.icc import PNG_SIGNATURE
 from legato.video.probe import VideoFacts
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SHIFT_KEY = "comment"  # the one tag that every container keeps
 SHIFT_PREFIX = "pts_shift="
 
