@@ -45,6 +45,20 @@ def test_a_jump_back_starts_a_new_stretch_that_keeps_its_spacing():
     ]
 
 
+def test_each_of_several_stretches_keeps_its_spacing():
+    found = [t for _, t, _ in mend([90_000, 90_130, 0, 9000, 130, 260])]
+    assert found == [90_000, 90_130, 90_230, 99_230, 99_330, 99_460]
+
+
+def test_a_last_time_that_is_doubled_follows_by_the_usual_distance():
+    assert [t for _, t, _ in mend([0, 100, 100])] == [0, 100, 200]
+
+
+def test_halves_of_a_tick_are_rounded_up():
+    halves = [(Fraction(n, 2), None) for n in (1, 5, 9)]
+    assert [ticks for ticks, _ in round_times(halves, Fraction(1))] == [1, 3, 5]
+
+
 @given(
     st.lists(st.fractions(0, 100, max_denominator=90_000), unique=True),
     st.sampled_from([Fraction(1, 1000), Fraction(1, 90_000), Fraction(1001, 30_000)]),

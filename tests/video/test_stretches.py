@@ -6,10 +6,13 @@ import av
 import numpy as np
 import pytest
 from flash_and_beep import FRAMES, RATE, SAMPLES, heard, recording, seen
-from tiny_files import upscale
+from tiny_files import make_video, upscale
 
 from legato.video.conservation import verify
+from legato.video.decode import nominal_ticks
+from legato.video.probe import probe
 from legato.video.read import read_frames
+from legato.video.stretches import PictureClock
 
 
 def behind_one_another(path, **settings):
@@ -73,6 +76,19 @@ def test_sound_in_packets_shorter_than_a_tick_is_joined(tmp_path, suffix):
             np.concatenate([f.to_ndarray()[0] for f in c.decode(audio=0)]) for c in (made, original)
         )
     assert np.array_equal(samples, expected)
+
+
+def test_each_of_several_recordings_follows_on_the_one_before(tmp_path):
+    facts = probe(make_video(tmp_path / "a.mkv"))
+    clock, times = PictureClock(facts), []
+    for pts in (0, 1000, 2000, 0, 1500, 0, 500):  # milliseconds
+        packet = av.Packet(1)
+        packet.pts = packet.dts = pts
+        clock.follow(packet)
+        times.append(int(clock.seconds * 1000))
+    step = nominal_ticks(facts)
+    expected = [0, 1000, 2000, 2000 + step, 3500 + step, 3500 + 2 * step, 4000 + 2 * step]
+    assert times == expected
 
 
 def with_subtitles(path, moments):
