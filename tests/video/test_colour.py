@@ -11,10 +11,15 @@ from legato.video.colour import (
     bit_depth_of,
     has_alpha,
     resolve_tags,
+    tags_of,
     to_depth,
 )
 
-WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087)} | {
+    4: (0.30, 0.11),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
 
 
 def to_rgb_matrix(matrix):
@@ -48,12 +53,12 @@ def planar(samples, pixel_format):
     return frame
 
 
-def tags_for(matrix, full_range):
-    return ColourTags(matrix=matrix, primaries=1, transfer=1, full_range=full_range)
+def tags_for(matrix, full_range, *, primaries=1, transfer=1):
+    return ColourTags(matrix=matrix, primaries=primaries, transfer=transfer, full_range=full_range)
 
 
 @pytest.mark.parametrize("full_range", [False, True])
-@pytest.mark.parametrize("matrix", [1, 6, 9])
+@pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize(("bits", "pixel_format"), [(8, "yuv444p"), (10, "yuv444p10le")])
 def test_decoding_follows_the_matrix_and_range_to_within_a_code(
     matrix, full_range, bits, pixel_format
@@ -133,3 +138,43 @@ def test_an_unspecified_matrix_is_guessed_from_the_size_as_players_do(width, hei
 def test_hdr_tags_pass_through():
     hlg = ColourTags(matrix=9, primaries=9, transfer=18, full_range=False)
     assert resolve_tags(hlg, width=640, height=360) == hlg
+
+
+@pytest.mark.parametrize(
+    ("matrix", "transfer"), [(1, 1), (4, 6), (5, 6), (6, 6), (7, 7), (9, 14), (10, 14)]
+)
+def test_an_unspecified_transfer_is_that_of_the_matrix(matrix, transfer):
+    known = ColourTags(matrix=matrix, primaries=2, transfer=2, full_range=False)
+    resolved = resolve_tags(known, width=640, height=360)
+    primaries = 9 if matrix == 10 else matrix
+    assert resolved == tags_for(matrix, False, primaries=primaries, transfer=transfer)
+
+
+def test_wide_primaries_tell_their_matrix_whatever_the_size():
+    wide = ColourTags(matrix=2, primaries=9, transfer=16, full_range=False)
+    for width, height in ((640, 360), (3840, 2160)):
+        assert resolve_tags(wide, width=width, height=height).matrix == 9
+
+
+def tagged(matrix, *, pixel_format="yuv420p", size=(640, 480)):
+    frame = VideoFrame(*size, pixel_format)
+    frame.colorspace = matrix
+    return frame
+
+
+def test_a_frame_knows_its_matrix_better_than_its_container_does():
+    declared = tags_for(1, full_range=False)
+    assert tags_of(tagged(5), declared).matrix == 5
+    assert tags_of(tagged(2), declared).matrix == 1
+
+
+def test_samples_of_luma_and_chroma_that_are_called_rgb_are_not_taken_for_it():
+    declared = tags_for(2, full_range=False)
+    found = tags_of(tagged(0), declared)
+    assert (found.matrix, found.full_range, found.guessed) == (6, False, True)
+    assert tags_of(tagged(2, pixel_format="rgb24"), declared).matrix == 0
+
+
+def test_formats_of_full_range_are_of_full_range_whatever_is_declared():
+    assert tags_of(tagged(5, pixel_format="yuvj420p"), tags_for(5, full_range=False)).full_range
+    assert not tags_of(tagged(5), tags_for(5, full_range=False)).full_range
