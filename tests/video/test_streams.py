@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from flash_and_beep import recording
 from tiny_files import STEADY, TICK, doubled, make_video, picture, upscale
 
 from legato.errors import InputError
@@ -266,6 +267,39 @@ def test_verify_names_a_lost_stream_and_a_lost_turn(tmp_path, rich):
     assert "subtitle streams" in found
     assert "rotation" in found
     assert "sample aspect" in found
+
+
+@pytest.mark.parametrize("missing", [(0, 0.3), (1.7, 9)])
+def test_verify_names_sound_that_begins_late_or_ends_early(tmp_path, missing):
+    whole = recording(tmp_path / "whole.mkv", sound="flac")
+    part = recording(tmp_path / "part.mkv", sound="flac", missing=(missing,))
+    assert verify(whole, whole).kept
+    (found,) = verify(whole, part).differences
+    assert found.startswith("sound 0: 0.000 to 2.0")
+
+
+def test_verify_names_another_meaning_of_the_colours(tmp_path):
+    pq, hlg = (
+        make_video(tmp_path / f"{transfer}.mp4", pts=STEADY[:2], tags=(9, 9, transfer, 1))
+        for transfer in (16, 18)
+    )
+    assert verify(pq, hlg).differences == ("colour primaries/transfer: 9/16 in, 9/18 out",)
+
+
+def test_verify_names_a_frame_that_is_a_tick_too_late(tmp_path):
+    source = make_video(tmp_path / "a.mp4")
+    late = (*STEADY[:3], STEADY[3] + 1, *STEADY[4:])
+    (found,) = verify(source, make_video(tmp_path / "b.mp4", pts=late)).differences
+    assert found.startswith(f"times: 1 of {len(STEADY)} differ (frame 3 at 0.1001")
+
+
+def test_verify_says_that_a_deep_picture_became_shallow(tmp_path):
+    deep, shallow = (
+        make_video(tmp_path / f"{name}.mkv", pts=STEADY[:2], codec="ffv1", pixel_format=name)
+        for name in ("yuv420p10le", "yuv420p")
+    )
+    assert verify(deep, shallow).notices == ("depth: 10 bits in, 8 out",)
+    assert verify(shallow, deep).notices == ()
 
 
 def test_verify_lists_what_a_format_cannot_hold(tmp_path, rich):
