@@ -10,6 +10,7 @@ from test_stretches import behind_one_another
 from tiny_files import upscale
 
 from legato.video.conservation import verify
+from legato.video.untimed_sound import UntimedCopy
 
 LATE, BROKEN = ((0, 0.7),), ((0.3, 0.9),)
 
@@ -72,3 +73,16 @@ def test_a_range_begins_with_its_own_silence(tmp_path):
     source, start = recording(tmp_path / "a.mkv", sound="pcm_s16le", missing=LATE), Fraction(2, 5)
     upscale(source, tmp_path / "out.avi", start=start, segment=60)
     assert heard(tmp_path / "out.avi") == pytest.approx(float(seen(source) - start), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("tenths", "worst"), [((0, 1, 2), 0), ((0, 2, 3), 0), ((0, 3, 4), 0.2), ((0, 0, 0), 0.2)]
+)
+def test_sound_may_be_a_tenth_of_a_second_early_or_late(tenths, worst):
+    copy = UntimedCopy(label="sound", begin=Fraction(0))
+    for time in tenths:
+        packet = av.Packet(1)
+        packet.pts, packet.duration, packet.time_base = time, 1, Fraction(1, 10)
+        assert list(copy.packets(packet)) == [packet]
+    said = f"sound: may be out of step by up to {worst:.2f} s, as .avi holds no times for it"
+    assert copy.notices(".avi") == ([f"{said}; use .mkv"] if worst else [])
