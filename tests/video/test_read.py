@@ -494,6 +494,35 @@ def test_a_file_read_in_part_is_not_called_truncated(tmp_path):
     assert report.notices(probe(path)) == []
 
 
+@pytest.mark.parametrize(
+    ("promised", "counted", "longest_gap", "missing"),
+    [
+        (25, None, 1, 10),  # of these frames 15 are there
+        (25, 27, 1, 12),
+        (25, 15, 1, 0),
+        (25, 27, 10, 0),  # the last one may be shown as long as another was
+        (16, None, 1, 0),
+        (17, None, 1, 2),
+        (None, 27, 1, 0),
+    ],
+)
+def test_frames_are_missing_where_the_promised_time_lacks_more_than_the_longest_gap(
+    tmp_path, promised, counted, longest_gap, missing
+):
+    rate = Fraction(25)
+    facts = replace(
+        probe(make_video(tmp_path / "a.mp4")),
+        frame_rate=rate,
+        promised_seconds=None if promised is None else promised / rate,
+        num_frames_estimate=counted,
+    )
+    report = ReadReport(
+        num_frames=15, seconds=15 / rate, longest_gap=longest_gap / rate, is_complete=True
+    )
+    assert report.missing_at_end(facts) == missing
+    assert replace(report, is_complete=False).missing_at_end(facts) == 0
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "webm"])
 def test_a_truncated_matroska_file_is_called_so(tmp_path, suffix):
     codec = "libx264" if suffix == "mkv" else "libvpx-vp9"
