@@ -69,6 +69,16 @@ def test_what_moves_is_followed():
     assert inside.mean() < 0.25 * (plain - moving[1:-1])[..., 8:-8, 12:-12].abs().mean()
 
 
+@pytest.mark.parametrize("reduction", [1, 2])
+@pytest.mark.parametrize(("error_px", "counts"), [(0.6, True), (0.7, False)])
+def test_flow_is_trusted_to_so_many_pixels_at_full_size(reduction, error_px, counts):
+    own, none = textured()[None], torch.zeros(1, 2, 48, 64)
+    home = torch.full_like(none, error_px / reduction / 2**0.5)
+    share = TemporalFusion(reduction=reduction)._share(own, own, none, home)
+    expected = WEIGHT if counts else 0.0
+    torch.testing.assert_close(share.weight, torch.full((1, 1, 48, 64), expected))
+
+
 def test_a_flash_of_one_frame_survives_and_leaves_its_neighbours_alone():
     clip = textured().mul(0.4).repeat(5, 1, 1, 1)
     clip[2] += 0.5

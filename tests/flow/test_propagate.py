@@ -79,6 +79,26 @@ def test_flow_of_another_size_is_scaled_with_its_grid():
     assert out[0, 0, 0, 0].tolist() == [0, 0, 0.5, 0, 0, 0, 0, 0]
 
 
+def test_each_axis_of_a_flow_is_scaled_as_its_side_is():
+    x = torch.zeros(1, 2, 1, 4, 8)
+    x[:, 1, :, 3, 4] = 1.0
+    forward = torch.zeros(1, 1, 2, 8, 32)
+    forward[:, :, 0], forward[:, :, 1] = 12.0, 4.0  # three cells to the right and two down
+    out = propagate(x, forward, -forward)
+    assert out[0, 0, 0].nonzero().tolist() == [[1, 1]]
+
+
+def test_a_larger_flow_is_averaged_over_each_cell():
+    x = torch.zeros(1, 2, 1, 2, 6)
+    x[:, 1, :, :, 3] = 1.0
+    forward = torch.zeros(1, 1, 2, 4, 12)
+    forward[:, :, 0, :, ::2], forward[:, :, 0, :, 1::2] = 2.0, 6.0  # 4 on the mean: two cells
+    out = propagate(
+        x, forward, torch.full_like(forward, -4.0) * torch.tensor([1, 0.0])[:, None, None]
+    )
+    assert out[0, 0, 0, 0].tolist() == [0, 0.5, 0, 0, 0, 0]
+
+
 def test_one_frame_comes_back():
     x = torch.rand(1, 1, 2, 6, 7)
     assert torch.equal(propagate(x, still(0), still(0)), x)
