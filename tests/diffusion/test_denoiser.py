@@ -69,6 +69,17 @@ def test_a_network_that_knows_the_answer_finds_it(steps, tile):
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_only_first_predictions_that_reach_past_a_frame_are_kept():
+    low_res, kept = clip(20, 8, 8), {}
+    denoise(
+        denoiser(low_res, kept=kept, keep_after=8),
+        noise_for(low_res),
+        schedule=SCHEDULE,
+        timesteps=SCHEDULE.timesteps(2),
+    )
+    assert list(kept) == [(6, 14, "prompt"), (12, 20, "prompt")]
+
+
 @pytest.mark.slow
 def test_a_thousand_steps_work():
     low_res = clip(1, 8, 8)

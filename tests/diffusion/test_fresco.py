@@ -158,3 +158,19 @@ def test_the_reference_holds_little_noise():
     alpha, sigma = schedule.scales(1)
     torch.testing.assert_close(out, torch.full_like(out, alpha + sigma))
     assert sigma < 0.05
+
+
+@pytest.mark.parametrize(
+    ("attention", "features", "reads"),
+    [
+        ((), True, True),
+        (("cross", "temporal"), True, True),
+        (("spatial",), False, True),
+        (("cross", "temporal"), False, False),
+    ],
+)
+def test_what_compares_with_the_reference_pass_asks_for_it(attention, features, reads):
+    family = FAMILIES["sd1"]
+    fresco = Fresco(family.build(), options(family), cell=1)
+    parts = StepParts(attention=frozenset(attention), features=features, smoothing=False)
+    assert fresco.reads_reference(parts) == reads
