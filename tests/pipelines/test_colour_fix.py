@@ -65,6 +65,19 @@ def test_colours_that_the_input_has_around_are_left_alone(strength):
     torch.testing.assert_close(bound_chroma(large.clone(), small), large, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("levels", "share"), [(3, 1.0), (6, 0.5), (9, 0.0)])
+def test_the_more_colour_a_frame_has_the_less_it_is_bounded(levels, share):
+    """Two flat halves, as blue as yellow; the output is far bluer."""
+    blue = levels / 127.5
+    halves = torch.full((1, 1, 16, 32), blue)
+    halves[..., 16:] *= -1
+    weights = torch.tensor([0.0, -0.344136, 1.772]).view(1, 3, 1, 1)
+    bounded = bound_chroma(0.5 * weights.expand(1, 3, 64, 128).clone(), halves * weights)
+    left = 0.5 + share * (blue + 1 / 127.5 - 0.5)
+    wanted = (left * weights).expand(1, 3, 64, 40)
+    torch.testing.assert_close(bounded[..., :40], wanted, atol=1e-3, rtol=0)
+
+
 def test_detail_is_kept():
     small, large = clip()
     fixed = fix_colours(large, small, method="wavelet")

@@ -59,6 +59,15 @@ def test_merging_tiles_of_a_picture_gives_the_picture(rows, cols, tile):
     torch.testing.assert_close(merged, picture)
 
 
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 300), tile=st.integers(2, 25).map(lambda n: 8 * n))
+def test_neighbouring_tiles_share_an_eighth_of_the_largest_and_at_least_eight_cells(rows, tile):
+    tiles = plan_tiles(8 * rows, 8, tile=tile, multiple=8)
+    wanted = min(max(8, tile // 8), tile // 16 * 8)
+    for above, below in pairwise(tiles):
+        assert above.rows.stop - below.rows.start >= wanted
+
+
 @pytest.mark.parametrize("size", [(360, 640), (480, 640), (576, 720), (480, 854), (1080, 1920)])
 def test_usual_pictures_are_computed_little_more_than_once(size):
     rows, cols = (-(-side // 8) * 8 for side in size)
@@ -79,15 +88,30 @@ def test_enlarged_tiles_merge_too():
     torch.testing.assert_close(merged, picture)
 
 
-def test_tiles_that_disagree_blend_without_a_step():
-    """Tile k is all k: the merged row must climb in steps smaller than the disagreement."""
+def blended(scale):
+    """A row of tiles that disagree: tile k is all k."""
     tiles = plan_tiles(8, 64, tile=32, multiple=8)
     numbers = {t.cols.start: float(k) for k, t in enumerate(tiles)}
     merged = merge_tiles(
-        tiles, lambda t: torch.full((1, 8, t.cols.size), numbers[t.cols.start]), size=(8, 64)
+        tiles,
+        lambda t: torch.full((1, 8 * scale, t.cols.size * scale), numbers[t.cols.start]),
+        size=(8, 64),
+        scale=scale,
     )
+    return merged[0, 0]
+
+
+def test_tiles_that_disagree_blend_without_a_step():
+    """The merged row must climb in steps smaller than the disagreement."""
+    merged = blended(1)
     assert merged.max() - merged.min() >= 1
-    assert (merged[0, 0, 1:] - merged[0, 0, :-1]).abs().max() < 0.2
+    assert merged.diff().abs().max() < 0.2
+
+
+def test_enlarged_tiles_that_disagree_blend_in_as_much_finer_steps():
+    steps = [blended(scale).diff() for scale in (1, 4)]
+    assert (steps[1] > 1e-4).sum() > 3 * (steps[0] > 1e-4).sum()
+    assert (steps[1] > 0.5 * steps[0].max()).sum() <= 4  # at both ends of a seam
 
 
 def test_windows_merge_along_frames():
