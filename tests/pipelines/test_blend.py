@@ -9,9 +9,11 @@ from safetensors.numpy import load_file
 from legato.pipelines.blend import (
     RELEASED_STEEPEST,
     Statistics,
+    Version,
     blend_gradients,
     blend_statistics,
     join_previous,
+    merge,
     select,
 )
 from legato.pipelines.lab import from_lab, to_lab
@@ -76,6 +78,23 @@ def test_the_blend_has_the_statistics_that_are_asked_for():
     blended = blend_statistics(forward, backward, 0.4, Statistics.of(wanted))
     np.testing.assert_allclose(blended.mean((0, 1)), wanted.mean((0, 1)), rtol=1e-4)
     np.testing.assert_allclose(blended.std((0, 1)), wanted.std((0, 1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("error", [0.0, 3.0, 60.0])
+@pytest.mark.parametrize("nearness", [0.25, 0.75])
+def test_where_both_versions_are_trusted_alike_nearness_decides(error, nearness):
+    errors, dark = np.full((24, 30), error, np.float32), picture() * 0.5
+    merged, _ = merge(Version(dark, errors), Version(dark + 90, errors), nearness, None)
+    np.testing.assert_allclose(merged.mean((0, 1)), dark.mean((0, 1)) + 90 * nearness, atol=0.1)
+
+
+@pytest.mark.parametrize("nearness", [0.25, 0.75])
+def test_the_version_that_is_trusted_decides_whatever_its_nearness(nearness):
+    good, bad = np.zeros((24, 30), np.float32), np.full((24, 30), 60, np.float32)
+    dark = picture() * 0.5
+    for errors, wanted in (((good, bad), dark), ((bad, good), dark + 90)):
+        merged, _ = merge(Version(dark, errors[0]), Version(dark + 90, errors[1]), nearness, None)
+        np.testing.assert_allclose(merged.mean((0, 1)), wanted.mean((0, 1)), atol=0.1)
 
 
 def test_statistics_change_over_evenly():

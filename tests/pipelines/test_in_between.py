@@ -3,9 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from legato.flow.dis import DisFlow
-from legato.pipelines.in_between import FlowBlend, Interpolator, fill
+from legato.pipelines.in_between import FlowBlend, Interpolator, _Carrier, fill
 
 ROWS, COLS = 48, 64
 
@@ -114,6 +115,28 @@ def test_different_looks_change_over_in_time():
     assert len(means) == 4
     steps = np.diff([dark.mean(), *means, bright.mean()])
     assert all(15 / 255 < step < 25 / 255 for step in steps)
+
+
+def test_what_lies_outside_a_key_frame_is_not_trusted_there():
+    """Where the border goes on outwards, only the flow tells."""
+    flat = np.full((8, 12, 3), 90, np.uint8)
+    there = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 8, 12)
+    _, error = _Carrier(flat, look(flat)).carry(flat, there, -there)
+    assert (error[:2] > 9).all()
+    assert (error[:, 9:] > 9).all()
+    assert (error[2:, :9] < 0.1).all()
+
+
+def test_flow_from_a_key_frame_is_read_where_it_has_come_to():
+    """All move by three columns, and then the right half by two more: both lead home exactly."""
+    flat = np.full((4, 12, 3), 90, np.uint8)
+    carrier = _Carrier(flat, look(flat))
+    first, onward, home = torch.zeros(3, 1, 2, 4, 12)
+    first[:, 0] = 3.0
+    onward[:, 0, :, 6:], home[:, 0, :, 8:] = 2.0, -2.0
+    carrier.carry(flat, -first, first)
+    _, error = carrier.carry(flat, home, onward)
+    assert (error[:, [3, 4, 5, 8, 9, 10, 11]] < 0.1).all()
 
 
 @pytest.mark.slow
