@@ -110,6 +110,13 @@ def test_without_any_smaller_setting_the_job_ends(clip, options, tmp_path, faili
     assert not (tmp_path / "out.mkv").exists()
 
 
+def test_windows_become_no_smaller_than_two_frames(clip, options, tmp_path, failing):
+    calls = failing(MemoryError())
+    with pytest.raises(ResourceError, match="memory ran out"):
+        upscale(clip(), tmp_path / "out.mkv", options(window=3))
+    assert [restorer.settings.window for restorer in calls] == [3, 2]
+
+
 def test_another_error_is_not_taken_for_one_of_memory(clip, options, tmp_path, failing):
     calls = failing(RuntimeError("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
