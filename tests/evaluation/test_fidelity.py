@@ -43,6 +43,22 @@ def test_ssim_equals_scikit_image():
     assert ssim(grey, other) == pytest.approx(expected, abs=2e-2)
 
 
+def test_ssim_of_faint_contrast_equals_scikit_image():
+    """Where the stabilising constants decide."""
+    noise = np.random.default_rng(2).integers(0, 8, (2, 40, 48, 1))
+    one, other = (np.repeat(plane[None] + 4, 3, axis=-1).astype(np.uint8) for plane in noise)
+    _, full = metrics.structural_similarity(
+        one[0, ..., 0],
+        other[0, ..., 0],
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        full=True,
+    )
+    assert ssim(one, other) == pytest.approx(full.mean(), abs=2e-3)
+
+
 def test_ssim_of_identical_clips_is_one():
     assert ssim(noise(), noise()) == pytest.approx(1.0)
 

@@ -27,3 +27,20 @@ def test_a_slow_wave_has_its_amplitude_at_its_frequency():
 def test_steady_brightness_has_none_and_short_clips_say_nothing():
     assert np.allclose(amplitudes([80.0] * 9), 0)
     assert amplitudes([1.0, 2.0]).size == 0
+
+
+def test_power_is_the_mean_over_segments_and_blocks():
+    alternating = 6 * (-1.0) ** np.arange(SEGMENT_FRAMES)
+    found = amplitudes([*alternating, *np.zeros(SEGMENT_FRAMES)])
+    assert found[-1] == pytest.approx(6 / 2**0.5, rel=0.05)
+    spectrum = FlickerSpectrum()
+    for value in alternating:
+        spectrum.add(np.array([[value, 0, 0, 0]]))
+    assert spectrum.amplitudes()[-1] == pytest.approx(6 / 4**0.5, rel=0.05)
+
+
+def test_places_of_different_brightness_do_not_flicker():
+    spectrum = FlickerSpectrum()
+    for _ in range(9):
+        spectrum.add(np.array([[0.0, 90.0], [200.0, 20.0]]))
+    assert np.allclose(spectrum.amplitudes(), 0)

@@ -42,6 +42,11 @@ def test_a_grid_of_another_period_is_not_mistaken_for_it():
     assert lattice_energy(with_grid(natural(), 3, 2)) < 3
 
 
+def test_rows_and_columns_beyond_a_multiple_of_four_do_not_count():
+    clip = with_grid(natural(rows=131, cols=194), 4, 2)
+    assert lattice_energy(clip) == lattice_energy(clip[:, :128, :192])
+
+
 def test_stronger_grid_has_more_energy():
     energies = [lattice_energy(with_grid(natural(), 4, 2, s)) for s in (1, 2, 4)]
     assert energies == sorted(energies)

@@ -53,3 +53,13 @@ def test_only_a_shift_beyond_its_error_is_called_one():
     assert Registration.of([(0.5, 0.0)]).is_shifted
     assert not Registration.of([(0.05, 0.05)] * 8).is_shifted
     assert not Registration.of([(0.7, 0.0), (-0.4, 0.3), (0.3, -0.5), (0.2, 0.1)]).is_shifted
+
+
+@pytest.mark.parametrize(("error", "is_shifted"), [(0.04, True), (0.06, False)])
+def test_a_shift_counts_by_what_is_beyond_twice_its_error(error, is_shifted):
+    assert Registration(x=0.2, y=0.0, error=error).is_shifted == is_shifted
+
+
+def test_one_odd_frame_does_not_move_the_rest():
+    found = Registration.of([(0.3, -0.1)] * 6 + [(9.0, 9.0)])
+    assert (found.x, found.y) == pytest.approx((0.3, -0.1))

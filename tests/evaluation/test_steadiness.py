@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from legato.evaluation.steadiness import (
+    PairMotion,
     correspondences,
     flicker,
     flow_difference,
@@ -103,3 +107,14 @@ def test_own_motion_is_no_flicker_but_changes_of_brightness_are():
     clip[1::2] += 8
     assert steady < 1
     assert own_flicker(clip, correspondences(clip)) == pytest.approx(8, abs=1.5)
+
+
+def test_what_is_hidden_is_no_flicker_along_the_own_motion():
+    clip = np.repeat(texture()[None] // 2, 2, axis=0)
+    clip[1, :, 80:] += 90
+    valid = torch.ones(1, 1, 96, 160, dtype=torch.bool)
+    everywhere = valid.clone()
+    valid[..., 80:] = False
+    motion = PairMotion(flow=torch.zeros(1, 2, 96, 160), inside=everywhere, valid=valid)
+    assert own_flicker(clip, [motion]) == 0
+    assert own_flicker(clip, [replace(motion, valid=everywhere)]) == pytest.approx(45, abs=1)
