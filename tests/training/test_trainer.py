@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from torch import nn
 
 from legato.errors import ModelError, ResourceError
@@ -197,6 +198,41 @@ def test_training_learns_and_writes_its_log(tmp_path):
     assert abs(task.module.weight.item() - 2) < 0.2
     assert (tmp_path / "log.csv").read_text().startswith("step,minutes,loss,error")
     assert (tmp_path / "grid_000400.png").exists()
+
+
+class Overflowing(Still):
+    """The third batch overflows."""
+
+    def loss(self, batch, generator):
+        loss, figures = super().loss(batch, generator)
+        self.count = getattr(self, "count", 0) + 1
+        return loss * (float("inf") if self.count == 3 else 1.0), figures
+
+
+def test_a_step_that_overflows_is_left_out(tmp_path):
+    task = Overflowing()
+    train(task, batches, options(40), folder=tmp_path)
+    left = load_file(tmp_path / CHECKPOINT)
+    assert all(value.isfinite().all() for value in left.values())
+    assert left["optimizer/0/step"] == 39
+
+
+def test_averages_are_what_is_validated_and_what_is_left(tmp_path):
+    task, validated = Still(), []
+    task.validate = lambda: (validated.append(task.module.weight.item()), Still.validate(task))[1]
+    train(task, batches, options(20), folder=tmp_path)
+    left = load_file(tmp_path / CHECKPOINT)
+    assert validated[-1] == task.module.weight.item() == left["ema/weight"].item()
+    assert left["module/weight"].item() != left["ema/weight"].item()
+
+
+def test_the_seed_decides_the_noise(tmp_path):
+    learned = []
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        task = Line()
+        train(task, batches, replace(options(5), seed=seed), folder=_made(tmp_path / name))
+        learned.append(task.module.weight.item())
+    assert learned[0] == learned[1] != learned[2]
 
 
 def test_the_rate_warms_up_holds_and_falls():
