@@ -247,6 +247,20 @@ def test_the_wide_ranges_enclose_the_measured_levels(name):
     assert WIDE.jpeg_probability < 1
 
 
+def test_mild_clips_are_mild_in_every_way_and_bad_ones_bad():
+    mild, bad = degradation._alike(0.0), degradation._alike(1.0)
+    for name in ("blur_sigma_px", "noise_sigma", "crf"):
+        low, high = getattr(WIDE, name)
+        assert getattr(mild, name)[0] == low
+        assert getattr(bad, name)[1] == high
+        assert getattr(mild, name)[1] < getattr(bad, name)[0]
+    low, high = WIDE.jpeg_quality
+    assert mild.jpeg_quality[1] == high
+    assert bad.jpeg_quality[0] == low
+    assert bad.jpeg_quality[1] < mild.jpeg_quality[0]
+    assert mild.jpeg_probability < bad.jpeg_probability
+
+
 def test_mixed_uses_each_way_as_often_as_asked(monkeypatch):
     taken = []
     for name in ("second_order", "degrade", "fast"):

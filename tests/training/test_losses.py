@@ -1,5 +1,7 @@
 """The losses see what they are for, and nothing else."""
 
+import math
+
 import pytest
 import torch
 
@@ -43,7 +45,16 @@ def test_a_lattice_shows_in_the_line_ratio_and_in_the_excess(period):
     rise = line_ratios(marked, -1)[lines[period]] - line_ratios(clean, -1)[lines[period]]
     assert rise > 0.5
     assert lattice_excess(marked, clean) > 0.5
+    assert lattice_excess(marked.mT, clean.mT) == pytest.approx(
+        lattice_excess(marked, clean).item()
+    )
     assert lattice_excess(clean, marked) < 1e-6  # rounding of the line that is not marked
+
+
+def test_a_line_ratio_is_one_of_power():
+    clean, mark = noise(1, 3, 96, 96), 10 * lattice(96, 4)
+    plain, doubled = (line_ratios(clean + strength * mark, -1)[0] for strength in (1, 2))
+    assert (doubled - plain).item() == pytest.approx(math.log(4), abs=0.1)
 
 
 def test_grain_counts_where_the_truth_is_smooth_and_not_where_it_is_missing():
@@ -89,6 +100,16 @@ def test_a_clip_that_follows_its_flow_has_no_warping_loss_and_flicker_has():
     assert warping_loss(still, flow, visible) < 1e-8
     flickering = still + torch.tensor([0.0, 0.2, 0.0, 0.2]).view(1, 4, 1, 1, 1)
     assert warping_loss(flickering, flow, visible).item() == pytest.approx(0.04, rel=0.01)
+
+
+def test_hidden_places_neither_add_to_a_warping_loss_nor_thin_it_out():
+    clip = torch.zeros(1, 2, 3, 16, 16)
+    clip[:, 1] = 0.2
+    clip[:, 1, :, 8:] = 5.0
+    visible = torch.ones(1, 1, 1, 16, 16)
+    visible[..., 8:, :] = 0
+    loss = warping_loss(clip, torch.zeros(1, 1, 2, 16, 16), visible)
+    assert loss.item() == pytest.approx(0.04, rel=0.01)
 
 
 def test_moving_content_follows_its_flow():
