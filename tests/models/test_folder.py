@@ -285,6 +285,11 @@ DAMAGES = {
     "hashes in a list": (edit_json("legato.json", sha256=[]), r"sha256=\[\]"),
     "a hash that is a number": (edit_json("legato.json", sha256={"a": 1}), "a=1"),
     "settings in words": (edit_json("legato.json", defaults={"steps": "few"}), "steps='few'"),
+    "a share above 1": (edit_json("legato.json", defaults={"trust": 1.5}), "trust=1.5"),
+    "a share below 0": (
+        edit_json("legato.json", defaults={"first_estimate_share": -0.1}),
+        "first_estimate_share=-0.1",
+    ),
     "another job": (edit_json("legato.json", job="translate"), "translate"),
     "another scale": (edit_json("legato.json", scale=8), "scale is 4"),
     "another prediction": (edit_json("legato.json", prediction_type="epsilon"), "epsilon"),
