@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a test asserts no time
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
 

@@ -53,7 +53,7 @@ def dense_gram(x):
     return x @ x.mT
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(frames=st.integers(1, 3), count=st.integers(1, 40), width=st.integers(1, 20))
 def test_the_losses_on_similarities_are_the_dense_ones(frames, count, width):
     x, y = (
@@ -168,7 +168,7 @@ def test_one_direction_and_no_return_to_the_first_frame_in_the_paper(features):
     torch.testing.assert_close(temporal_both_ways(f, near), cyclic)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=st.integers(1, 9), cols=st.integers(1, 9))
 def test_flow_keeps_its_meaning_at_any_size(rows, cols):
     ones = torch.ones(2, 2, 16, 24)

@@ -91,7 +91,7 @@ def test_refining_has_no_more_steps_than_there_are():
         schedule.timesteps(252)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.integers(1, 251),
     spacing=st.sampled_from(["leading", "trailing", "linspace", "refining"]),

@@ -41,7 +41,7 @@ def test_nothing_acts_where_all_is_zero():
     assert not any(p.attention or p.features or p.smoothing for p in steps(20, plan=off))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(num_steps=st.integers(1, 60), data=st.data())
 def test_a_part_acts_from_the_start_until_its_end(num_steps, data):
     skipped = data.draw(st.integers(0, num_steps - 1))

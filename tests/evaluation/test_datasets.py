@@ -93,7 +93,7 @@ def test_probability_zero_switches_compression_off_and_leaves_the_noise():
     assert np.array_equal(plain, unlikely)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(1, 3), st.integers(4, 90), st.integers(4, 90))
 def test_every_size_comes_back_a_quarter_as_large(num_frames, rows, cols):
     clip = np.zeros((num_frames, rows, cols, 3), np.uint8)

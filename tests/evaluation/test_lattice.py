@@ -26,7 +26,7 @@ def with_grid(clip, period, axis, strength=3):
     return (clip.astype(float) + line.reshape(shape)).clip(0, 255).astype(np.uint8)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_natural_spectra_have_an_energy_of_about_one(seed):
     assert 0.6 < lattice_energy(natural(seed=seed)) < 2.0

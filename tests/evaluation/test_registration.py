@@ -36,7 +36,7 @@ def test_large_shifts_are_measured_to_two_percent():
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(-1, 1), st.floats(-1, 1), st.integers(64, 100), st.integers(64, 100))
 def test_every_size_and_direction(x, y, rows, cols):
     picture = texture(rows, cols)

@@ -85,7 +85,7 @@ def backward_flow(motion, around):
     return (place_before(places, motion, around) - places)[None] * COLUMNS
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     around=st.sampled_from([Plane(), Corridor()]),
     share=st.floats(-1, 1),
@@ -110,7 +110,7 @@ def test_a_flat_picture_has_a_motion_too(around):
     torch.testing.assert_close(found.shift, torch.full((2, 1, 1), 2.0 / COLUMNS))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 99), size_px=st.sampled_from([1.0, 30.0, 300.0]))
 def test_any_flow_gives_a_motion_that_is_a_number(seed, size_px):
     flow = size_px * torch.randn(1, 2, 24, 40, generator=torch.Generator().manual_seed(seed))

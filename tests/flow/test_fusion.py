@@ -20,7 +20,7 @@ def textured(rows: int = 48, cols: int = 64) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=(rows, cols), mode="bicubic")[0] * 1.6 - 0.8
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, 7), max_size=4))
 def test_pieces_of_any_length_give_what_the_whole_clip_gives(cuts):
     clip = torch.stack([textured().roll(k, dims=-1) for k in range(7)])

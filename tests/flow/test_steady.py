@@ -29,7 +29,7 @@ class Known:
         return -self.backward, self.backward
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(dx=st.integers(-4, 4), dy=st.integers(-4, 4), count=st.integers(0, 4))
 def test_a_shift_goes_on(dx, dy, count):
     picture = smooth()

@@ -41,7 +41,7 @@ def clips(draw):
     return flow, occluded, colours
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(clip=clips())
 def test_sorting_gives_what_the_sequential_rule_gives(clip):
     flow, occluded, colours = clip
@@ -52,7 +52,7 @@ def test_sorting_gives_what_the_sequential_rule_gives(clip):
         assert steps.unlinked[k].tolist() == unlinked
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(clip=clips())
 def test_trajectories_are_permutations_from_frame_0_and_back(clip):
     paths = chain(link_tokens(*clip))
@@ -64,7 +64,7 @@ def test_trajectories_are_permutations_from_frame_0_and_back(clip):
         assert torch.equal(paths.inverse[t, 0][paths.permutation[t, 0]], tokens)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(clip=clips())
 def test_frames_are_linked_where_no_link_between_them_is_broken(clip):
     steps = link_tokens(*clip)

@@ -15,14 +15,14 @@ def shift_flow(dx: float, dy: float, rows: int, cols: int) -> torch.Tensor:
     return torch.tensor([float(dx), float(dy)]).view(1, 2, 1, 1).expand(1, 2, rows, cols)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=sizes, cols=sizes, mode=st.sampled_from(["bilinear", "nearest"]))
 def test_zero_flow_is_the_identity(rows, cols, mode):
     x = torch.rand(1, 3, rows, cols)
     torch.testing.assert_close(warp(x, shift_flow(0, 0, rows, cols), mode=mode), x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(dx=st.integers(-3, 3), dy=st.integers(-3, 3), mode=st.sampled_from(["bilinear", "nearest"]))
 def test_whole_pixel_flow_fetches_the_pixel_it_points_to(dx, dy, mode):
     rows, cols = 7, 9

@@ -11,7 +11,7 @@ share = st.floats(0, 1)
 
 
 @given(x=st.tuples(share, share), y=st.tuples(share, share), back=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_box_covers_its_area(x, y, back):
     (left, right), (top, bottom) = sorted(x), sorted(y)
     maps = box_maps(torch.tensor([[left, top, right, bottom, float(back)]]), 8, 16)

@@ -52,7 +52,7 @@ def test_one_frame_is_plain_self_attention(qkv):
     torch.testing.assert_close(unique_cross_frame(q, k, v, supply), within_frames(q, k, v))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(frames=st.integers(1, 5), count=st.integers(1, 20), seed=st.integers(0, 99))
 def test_tokens_that_are_alone_keep_what_they_read(frames, count, seed):
     known = random_tokens(frames, count, seed)

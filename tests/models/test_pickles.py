@@ -21,7 +21,7 @@ def weights(request, tmp_path_factory):
     return path, path.read_bytes()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     cut=st.none() | st.floats(0, 1),
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=4),

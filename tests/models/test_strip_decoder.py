@@ -107,7 +107,7 @@ def test_strips_need_less_than_half_the_memory_at_full_size(monkeypatch):
     assert peaks[0] < 1.2 * 16 * 256 * 4 * 180 * 320
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     rows=st.integers(1, 7),
     height=st.integers(1, 20),

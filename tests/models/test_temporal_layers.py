@@ -40,7 +40,7 @@ def frames_of(clip):
 
 
 @given(SIZES, SIZES, SIZES, SIZES, SIZES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_clips_and_frames_are_views_of_the_same_numbers(b, t, c, h, w):
     frames = torch.randn(b * t, c, h, w).contiguous(memory_format=torch.channels_last)
     clip = as_clip(frames, t)
@@ -203,7 +203,7 @@ def test_sinusoids_put_cosines_first():
 
 
 @given(st.integers(2, 12), st.sampled_from([2, 6, 32]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_rotation_makes_scores_depend_on_the_distance_of_frames_only(frames, width):
     generator = torch.Generator().manual_seed(frames)
     rotary = RotaryPositions(width)

@@ -42,7 +42,7 @@ def test_errors_count_by_their_weights(weight):
     assert np.array_equal(chosen, weight * error_forward >= (1 - weight) * error_backward)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=sides, cols=sides, seed=st.integers(0, 99))
 def test_without_motion_the_selection_only_grows(rows, cols, seed):
     still, selection = np.zeros((rows, cols, 2), np.float32), np.zeros((rows, cols), bool)
@@ -62,7 +62,7 @@ def test_what_was_selected_moves_with_the_picture():
     assert np.argwhere(joined).tolist() == [[1, 5]]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=sides, cols=sides, seed=st.integers(0, 99))
 def test_equal_versions_give_that_picture(rows, cols, seed):
     same = picture(rows, cols, seed)
@@ -106,7 +106,7 @@ def test_statistics_change_over_evenly():
         np.testing.assert_allclose(measure(blended, (0, 1)), expected, rtol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.integers(1, 8).map(lambda n: 2 * n),
     cols=st.sampled_from([2, 6, 14]),
@@ -142,7 +142,7 @@ def test_the_gradients_of_the_picture_itself_change_nothing(rows, cols):
     np.testing.assert_allclose(merged, same, atol=0.01)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=sides, cols=sides, seed=st.integers(0, 99))
 def test_lab_and_back_is_the_same_picture(rows, cols, seed):
     rgb = np.random.default_rng(seed).random((rows, cols, 3)).astype(np.float32)

@@ -76,7 +76,7 @@ def test_without_saliency_no_background_is_carried():
     cols=st.integers(1, 5),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_attention_is_told_is_a_permutation_for_any_flow(frames, rows, cols, seed):
     generator = torch.Generator().manual_seed(seed)
     size = (frames, 2, 8 * rows, 8 * cols)

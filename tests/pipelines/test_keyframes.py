@@ -25,7 +25,7 @@ def options(least, most):
     return KeyframeOptions(min_interval=least, max_interval=most)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(changes=changes, least=st.integers(1, 8), most=st.integers(2, 30))
 def test_key_frames_keep_their_distances(changes, least, most):
     if most <= least:
@@ -39,7 +39,7 @@ def test_key_frames_keep_their_distances(changes, least, most):
         assert all(gap <= most for gap in gaps)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(changes=changes, interval=st.integers(1, 9))
 def test_equal_limits_give_equal_intervals(changes, interval):
     keys = select_keyframes(changes, options(interval, interval))
@@ -67,7 +67,7 @@ def test_impossible_intervals_are_refused(least, most):
         options(least, most)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(num_keys=st.integers(0, 60), size=st.integers(3, 12))
 def test_batches_emit_every_key_frame_once_and_share_two(num_keys, size):
     keys = list(range(0, 3 * num_keys, 3))

@@ -11,7 +11,7 @@ from legato.diffusion.spans import Span, merge_tiles, merge_windows
 from legato.pipelines.tiles import plan_axis, plan_tiles
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     blocks=st.integers(1, 40),
     size_blocks=st.integers(2, 12),
@@ -34,7 +34,7 @@ def test_every_position_is_covered_with_total_weight_one(blocks, size_blocks, ov
         assert left.stop - right.start >= wanted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(length=st.integers(1, 4000), size=st.integers(2, 600), overlap=st.integers(0, 60))
 def test_spans_are_as_few_and_as_short_as_the_overlap_allows(length, size, overlap):
     spans = plan_axis(length, size=size, overlap=overlap)
@@ -47,7 +47,7 @@ def test_spans_are_as_few_and_as_short_as_the_overlap_allows(length, size, overl
     assert reach(count, span - 1) < length
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 50), cols=st.integers(1, 50), tile=st.sampled_from([0, 16, 24]))
 def test_merging_tiles_of_a_picture_gives_the_picture(rows, cols, tile):
     picture = torch.rand(2, 3, rows, cols)
@@ -59,7 +59,7 @@ def test_merging_tiles_of_a_picture_gives_the_picture(rows, cols, tile):
     torch.testing.assert_close(merged, picture)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 300), tile=st.integers(2, 25).map(lambda n: 8 * n))
 def test_neighbouring_tiles_share_an_eighth_of_the_largest_and_at_least_eight_cells(rows, tile):
     tiles = plan_tiles(8 * rows, 8, tile=tile, multiple=8)

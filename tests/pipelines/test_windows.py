@@ -26,7 +26,7 @@ def totals(windows):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(num_frames=st.integers(1, 70), grid=grids)
 def test_every_frame_is_covered_with_total_weight_one(num_frames, grid):
     windows = plan_windows(num_frames, grid)
@@ -37,7 +37,7 @@ def test_every_frame_is_covered_with_total_weight_one(num_frames, grid):
     assert len({window.start for window in windows}) == len(windows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     num_frames=st.integers(1, 60),
     segment=st.integers(1, 20),

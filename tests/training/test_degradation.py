@@ -55,7 +55,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     num_frames=st.integers(1, 3),
     rows=st.integers(4, 70),

@@ -20,7 +20,7 @@ def canvas(seed, size=(264, 360)):
 
 
 @given(seed=seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_same_numbers_draw_the_same_and_leave_the_clips_alone(seed):
     clip = np.random.default_rng(seed).integers(0, 256, BLACK.shape, np.uint8)
     kept = clip.copy()
@@ -31,7 +31,7 @@ def test_the_same_numbers_draw_the_same_and_leave_the_clips_alone(seed):
 
 
 @given(seed=seeds, frames=st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_layer_covers_from_nothing_to_all(seed, frames):
     colours, alpha = foreground._layer((frames, 40, 72), np.random.default_rng(seed))
     assert colours.shape == (frames, 40, 72, 3)

@@ -20,7 +20,7 @@ def on_plane(seed, size=(160, 240)):
 
 
 @given(seed=seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_same_numbers_draw_the_same_and_leave_the_clip_alone(seed):
     clip = np.random.default_rng(seed).integers(0, 256, GREY.shape, np.uint8)
     kept = clip.copy()
@@ -42,7 +42,7 @@ def test_some_clips_are_covered_and_most_still_show_something_of_what_was_there(
 
 
 @given(seed=seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_plane_is_seen_from_its_front_and_straight_lines_stay_straight(seed):
     u, v = surface._plane((30, 330), (60, 540), np.random.default_rng(seed))
     points = np.float64([u[[20, 150, 280], [40, 240, 440]], v[[20, 150, 280], [40, 240, 440]]])

@@ -14,7 +14,7 @@ angles = st.floats(-math.pi, math.pi)
 betas = st.floats(0.5, 4.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sigmas, sigmas, angles, betas)
 def test_bell_kernels_sum_to_one_and_equal_their_half_turn(size, sigma_x, sigma_y, angle, beta):
     for shape in (gaussian, plateau):
@@ -25,7 +25,7 @@ def test_bell_kernels_sum_to_one_and_equal_their_half_turn(size, sigma_x, sigma_
         np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sigmas, angles, betas)
 def test_equal_sigmas_give_the_isotropic_kernel_whatever_the_angle(size, sigma, angle, beta):
     for shape in (gaussian, plateau):
@@ -37,7 +37,7 @@ def test_equal_sigmas_give_the_isotropic_kernel_whatever_the_angle(size, sigma, 
         np.testing.assert_allclose(straight, straight[::-1], atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, sigmas, sigmas, betas)
 def test_a_quarter_turn_swaps_rows_and_columns(size, sigma_x, sigma_y, beta):
     turned = gaussian(size, sigma_x, sigma_y, math.pi / 2, beta=beta)
@@ -91,7 +91,7 @@ def test_sinc_equals_its_formula_with_an_independent_bessel_function(size, omega
     np.testing.assert_allclose(sinc(size, omega), expected / expected.sum(), atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes, st.floats(math.pi / 5, math.pi))
 def test_sinc_sums_to_one_and_has_the_symmetries_of_a_square(size, omega):
     kernel = sinc(size, omega)

@@ -7,7 +7,7 @@ from legato.errors import InputError
 from legato.training.random_walk import Walk, check_mixture, choose
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(-5, 5), st.floats(0, 4), st.floats(0, 2), st.integers(1, 40), st.integers(0, 99))
 def test_a_walk_stays_in_range_and_moves_at_most_a_step(low, width, step, num_frames, seed):
     walk = Walk(low, low + width, step)

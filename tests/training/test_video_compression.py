@@ -67,7 +67,7 @@ def test_a_drawn_quantiser_replaces_the_bit_rate(codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     num_frames=st.integers(1, 3),
     half_rows=st.integers(1, 20),

@@ -545,9 +545,7 @@ def test_a_truncated_matroska_file_is_called_so(tmp_path, suffix):
         list(read_frames(cut, options=ReadOptions(strict=True)))
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=12))
 def test_any_flipped_bytes_end_in_frames_or_in_one_error(tmp_path, flips):
     path = tmp_path / "fuzz.mp4"

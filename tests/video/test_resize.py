@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from legato.video.resize import resize
@@ -12,7 +12,6 @@ from legato.video.resize import resize
 SIZES = st.integers(1, 40)
 
 
-@settings(deadline=None)
 @given(SIZES, SIZES, SIZES, SIZES, st.floats(-1, 1))
 def test_a_constant_stays_that_constant_at_any_size(rows, cols, new_rows, new_cols, level):
     frames = torch.full((2, 3, rows, cols), level)

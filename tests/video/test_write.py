@@ -107,9 +107,7 @@ def test_codecs_that_hold_no_opacity_say_so(tmp_path, facts, codec):
     assert any("opacity" in notice for notice in writer.notices)
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     first=st.integers(-10_000, 2**33),
     steps=st.lists(st.integers(1, 100_000), min_size=1, max_size=5),

@@ -141,7 +141,7 @@ def test_frames_between_are_evenly_spaced_and_end_on_their_neighbours(key, quart
 
 
 @given(seed=st.integers(0, 200), is_forward=st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_moving_moment_lasts_as_long_as_a_clip(seed, is_forward):
     world, options = World(seed), ClipOptions()
     begin = moving_moment(world, np.random.default_rng(seed), options, is_forward=is_forward)

@@ -84,7 +84,7 @@ def test_crowdedness_counts_cars():
 
 
 @given(time=st.floats(0, 900), seed=st.integers(0, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_distance_is_the_integral_of_speed(time, seed):
     own, h = profile(seed), 1e-3
     slope = (own.distance(time + h) - own.distance(time)) / h
@@ -95,7 +95,7 @@ def test_distance_is_the_integral_of_speed(time, seed):
 
 
 @given(distance=st.floats(0.5, 800), seed=st.integers(0, 20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_time_at_which_a_place_is_reached(distance, seed):
     own = profile(seed, stop=0.2, reverse=0.2)
     assert own.furthest(own.time_at(distance)) == pytest.approx(distance, abs=1e-3)
