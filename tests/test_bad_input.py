@@ -333,7 +333,7 @@ class TestEvents:
 
     def test_a_disk_that_is_too_small(self, refused, source, tmp_path, monkeypatch):
         monkeypatch.setattr(prepare, "bytes_on_disk", lambda *_, **__: 10**18)
-        refused(source, tmp_path / "out.mkv", code=4, says="MB are free")
+        refused(source, tmp_path / "out.mkv", code=4, says="GB are free")
 
     def test_a_name_that_is_too_long(self, refused, source, tmp_path):
         target = tmp_path / f"{'x' * 300}.mkv"

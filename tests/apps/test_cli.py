@@ -15,6 +15,7 @@ import legato
 from legato.apps import cli, doctor
 from legato.apps import upscale as upscale_app
 from legato.apps.arguments import SAMPLING_ALIASES, parse
+from legato.apps.verify import VerifyCommand
 from legato.errors import (
     DecodeError,
     InputError,
@@ -174,6 +175,30 @@ def test_a_wrong_flag_is_told_without_inner_names(capsys, given, said):
     assert said in error
     assert error.count("\n") == 1
     assert "options." not in error
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["upscal", "a", "b"], "did you mean upscale?"),
+        (["zzz"], "use one of upscale, generate,"),
+        (["upscale", "a", "b", "--modle", "foo"], "no option --modle; did you mean --model? see"),
+        (["upscale", "a", "b", "--step", "4"], "no option --step; did you mean --steps? see"),
+        (["upscale", "a", "b", "--zzz"], "no option --zzz; see legato upscale --help"),
+    ],
+)
+def test_what_is_misspelled_is_told_with_what_is_nearest(capsys, given, said):
+    assert cli.main(given) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["1", "3", "40"])
+def test_the_narrowest_terminal_gets_its_help(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit):
+        parse(VerifyCommand, ["--help"], name="verify")
+    assert max(map(len, capsys.readouterr().out.splitlines()[9:])) <= 40
+    assert os.environ["COLUMNS"] == columns
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,19 @@ def test_two_words_of_one_group_are_refused_and_the_second_left_out_of_captions(
     assert encoder.as_prompt("rain by night, not by day") == "rain, night"
     with pytest.raises(InputError, match="'night' and 'day'"):
         encoder.with_words_of("sepia").encode("sepia night, day")
+
+
+@pytest.mark.parametrize("prompt", ["ночь", "夜", "Künstler", "night ночь"])
+def test_words_of_other_scripts_are_refused_whole(prompt):
+    encoder = WordEncoder(8, ["day", "night"])
+    with pytest.raises(InputError, match=f"{prompt.split()[-1].lower()!r}.*closed vocabulary"):
+        encoder.encode(prompt)
+    assert encoder.as_prompt(prompt) == ("night" if "night" in prompt else "")
+
+
+def test_a_prompt_without_a_word_is_refused():
+    encoder = WordEncoder(8, ["day", "night"])
+    for prompt in ("🙂", "2024", "?!"):
+        with pytest.raises(InputError, match="no word in it"):
+            encoder.encode(prompt)
+    assert torch.equal(encoder.encode(" , "), encoder.encode(""))

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ from clips import pixels_of, texture, times_of, write_clip
 import legato
 from legato.errors import InputError, ModelError, ResourceError
 from legato.pipelines import prepare
+from legato.pipelines.output import require_report
 from legato.pipelines.report import Report, report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.upscale import upscale
+from legato.pipelines.workfolder import write_json
 from legato.video.conservation import verify
 from legato.video.probe import probe
 
@@ -68,9 +71,42 @@ def test_a_report_is_refused_before_the_work_where_it_may_not_be_written(
     closed = tmp_path / "closed"
     closed.mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != closed)  # root may write there
-    with pytest.raises(InputError, match="its folder may not be written to"):
+    with pytest.raises(InputError, match=r"report cannot be written.*may not be written"):
         upscale(clip(), tmp_path / "out.mkv", options(), run=RunOptions(report=closed / "r.json"))
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_report_is_refused_before_the_work_where_no_file_can_be_made(
+    clip, options, tmp_path, monkeypatch
+):
+    def refuse(path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # as in /proc, whatever its permissions say
+    with pytest.raises(InputError, match=r"report cannot be written.*--report"):
+        require_report(tmp_path / "r.json", tmp_path / "out.mkv")
+    with pytest.raises(InputError, match=r"^.*out\.mkv: its folder takes no file.*for the output"):
+        upscale(clip(), tmp_path / "out.mkv", options())
+
+
+def test_where_the_report_cannot_be_written_the_output_stays_and_nothing_is_left(
+    clip, options, tmp_path, monkeypatch, plain
+):
+    source, target, path = clip(), tmp_path / "out.mkv", tmp_path / "r.json"
+
+    def fill_the_disk(self, data):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "legato.pipelines.report.write_json",
+            lambda *saved: (patch.setattr(Path, "write_bytes", fill_the_disk), write_json(*saved)),
+        )
+        with pytest.raises(ResourceError, match=r"r\.json: the disk is full"):
+            upscale(source, target, options(), run=RunOptions(report=path))
+    assert np.array_equal(pixels_of(target), plain)
+    assert {file.name for file in tmp_path.iterdir()} == {source.name, target.name}
 
 
 def test_a_report_elsewhere_takes_the_place_of_the_one_beside_the_output(clip, options, tmp_path):

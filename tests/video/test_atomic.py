@@ -10,7 +10,14 @@ import av.error
 import pytest
 
 from legato.errors import InputError, ResourceError
-from legato.video.atomic import making_folder, put_in_place, temporary_beside, write_whole, writing
+from legato.video.atomic import (
+    making_folder,
+    put_in_place,
+    said_bytes,
+    temporary_beside,
+    write_whole,
+    writing,
+)
 
 
 def test_a_temporary_name_is_hidden_in_the_same_folder_and_of_the_same_kind(tmp_path):
@@ -38,6 +45,19 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
         file.write_bytes(b"1")
     temporary_beside(tmp_path / "out.mp4")
     assert (dead.exists(), living.exists(), other.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0.0 kB"),
+        (200_000, "200 kB"),
+        (1_500_000, "1.5 MB"),
+        (67 * 10**9, "67 GB"),
+    ],
+)
+def test_bytes_are_said_in_a_unit_that_fits(count, said):
+    assert said_bytes(count) == said
 
 
 def test_a_folder_replaces_a_folder(tmp_path):

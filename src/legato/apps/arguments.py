@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import os
 import re
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, TypeVar
 
@@ -21,6 +24,7 @@ SAMPLING_ALIASES: Mapping[str, str] = {
     "--guidance": "--guidance-scale",
 }
 """Short names of the commands that sample; `train` has steps of its own."""
+MIN_COLUMNS = 40
 CONFIG = (
     tyro.conf.OmitArgPrefixes,
     tyro.conf.OmitSubcommandPrefixes,
@@ -50,7 +54,7 @@ def parse(
     expanded = [_expand(argument, aliases) for argument in arguments]
     said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with _wide_enough(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             return tyro.cli(command, args=expanded, prog=f"legato {name}", config=CONFIG)
     except SystemExit as stop:
         if stop.code in (0, None):
@@ -58,11 +62,33 @@ def parse(
             raise
         if refused := _refusal(stop):
             raise refused from None
-        raise InputError(
-            " ".join(["legato", name, *arguments]),
-            why=_reason(said.getvalue()),
-            fix=f"see legato {name} --help",
-        ) from None
+        reason, fix = _reason(said.getvalue()), f"see legato {name} --help"
+        if unknown := re.match(r"Unrecognized options: (-[\w-]+)", reason):
+            reason = f"there is no option {unknown[1]}"
+            if near := get_close_matches(unknown[1], [*_flags(command), *aliases], n=1):
+                fix = f"did you mean {near[0]}? {fix}"
+        raise InputError(" ".join(["legato", name, *arguments]), why=reason, fix=fix) from None
+
+
+@contextlib.contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Within the block, terminals have the columns without which the help never ends."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(max(shutil.get_terminal_size().columns, MIN_COLUMNS))
+    try:
+        yield
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _flags(command: type[object]) -> list[str]:
+    """Return the names of the flags that a command's help tells."""
+    said = io.StringIO()
+    with _wide_enough(), contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        tyro.cli(command, args=["--help"], config=CONFIG)
+    return re.findall(r"--\w[\w-]*", said.getvalue())
 
 
 def _expand(argument: str, aliases: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from legato import __version__
 from legato.apps.interrupt import handled_by
@@ -108,10 +109,11 @@ def _run(given: list[str]) -> int:
         return 0
     name, rest = given[0], given[1:]
     if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, n=1)
         raise InputError(
             f"command {name!r}",
             why="there is no such command",
-            fix=f"use one of {', '.join(COMMANDS)}",
+            fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(COMMANDS)}",
         )
     module = importlib.import_module(f"legato.apps.{name}")
     code: int = module.run(rest)

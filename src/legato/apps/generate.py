@@ -17,6 +17,7 @@ from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
+from legato.video.atomic import said_bytes
 
 if TYPE_CHECKING:
     from legato.pipelines.generation_forecast import GenerationForecast
@@ -94,7 +95,7 @@ def describe(found: "GenerationForecast") -> str:
         "size": f"{found.size[0]}x{found.size[1]}",
         "device": f"{found.device}, {found.dtype}",
         "memory": f"{held} of {_gb(found.memory_available_bytes)} available",
-        "disk": f"{found.disk_bytes / 1e6:.1f} MB of {found.disk_free_bytes / 1e6:.0f} MB free",
+        "disk": f"{said_bytes(found.disk_bytes)} of {said_bytes(found.disk_free_bytes)} free",
         "time": f"{format_time(found.seconds)}: {stages}",
     }
     lines = [f"{name:<8} {text}" for name, text in rows.items()]

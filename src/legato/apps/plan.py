@@ -15,6 +15,7 @@ from legato.apps.progress import Reporter
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.pipelines.upscale_options import UpscaleOptions
+from legato.video.atomic import said_bytes
 
 if TYPE_CHECKING:
     from legato.pipelines.forecast import Forecast
@@ -69,7 +70,7 @@ def describe(found: "Forecast") -> str:
         "device": f"{found.device}, {found.dtype}, {tile}{guidance}{parts}",
         "memory": f"{found.memory_bytes / 1e9:.2f} GB of "
         f"{found.memory_available_bytes / 1e9:.1f} GB available",
-        "disk": f"{found.disk_bytes / 1e6:.1f} MB of {found.disk_free_bytes / 1e6:.0f} MB free",
+        "disk": f"{said_bytes(found.disk_bytes)} of {said_bytes(found.disk_free_bytes)} free",
         "time": f"{format_time(found.seconds)} ({1 / found.seconds_per_frame:.3g} frames/s, "
         f"measured on {found.frames_measured} frames)",
     }

@@ -9,7 +9,6 @@ from typing import Any
 from legato.errors import InputError
 from legato.pipelines.saved_plan import require_same, source_fingerprint
 from legato.pipelines.workfolder import write_json
-from legato.video.atomic import writing
 from legato.video.container import list_images
 
 NAME = ".degrade.json"
@@ -63,8 +62,7 @@ class DamageRecord:
 
     def _save(self, clips: dict[str, Any]) -> None:
         self._clips = clips
-        with writing(self.path):
-            write_json(self.path, {"options": self._options, "clips": clips})
+        write_json(self.path, {"options": self._options, "clips": clips})
 
     def _load(self) -> dict[str, Any]:
         try:

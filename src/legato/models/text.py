@@ -135,10 +135,14 @@ class WordEncoder(nn.Module):
         """Return the token numbers of a prompt.
 
         Raises:
-            InputError: a word is not in the vocabulary, two exclude each other, or there are more
-                than `MAX_WORDS`.
+            InputError: a word is not in the vocabulary, two exclude each other, there are more than
+                `MAX_WORDS`, or there is something, but no word.
         """
         words = {word: self._entry(word) for word in _words(prompt)}
+        if not words and prompt.strip(" ,"):
+            raise InputError(
+                f"prompt {prompt!r}", why="there is no word in it", fix="use words, or leave it out"
+            )
         unknown = [word for word, known in words.items() if known not in self.vocabulary]
         if unknown:
             known_words = ", ".join(self.vocabulary)
@@ -167,8 +171,7 @@ class WordEncoder(nn.Module):
         """Return the embeddings of a prompt.
 
         Raises:
-            InputError: a word is not in the vocabulary, two exclude each other, or there are more
-                than `MAX_WORDS`.
+            InputError: as `prompt_tokens`.
         """
         tokens = self.prompt_tokens(prompt)[None].to(self.embedding.weight.device)
         embedded: Tensor = self(tokens)
@@ -203,4 +206,4 @@ class WordEncoder(nn.Module):
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z]+", text.lower())
+    return re.findall(r"[^\W\d_]+", text.lower())

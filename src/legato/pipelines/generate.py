@@ -77,8 +77,7 @@ def generate(
         report = replace(
             job.report(stages, num_resumed), seconds=round(time.perf_counter() - began, 3)
         )
-        report.save(job.target, job.run.report)
-        job.folder.remove()
+        report.close(job.folder, job.run.report)
     return report
 
 

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from legato.errors import InputError, ResourceError
+from legato.errors import InputError, LegatoError, ResourceError
 from legato.pipelines.workfolder import WorkFolder
+from legato.video.atomic import said_bytes, temporary_beside
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
 
@@ -83,6 +84,8 @@ def require_replaceable(target: Path, *, is_folder: bool) -> None:
         )
     _require_name(target)
     require_no_loop(target)
+    if why := _refusal(target):
+        raise InputError(f"{target}", why=why, fix="choose another folder for the output")
     if not target.exists():
         return
     if is_folder:
@@ -148,12 +151,25 @@ def require_report(path: Path, target: Path) -> None:
         why = "it is a folder"
     elif not path.absolute().parent.is_dir():
         why = "there is no such folder"
-    elif not os.access(path.absolute().parent, os.W_OK):
-        why = "its folder may not be written to"
+    else:
+        why = _refusal(path)
     if why:
         raise InputError(
             f"the report cannot be written to {path}", why=why, fix="name a file with --report"
         )
+
+
+def _refusal(path: Path) -> str:
+    """Return why no file can be made in the folder of a path; empty: one can."""
+    try:
+        probe = temporary_beside(path)
+        probe.touch()
+        probe.unlink()
+    except LegatoError as error:
+        return error.why
+    except OSError as error:
+        return f"its folder takes no file ({error.strerror})"
+    return ""
 
 
 def _may_be_report(path: Path) -> bool:
@@ -195,7 +211,7 @@ def require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ResourceError(
-            f"{folder}: about {needed / 1e6:.0f} MB of disk space needed",
-            why=f"{free / 1e6:.0f} MB are free",
+            f"{folder}: about {said_bytes(needed)} of disk space needed",
+            why=f"{said_bytes(free)} are free",
             fix="free some space or choose another disk for the output",
         )

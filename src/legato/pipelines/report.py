@@ -11,7 +11,7 @@ from typing import Any
 import av
 
 import legato
-from legato.pipelines.workfolder import write_json
+from legato.pipelines.workfolder import WorkFolder, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +22,21 @@ class Saved:
         """Return a dictionary of plain values."""
         return asdict(self)
 
-    def save(self, target: Path, chosen: Path | None) -> None:
-        """Write the report as JSON, whole or not at all: beside the output, or where it was chosen.
+    def close(self, folder: WorkFolder, chosen: Path | None) -> None:
+        """End a job: write the report as JSON beside its output, or where it was chosen.
 
-        Elsewhere, what an earlier job left beside the output goes: it tells of another file.
+        Elsewhere, what an earlier job left beside the output goes: it tells of another file. The
+        work folder goes even where the report cannot be written: the output is in its place.
+
+        Raises:
+            ResourceError: the disk is full.
+            InputError: the report's path may not be written.
         """
-        usual = report_path(target)
-        write_json(chosen or usual, self.to_json())
+        usual = report_path(folder.target)
+        try:
+            write_json(chosen or usual, self.to_json())
+        finally:
+            folder.remove()
         if chosen is not None and chosen.resolve() != usual.resolve():
             with suppress(OSError):  # such as a name too long to be there
                 usual.unlink()

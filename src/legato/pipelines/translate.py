@@ -87,6 +87,5 @@ def translate(
             job.report(target, delivery, stages, num_resumed),
             seconds=round(time.perf_counter() - began, 3),
         )
-        report.save(target, request.run.report)
-        folder.remove()
+        report.close(folder, request.run.report)
     return report

@@ -115,8 +115,7 @@ def finish(
         range=range_of(span),
         seconds=round(time.perf_counter() - began, 3),
     )
-    report.save(target, request.run.report)
-    job.folder.remove()
+    report.close(job.folder, request.run.report)
     return report
 
 

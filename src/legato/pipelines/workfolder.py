@@ -12,7 +12,7 @@ from typing import Any
 from legato.errors import DecodeError, InputError
 from legato.pipelines.lock import Lock
 from legato.pipelines.segments import Segment
-from legato.video.atomic import put_in_place, writing
+from legato.video.atomic import put_in_place, write_whole, writing
 from legato.video.segments import count_frames
 
 MAX_NAME_BYTES = 240  # file systems allow 255; room for our own prefix and suffix
@@ -182,28 +182,16 @@ def working(folder: WorkFolder, *, restart: bool) -> Iterator[None]:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write JSON whole or not at all: a temporary file, flushed to disk, then renamed.
+    """Write JSON whole or not at all.
 
     Names that are no text in the locale's encoding are written as the bytes that they are.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the path may not be written.
     """
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(data, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename survives a power cut."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    text = json.dumps(data, ensure_ascii=False, indent=1)
+    write_whole(path, text.encode("utf-8", errors="surrogateescape"))
 
 
 def _identity(output: Path) -> dict[str, Any]:

@@ -85,8 +85,7 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
         if any(folder.rglob(CHECKPOINT)):
             log(f"{record} is missing: what lies there is taken for a run of these options")
     if PartialState(cpu=not torch.cuda.is_available()).is_main_process:
-        with writing(record):
-            write_json(record, wanted)
+        write_json(record, wanted)
 
 
 def _require_named(options: RecipeOptions) -> None:

@@ -13,6 +13,7 @@ import av.error
 
 from legato.errors import InputError, LegatoError, ResourceError
 
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 LONGEST_NAME = 200  # bytes; file systems allow 255, and the temporary name is longer
 
 
@@ -114,9 +115,9 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except (OSError, av.error.FFmpegError) as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(path.absolute().parent).free / 1e6
+            free = said_bytes(shutil.disk_usage(path.absolute().parent).free)
             raise ResourceError(
-                f"{path}", why=f"the disk is full ({free:.0f} MB free)", fix="free some space"
+                f"{path}", why=f"the disk is full ({free} free)", fix="free some space"
             ) from error
         if error.errno == errno.EINVAL and isinstance(error, av.error.FFmpegError):
             raise InputError(
@@ -127,6 +128,12 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path}", why=f"it cannot be written ({error.strerror})", fix="choose another path"
         ) from error
+
+
+def said_bytes(count: int) -> str:
+    """Return a number of bytes as people say it: kB, MB or GB, in powers of 1000."""
+    unit, name = next(((u, n) for u, n in UNITS if count >= u), UNITS[-1])
+    return f"{count / unit:.{1 if count < 10 * unit else 0}f} {name}"
 
 
 @contextlib.contextmanager
