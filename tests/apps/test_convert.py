@@ -16,6 +16,7 @@ from tiny import (
     SCHEDULER,
     TEXT_WIDTH,
     randomise_,
+    tiny_autoencoder_kl,
     tiny_clip,
     tiny_clip_text,
     tiny_diffusers_upscaler,
@@ -27,7 +28,9 @@ from legato.apps import cli
 from legato.errors import ModelError
 from legato.models.convert.stable_video_diffusion import build_unet
 from legato.models.convert.upscale_a_video import place as split_key
-from legato.models.folder import ModelFolder
+from legato.models.folder import ModelFolder, hash_file
+from legato.models.generator_folder import load_generator
+from legato.models.image_model import load_image_model
 from legato.models.load import load_upscaler
 from legato.models.parts import load_unet
 
@@ -172,7 +175,9 @@ class TestStableVideoDiffusion:
         theirs = tiny_svd()
         theirs.save_pretrained(tmp_path / "svd" if bare else tmp_path / "svd/unet")
         code, said = convert(tmp_path / "svd", tmp_path / "out", "--dtype", "float32")
-        assert (code, "to generate, family video_ldm" in said) == (0, True)
+        assert (code, "family video_ldm" in said) == (0, True)
+        assert "temporal layers for other image models (legato models match)" in said
+        assert "no command samples with it" in said
         ours = load_unet(ModelFolder(tmp_path / "out")).eval()
         generator = torch.Generator().manual_seed(1)
         sample, text, ids = (
@@ -209,13 +214,58 @@ class TestStableVideoDiffusion:
         assert kinds == {True: torch.float32, False: torch.float16}
         manifest = ModelFolder(tmp_path / "out").manifest
         assert (manifest.defaults.window, manifest.prediction_type) == (3, "epsilon")
+        assert (manifest.job, manifest.scale) == ("layers", 8)
         assert cli.main(["models", "inspect", str(tmp_path / "out")]) == 0
 
-    def test_upscaling_with_it_is_refused(self, convert, tmp_path):
+    @pytest.mark.parametrize("job", ["layers", "generate"])
+    def test_sampling_with_it_is_refused_in_one_line_that_says_what_it_is_for(
+        self, convert, tmp_path, capsys, job
+    ):
+        """Also where it was converted as a generating model and an autoencoder was put into it."""
         tiny_svd().save_pretrained(tmp_path / "svd")
         assert convert(tmp_path / "svd", tmp_path / "out")[0] == 0
-        with pytest.raises(ModelError, match="made to generate"):
-            load_upscaler(str(tmp_path / "out"), CPU, torch.float32)
+        if job == "generate":
+            tiny_autoencoder_kl().save_pretrained(tmp_path / "out/vae")
+            path = tmp_path / "out/legato.json"
+            values = json.loads(path.read_text()) | {"job": job, "scale": 4}
+            for name in ("config.json", f"{WEIGHTS}.safetensors"):
+                values["sha256"][f"vae/{name}"] = hash_file(tmp_path / "out/vae" / name)
+            path.write_text(json.dumps(values))
+        for verb, load in (
+            ("upscale", load_upscaler),
+            ("make images", load_image_model),
+            ("generate", load_generator),
+        ):
+            with pytest.raises(ModelError, match=f"out cannot {verb}: .*temporal layers.*match"):
+                load(str(tmp_path / "out"), CPU, torch.float32)
+        out = str(tmp_path / "out.mp4")
+        assert cli.main(["generate", "x", "-o", out, "--model", str(tmp_path / "out")]) == 3
+        said = capsys.readouterr().err
+        assert said.count("error") == 1
+        assert "cannot generate" in said
+        assert cli.main(["models", "inspect", str(tmp_path / "out")]) == 0
+        said = capsys.readouterr().out
+        assert "out: layers, family video_ldm" in said
+        assert "no command samples with it" in said
+
+    def test_its_temporal_layers_attach_to_image_models(self, convert, tmp_path, capsys):
+        tiny_svd().save_pretrained(tmp_path / "svd")
+        assert convert(tmp_path / "svd", tmp_path / "out")[0] == 0
+        image = tiny_unet(
+            in_channels=4,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            num_class_embeds=None,
+            attention_head_dim=(2, 4),
+        )
+        image.save_pretrained(tmp_path / "image/unet")
+        folders = [tmp_path / "out", tmp_path / "image"]
+        assert cli.main(["models", "match", *map(str, folders)]) == 0
+        said = capsys.readouterr().out
+        assert "image" in said
+        assert "do not fit" not in said
+        layers, other = map(ModelFolder, folders)
+        assert load_unet(layers, image=other).family == "video_ldm"
 
 
 @pytest.fixture

@@ -8,8 +8,10 @@ from pathlib import Path
 import tyro
 
 from legato.apps.arguments import Flat, parse
+from legato.apps.models import LENDING
 from legato.models.convert.sources import ConvertOptions
 from legato.models.convert.sources import convert as convert_folder
+from legato.models.manifest import LAYERS
 from legato.models.pull import pull as pull_model
 
 
@@ -49,7 +51,8 @@ def convert(arguments: Sequence[str]) -> int:
     """Run `legato models convert` and return its exit code."""
     command = parse(ConvertCommand, arguments, name="models convert")
     manifest = convert_folder(command.source, command.target, command.options)
-    job = f"to {manifest.job}, family {manifest.family}"
+    job = LENDING if manifest.job == LAYERS else f"to {manifest.job}"
+    job += f", family {manifest.family}"
     sys.stdout.write(f"{command.target}: {manifest.name}, {job}, licence {manifest.licence}\n")
     return 0
 

@@ -10,10 +10,13 @@ import tyro
 
 from legato.apps.arguments import parse
 from legato.errors import InputError, ModelError
+from legato.models.manifest import LAYERS
 
 if TYPE_CHECKING:
     from legato.models.inspection import ModelFacts
 
+LENDING = "temporal layers for other image models (legato models match); no command samples with it"
+"""Of a folder whose job that is."""
 BROKEN = 3
 """Exit code of `inspect` where something is missing or damaged, as for any bad model."""
 
@@ -153,10 +156,12 @@ def _match(arguments: Sequence[str]) -> int:
 def describe(facts: "ModelFacts") -> str:
     """Return the facts as lines for people."""
     scale = "" if facts.scale is None else f" x{facts.scale}"
+    use = [f"  {'use':<17}{LENDING}"] if facts.job == LAYERS else []
     lines = [
         f"{facts.name}: {facts.job}{scale}, family {facts.family}, licence {facts.licence}",
         f"  {'folder':<17}{facts.folder}",
         f"  {'predicts':<17}{facts.prediction_type or 'unknown'}",
+        *use,
     ]
     for name, part in facts.parts.items():
         sites = ", ".join(f"{count} {kind}" for kind, count in part.sites.items())

@@ -26,7 +26,7 @@ from legato.models.decoder import TemporalDecoder
 from legato.models.folder import FolderWriter, ModelFolder
 from legato.models.generator import GeneratorModel
 from legato.models.inflate import VideoModel
-from legato.models.load import require_job
+from legato.models.load import refuse_layers, require_job
 from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,
@@ -86,6 +86,7 @@ def load_generator(
     """
     root = find_folder(name_or_path)
     folder = ModelFolder(root)
+    refuse_layers(folder, "generate")
     if folder.manifest is None:
         raise ModelError(
             f"{root / MANIFEST} is missing",
@@ -95,6 +96,7 @@ def load_generator(
     manifest = folder.manifest
     require_job(manifest, "generate")
     image = ModelFolder(find_folder(spatial)) if spatial else folder
+    refuse_layers(image, "make images")
     unet, autoencoder = load_unet(folder, image=image), load_autoencoder(folder)
     if not isinstance(autoencoder, TemporalDecoder):
         raise ModelError(

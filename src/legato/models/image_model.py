@@ -17,6 +17,7 @@ from legato.errors import ModelError
 from legato.models.decoder import TemporalDecoder
 from legato.models.folder import ModelFolder
 from legato.models.inflate import VideoModel, inflate
+from legato.models.load import refuse_layers
 from legato.models.manifest import ImageDefaults
 from legato.models.parts import (
     SCHEDULE,
@@ -111,6 +112,7 @@ def load_image_model(name_or_path: str, device: torch.device, dtype: torch.dtype
     """
     root = find_folder(name_or_path)
     folder = ModelFolder(root)
+    refuse_layers(folder, "make images")
     manifest = folder.manifest
     if manifest is not None and manifest.job not in JOBS:
         raise ModelError(

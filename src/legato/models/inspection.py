@@ -6,7 +6,7 @@ in its files, by the code that loads it; only the hashes need the files' bytes.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,8 +17,8 @@ from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_interpolation
 from legato.models.image_model import SECOND, require_image
 from legato.models.inflate import Inflated, VideoModel
-from legato.models.load import checked_manifest
-from legato.models.manifest import REFILL, ImageDefaults, Manifest
+from legato.models.load import checked_manifest, lends_layers
+from legato.models.manifest import LAYERS, REFILL, ImageDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,
     Autoencoder,
@@ -62,7 +62,8 @@ class ModelFacts:
     family: str
     licence: str
     scale: int | None
-    """Output pixels per latent cell, each way; None: not known, since parts do not load."""
+    """Output pixels per latent cell, each way; None: not known, since parts do not load, or of no
+    use, since there is nothing to decode."""
     prediction_type: str | None
     parts: dict[str, PartFacts]
     sha256: str | None
@@ -116,6 +117,9 @@ def inspect_model(root: Path) -> ModelFacts:
     )
     decoder: Autoencoder | None = None
     between: object = None
+    lends = bool(attempts.call(lends_layers, folder))
+    if lends and manifest is not None:
+        manifest = replace(manifest, job=LAYERS)
     is_donor = manifest is not None and manifest.job == "generate" and not _has_ends(folder)
     if not is_donor and (manifest is None or manifest.job in ("upscale", "generate", "image")):
         decoder = attempts.call(load_autoencoder, folder)
@@ -139,7 +143,7 @@ def inspect_model(root: Path) -> ModelFacts:
         job=manifest.job if manifest else "unknown",
         family=manifest.family if manifest else "unknown",
         licence=manifest.licence if manifest else "unknown",
-        scale=manifest.scale if manifest else None,
+        scale=manifest.scale if manifest and not lends else None,
         prediction_type=manifest.prediction_type if manifest else None,
         parts={part: _facts(state, layers.get(part)) for part, state in states.items() if state},
         sha256=folder.manifest.fingerprint if folder.manifest else None,

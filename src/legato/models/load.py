@@ -8,7 +8,7 @@ import torch
 from legato.errors import ModelError
 from legato.models.folder import ModelFolder
 from legato.models.inflate import VideoModel
-from legato.models.manifest import Manifest, UpscalerDefaults
+from legato.models.manifest import LAYERS, Manifest, UpscalerDefaults
 from legato.models.offload import Offload
 from legato.models.parts import (
     SCHEDULE,
@@ -43,6 +43,7 @@ def load_upscaler(name_or_path: str, device: torch.device, dtype: torch.dtype) -
     """
     root = find_folder(name_or_path)
     folder = ModelFolder(root)
+    refuse_layers(folder, "upscale")
     if folder.manifest is not None:
         require_job(folder.manifest, "upscale")
     unet, autoencoder = load_unet(folder), load_autoencoder(folder)
@@ -90,6 +91,42 @@ def offloaded(
         ready_(autoencoder, device, decoder_dtype(autoencoder, dtype))
 
     return replace(model, offload=Offload({unet: fill_unet, autoencoder: fill_autoencoder}))
+
+
+def lends_layers(folder: ModelFolder) -> bool:
+    """Tell whether a folder is one of temporal layers for others: nothing samples with its U-Net.
+
+    That of Stable Video Diffusion sees a given picture's latents beside its own, whatever an older
+    `legato.json` says.
+    """
+    if folder.manifest is not None and folder.manifest.job == LAYERS:
+        return True
+    if not (folder.path("unet") / "config.json").is_file():
+        return False
+    config = folder.config("unet")
+    inner, outer = config.get("in_channels"), config.get("out_channels")
+    is_told_numbers = config.get("class_embed_type") == "projection"
+    return is_told_numbers and isinstance(outer, int) and inner == 2 * outer
+
+
+def refuse_layers(folder: ModelFolder, job: str) -> None:
+    """Refuse a folder of temporal layers for others, and say what can be done with it.
+
+    Args:
+        folder: of a model.
+        job: what it was asked to do.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if lends_layers(folder):
+        raise ModelError(
+            f"{folder.root} cannot {job}",
+            why="it holds temporal layers and the image U-Net of Stable Video Diffusion, which "
+            "also sees a given picture: no command samples with that",
+            fix="see it with legato models inspect, and image models that its temporal layers "
+            "attach to with legato models match; legato.models.parts.load_unet attaches them",
+        )
 
 
 def require_job(manifest: Manifest, job: str) -> None:

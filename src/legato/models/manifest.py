@@ -14,6 +14,8 @@ REFILL = "fetch the model again, or point to an undamaged copy"
 SHARES = ("first_estimate_share", "trust", "temporal_share", "motion_share")
 """Defaults between 0 and 1."""
 InterpolationStart = Literal["noise", "blend"]
+LAYERS = "layers"
+"""The job of a folder that no command works with as it is: its temporal layers are for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,11 @@ class GeneratorDefaults(ImageDefaults):
 
 
 Defaults = UpscalerDefaults | ImageDefaults
-DEFAULTS_OF: dict[str, type[Defaults]] = {"generate": GeneratorDefaults, "image": ImageDefaults}
+DEFAULTS_OF: dict[str, type[Defaults]] = {
+    "generate": GeneratorDefaults,
+    LAYERS: GeneratorDefaults,
+    "image": ImageDefaults,
+}
 """By job; those of others are an upscaler's."""
 
 

@@ -2,8 +2,9 @@
 
 diffusers keeps both in one `UNetSpatioTemporalConditionModel` (Blattmann et al. 2023,
 arXiv:2311.15127). Its image part is a `UNet2DConditionModel` whose class labels are the sinusoids
-of frame rate, motion and noise; what it attends to is the first frame's embedding, not text. Only
-names are mapped; no number is changed.
+of frame rate, motion and noise; what it attends to is the first frame's embedding, not text, and
+its input holds that frame's latents beside the noisy ones. Nothing here samples with that, so the
+folder is one of temporal layers for others. Only names are mapped; no number is changed.
 """
 
 import re
@@ -19,7 +20,7 @@ from legato.errors import ModelError
 from legato.models.convert.foreign import ForeignFolder
 from legato.models.folder import FolderWriter
 from legato.models.inflate import VideoModel, check_state, inflate
-from legato.models.manifest import REFILL, GeneratorDefaults, Manifest
+from legato.models.manifest import LAYERS, REFILL, GeneratorDefaults, Manifest
 from legato.models.parts import SCHEDULE
 from legato.models.save import write_unet
 
@@ -36,6 +37,8 @@ KEPT = (
 """Fields of the configuration that mean the same in the image U-Net."""
 NUM_FRAMES = 25
 """Of diffusers' configuration where it names no other number."""
+LATENT_CELL = 8
+"""Pixels per latent cell, each way."""
 NORM_EPS = 1e-5
 """Of all residual blocks in the original release; diffusers has 1e-6 in some."""
 RESNET = re.compile(r"(.+\.resnets\.\d+)\.(spatial_res_block|temporal_res_block|time_mixer)\.(.+)")
@@ -126,7 +129,8 @@ def convert_stable_video_diffusion(
             name=target.name,
             family="video_ldm",
             licence=folder.licence(),
-            job="generate",
+            job=LAYERS,
+            scale=LATENT_CELL,
             prediction_type=predicts,
             defaults=GeneratorDefaults(
                 steps=25,
