@@ -1,5 +1,6 @@
 """What an optical flow estimator is, and which ones there are."""
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -33,8 +34,7 @@ def choose_estimator(
 
     Args:
         name: `dis` (OpenCV, no download) or `raft` (needs torchvision and a weights file).
-        weights: RAFT's weights, a safetensors or torch file in the original's or torchvision's
-            naming.
+        weights: RAFT's weights, a safetensors file in the original's or torchvision's naming.
         device: where RAFT computes; DIS always uses the CPU.
 
     Raises:
@@ -57,3 +57,10 @@ def choose_estimator(
     raise InputError(
         f"flow={name!r}", why="there is no such estimator", fix=f"use {' or '.join(ESTIMATORS)}"
     )
+
+
+def estimator_by(raft: Path | None, device: torch.device) -> FlowEstimator:
+    """Return RAFT where its weights are named, else DIS; errors as of `choose_estimator`."""
+    if raft is None:
+        return choose_estimator("dis")
+    return choose_estimator("raft", weights=str(raft.expanduser()), device=device)

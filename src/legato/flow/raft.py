@@ -22,6 +22,8 @@ from legato.torchvision_operators import declare_missing
 MIN_SIDE = 128  # the coarsest of four correlation levels must be two cells wide
 MULTIPLE = 8
 NUM_UPDATES = 20
+CORRELATION_COPIES = 2  # of the finest level, while it is scaled
+ENCODER_BYTES = 2048  # of every pixel of a pair, both ways at once, measured
 
 ENCODERS = {"fnet": "feature_encoder", "cnet": "context_encoder"}
 LAYERS = {
@@ -81,6 +83,13 @@ class RaftFlow:
             forward.append(flows[:1])
             backward.append(flows[1:])
         return torch.cat(forward), torch.cat(backward)
+
+
+def bytes_of_pair(rows: int, cols: int) -> int:
+    """Return about what the flow of two frames takes, both ways: all places against all others."""
+    rows, cols = (max(MIN_SIDE, side) for side in (rows, cols))
+    cells = -(-rows // MULTIPLE) * -(-cols // MULTIPLE)
+    return CORRELATION_COPIES * 2 * 4 * cells**2 + ENCODER_BYTES * rows * cols
 
 
 def load_raft(path: str | Path, *, device: torch.device) -> RaftFlow:

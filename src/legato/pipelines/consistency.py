@@ -17,6 +17,8 @@ NEIGHBOURS = ("first-frame", "first-and-previous", "trajectories", "nearest-toke
 """Attentions between frames of other systems, each instead of all others."""
 EDITS = ("interleaved", "shape-aware", "pixel-aware", "color-aware")
 """Changes of the clean estimate by other systems; they go with any attention."""
+FOLLOWERS = ("propagation", "cross-frame", "temporal-guided", "features", "trajectories")
+"""What follows the optical flow while frames are upscaled; fusion has a quick one of its own."""
 READERS = ("spatial-guided", "features", "nearest-tokens")
 """What compares frames with their input under a little noise."""
 HOLDS = ("temporal", "propagation", "fusion", "fresco", *FRESCO, *NEIGHBOURS)

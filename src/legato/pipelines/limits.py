@@ -1,9 +1,11 @@
 """What options may be; None is left to the model or the recipe, and NaN is never right."""
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from math import inf
+from pathlib import Path
 
-from legato.errors import InputError
+from legato.errors import InputError, ResourceError
 
 
 def within(name: str, value: float | int | None, low: float | int, high: float | int = inf) -> None:
@@ -84,6 +86,32 @@ def require_needed(options: object, needs: Iterable[tuple[str, str, bool]]) -> N
                 why=f"it counts only with {needed}",
                 fix="leave it out",
             )
+
+
+def require_raft(weights: Path | None) -> None:
+    """Refuse RAFT before any work where it cannot be; torch is not needed to tell.
+
+    Args:
+        weights: of RAFT; None: it was not asked for.
+
+    Raises:
+        InputError: there is no such file.
+        ResourceError: torchvision is not installed.
+    """
+    if weights is None:
+        return
+    if not weights.expanduser().is_file():
+        raise InputError(
+            f"raft={weights}",
+            why="there is no such file",
+            fix="name RAFT's weights; legato models convert makes them of raft-things.pth",
+        )
+    if find_spec("torchvision") is None:
+        raise ResourceError(
+            f"raft={weights}",
+            why="RAFT needs torchvision, which is not installed",
+            fix="install it, or leave --raft out",
+        )
 
 
 def require_leading(

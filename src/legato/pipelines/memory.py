@@ -68,6 +68,8 @@ class Shape:
     """Of the output: what the encoder holds."""
     fuses: bool = False
     """Whether decoded frames are fused with their neighbours."""
+    flow: int = 0
+    """Bytes that a network takes for the flow of a pair of frames."""
 
 
 def bytes_per_pixel(
@@ -121,7 +123,8 @@ def estimate_bytes(
     cells = max(tiles)
     clip = pixels * shape.frames
     denoised = min(shape.window, shape.frames)
-    denoising = footprint.denoising * cells * denoised + shape.clip_bytes * clip
+    activations = max(footprint.denoising * cells * denoised, shape.flow)  # not at the same time
+    denoising = activations + shape.clip_bytes * clip
     decoded = min(frames_decoded(cells, pixels), shape.frames)
     merged = RGB_BYTES * decoded * (1 if len(tiles) == 1 else 2)
     finished = min(num_finished, shape.frames) * FINISHING_COPIES + FUSED_COPIES * shape.fuses

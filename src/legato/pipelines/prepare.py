@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from legato.device import choose_device
+from legato.models.folder import hash_file
 from legato.models.spec import find_folder
 from legato.pipelines.caption import caption_shots
 from legato.pipelines.events import Event, OnEvent, notice
@@ -117,6 +118,8 @@ def _models(options: UpscaleOptions, identity: dict[str, str]) -> dict[str, Any]
     found: dict[str, Any] = {f"model {name}": value for name, value in identity.items()}
     if not identity["sha256"]:  # no legato.json lists its files
         found |= folder_fingerprint("model", find_folder(options.model))
+    if options.restore.raft is not None:
+        found["raft sha256"] = hash_file(options.restore.raft.expanduser())
     return found
 
 

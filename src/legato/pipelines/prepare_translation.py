@@ -11,7 +11,7 @@ from legato.device import choose_device, choose_dtype
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import require_second_order
 from legato.errors import InputError
-from legato.flow.estimate import choose_estimator
+from legato.flow.estimate import estimator_by
 from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
@@ -82,7 +82,7 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
         folder=folder,
         sampler=sampler,
         hints=hints,
-        interpolate=FlowBlend(choose_estimator()),
+        interpolate=FlowBlend(sampler.guide.estimate),
         codec=request.codec,
         size_computed=size_computed(facts, options, model),
         notices=[notice(on_event, sentence) for sentence in sentences],
@@ -181,7 +181,7 @@ def make_sampler(
             model=model,
             chosen=options.chosen,
             preset=options.preset,
-            estimate=choose_estimator(),
+            estimate=estimator_by(options.raft, device),
         ),
         schedule=Schedule.from_config(model.schedule),
         controlnet=controlnet,
@@ -261,6 +261,7 @@ def _fingerprint(
         ("hint model", options.hint_model),
     ):
         values |= {} if folder is None else folder_fingerprint(what, folder)
-    if options.lora is not None:
-        values["lora sha256"] = hash_file(options.lora.expanduser())
+    for what, file in (("lora", options.lora), ("raft", options.raft)):
+        if file is not None:
+            values[f"{what} sha256"] = hash_file(file.expanduser())
     return values

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from legato.pipelines.batch import refuse_folder_of_videos
-from legato.pipelines.output import require_report, require_target
+from legato.pipelines.limits import require_raft
+from legato.pipelines.output import require_no_input, require_report, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution
@@ -51,9 +52,12 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
     Raises:
         DecodeError: the source holds no video or image.
         InputError: an option does not fit the source, or the target cannot be used.
+        ResourceError: RAFT is asked for, and torchvision is not installed.
     """
     source, target = Path(source), Path(target)
     refuse_folder_of_videos(source)
+    raft = options.restore.raft
+    require_raft(raft)
     facts = probe(source)
     notices = [*facts.notices, *options.read.notices(facts)]
     if facts.kind != "video" and (options.start is not None or options.end is not None):
@@ -61,6 +65,7 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
         options = without_range(options)
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
+    require_no_input(target, [] if raft is None else [raft])
     require_report(run.report or report_path(target), target)
     size = output_size(facts, options)
     require_still_fits(codec, target, size=size)

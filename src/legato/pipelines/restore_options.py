@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
-from legato.pipelines.consistency import FUSION_REACH, UPSCALERS_FRESCO, holds, sees_other_frames
+from legato.pipelines.consistency import (
+    FOLLOWERS,
+    FUSION_REACH,
+    UPSCALERS_FRESCO,
+    holds,
+    sees_other_frames,
+)
 from legato.pipelines.limits import within
 
 PHASES = ("early", "middle", "late", "none")
@@ -50,6 +57,10 @@ class RestoreOptions:
     """At which steps estimates are carried along the flow: early, middle, late, none, or step
     numbers counted from 0 ("3,4"). Default: the model's own."""
 
+    raft: Path | None = None
+    """RAFT's weights, safetensors, for propagation and fresco along its flow instead of OpenCV's
+    DIS; needs torchvision, time and memory. fusion keeps DIS."""
+
     color: Literal["wavelet", "adain", "none"] = "wavelet"
     """Colour correction against the input: wavelet keeps the input's slow variations of colour,
     adain its mean and spread per channel."""
@@ -73,7 +84,8 @@ class RestoreOptions:
 
     compat: Literal["none", "reference"] = "none"
     """reference cuts time as the released Upscale-A-Video does, for comparison with it: windows
-    merged by running averages, three frames decoded at a time, a whole shot in one segment."""
+    merged by running averages, three frames decoded at a time, a whole shot in one segment. It
+    propagates along RAFT, which --raft gives; without, estimates are carried along DIS."""
 
     def __post_init__(self) -> None:
         within("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
@@ -265,6 +277,8 @@ def resolve(
             fix="use propagation or none, or a model that has them",
         )
     chosen, propagate = _consistency(options, defaults)
+    if options.raft is not None and propagate == "none":
+        _require_following(options.raft, chosen)
     is_temporal, window = "temporal" in chosen, options.window or defaults.window
     return Settings(
         num_inference_steps=options.num_inference_steps or defaults.steps,
@@ -282,6 +296,16 @@ def resolve(
         trust=defaults.trust,
         chosen=chosen,
     )
+
+
+def _require_following(raft: Path, chosen: frozenset[str]) -> None:
+    """Refuse RAFT where nothing but propagation, which is off, could follow its flow."""
+    if chosen.isdisjoint(set(FOLLOWERS) - {"propagation"}):
+        raise InputError(
+            f"raft={raft}",
+            why="nothing here follows the optical flow that it gives",
+            fix=f"add {' or '.join(FOLLOWERS)} to --consistency, or leave --raft out",
+        )
 
 
 def _consistency(options: RestoreOptions, defaults: ModelDefaults) -> tuple[frozenset[str], str]:

@@ -9,7 +9,8 @@ import torch
 from legato.device import available_memory_bytes, choose_dtype, largest_int8_weight
 from legato.diffusion.guidance import needs_unconditional
 from legato.errors import InputError, ResourceError
-from legato.flow.estimate import choose_estimator
+from legato.flow.estimate import FlowEstimator, estimator_by
+from legato.flow.raft import bytes_of_pair
 from legato.models.folder import ModelFolder
 from legato.models.int8_conv import use_int8_convs_
 from legato.models.load import load_upscaler, offloaded
@@ -32,7 +33,7 @@ from legato.pipelines.memory import (
     smaller_tiles,
 )
 from legato.pipelines.restore import Restorer
-from legato.pipelines.restore_options import RestoreOptions
+from legato.pipelines.restore_options import RestoreOptions, Settings
 from legato.pipelines.saved_plan import Execution
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import CodecName
@@ -54,6 +55,7 @@ class Restorers:
     is_captioned: bool = False
     """Whether captions will give the prompts, which are not known before."""
     _models: dict[str, UpscalerModel] = field(default_factory=dict)
+    _estimator: FlowEstimator | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, options: UpscaleOptions, device: torch.device) -> "Restorers":
@@ -133,9 +135,19 @@ class Restorers:
             options,
             device=self.device,
             dtype=self._dtype(execution.dtype),
-            estimator=choose_estimator("dis", device=self.device),
+            estimator=self._flow(),
             batches_guidance=execution.batches_guidance,
         )
+
+    def _flow(self) -> FlowEstimator:
+        """Return what estimates flow; its weights are read once."""
+        if self._estimator is None:
+            self._estimator = estimator_by(self.options.raft, self.device)
+        return self._estimator
+
+    def flow_bytes(self, rows: int, cols: int) -> int:
+        """Return about what the flow of a pair of frames of this size takes beside the frames."""
+        return 0 if self.options.raft is None else bytes_of_pair(rows, cols)
 
     def may_guide(self, restorer: Restorer) -> bool:
         """Tell whether the U-Net will see a negative prompt beside some prompt."""
@@ -149,7 +161,7 @@ class Restorers:
 
     def footprint(self, execution: Execution) -> Footprint:
         """Measure what the model's activations take, on a small frame of noise and one step."""
-        one = replace(self.options, num_inference_steps=1, solver="ddim", propagate=None)
+        one = replace(self.options, num_inference_steps=1, solver="ddim", propagate=None, raft=None)
         options = replace(one, strength=1.0, tile=0)
         restorer = self._restorer(options, execution)
         model = self.model(execution.dtype)
@@ -229,17 +241,13 @@ def fit_into_memory(
             latent_channels=model.latent_channels,
             codec=codec,
             fuses=settings.fuses,
+            flow=restorers.flow_bytes(facts.height, facts.width),
         )
         return estimate_bytes(
             footprint,
             shape,
             tile=tile,
-            frames_decoded=partial(
-                frames_decoded,
-                context=settings.decoder_context,
-                streams=settings.is_temporal and model.held_values is not None,
-                at_full_size=model.decoder_width is not None,
-            ),
+            frames_decoded=_frames_decoded(settings, model),
             num_finished=frames_finished(shape.rows * shape.cols * shape.scale**2),
         )
 
@@ -259,6 +267,16 @@ def fit_into_memory(
     if restorers.may_guide(restorer) and estimate(doubled, tile, segment) <= SHARE * available:
         footprint, chosen = doubled, replace(chosen, batches_guidance=True)
     return chosen, estimate(footprint, tile, segment)
+
+
+def _frames_decoded(settings: Settings, model: UpscalerModel) -> Callable[[int, int], int]:
+    """Return how many frames are decoded at a time, of the cells in a tile and a frame."""
+    return partial(
+        frames_decoded,
+        context=settings.decoder_context,
+        streams=settings.is_temporal and model.held_values is not None,
+        at_full_size=model.decoder_width is not None,
+    )
 
 
 def _kept_or_offloaded(

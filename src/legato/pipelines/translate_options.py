@@ -67,6 +67,10 @@ class TranslateOptions(TimeRange):
     system (first-frame, first-and-previous, trajectories, nearest-tokens, all-frames), changes of
     the estimate by others (interleaved, shape-aware, pixel-aware, color-aware); or none."""
 
+    raft: Path | None = None
+    """RAFT's weights, safetensors, for all of this and the frames between along its flow instead of
+    OpenCV's DIS; needs torchvision, time and memory."""
+
     preset: Literal["released", "paper"] = "released"
     """Values of fresco's features: those of the released code, or those of the paper."""
 
@@ -206,6 +210,6 @@ class TranslateOptions(TimeRange):
         values: dict[str, Any] = asdict(self)
         for part in PARTS:
             values |= values.pop(part)
-        for name in ("controlnet", "hint", "lora"):
+        for name in ("raft", "controlnet", "hint", "lora"):
             values[name] = None if values[name] is None else str(values[name])
         return values | {"prompt_at": list(self.prompt_at)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from legato.errors import InputError
 from legato.pipelines.batch import refuse_folder_of_videos
-from legato.pipelines.limits import require_leading
+from legato.pipelines.limits import require_leading, require_raft
 from legato.pipelines.output import require_no_input, require_report, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
@@ -43,6 +43,7 @@ def examine(
     Raises:
         DecodeError: the source holds no video or image.
         InputError: an option does not fit the source, or the target cannot be used.
+        ResourceError: RAFT is asked for, and torchvision is not installed.
     """
     if options.model is None:
         raise InputError(
@@ -54,6 +55,7 @@ def examine(
     require_leading(options.guidance_scale, prompts, options.negative_prompt)
     run.require_no_offload()
     refuse_folder_of_videos(source)
+    require_raft(options.raft)
     facts = probe(source)
     notices = [*facts.notices, *options.read.notices(facts)]
     if facts.kind != "video" and (options.start is not None or options.end is not None):
@@ -61,7 +63,8 @@ def examine(
         options = replace(options, start=None, end=None)
     codec = choose_codec(target, options.output, facts)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
-    require_no_input(target, [path for path in (options.hint, options.lora) if path is not None])
+    read = (options.hint, options.lora, options.raft)
+    require_no_input(target, [path for path in read if path is not None])
     require_report(run.report or report_path(target), target)
     notices += losses(codec, facts, target, size=(facts.width, facts.height))
     return TranslationRequest(

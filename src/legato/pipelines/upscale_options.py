@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from legato.errors import InputError
@@ -85,12 +86,15 @@ class UpscaleOptions(TimeRange):
         nested: dict[str, Any] = asdict(self)
         for part in PARTS:
             nested |= nested.pop(part)
-        return nested
+        raft = self.restore.raft
+        return nested | {"raft": None if raft is None else str(raft)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "UpscaleOptions":
         """Return the options that `to_json` described."""
         rest = dict(data)
+        if rest.get("raft") is not None:
+            rest["raft"] = Path(rest["raft"])
         parts = {
             part: kind(**{f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest})
             for part, kind in PARTS.items()
