@@ -400,3 +400,56 @@ def test_something_else_is_not_replaced(convert, source, tmp_path, kind):
     code, said = convert(source, tmp_path / "mine")
     assert (code, "is no model" in said) == (2, True)
     assert mine.read_bytes() == b"x"
+
+
+def raft_file(path):
+    """Weights as RAFT's authors save them, in names and nesting, a number in each."""
+    names = ("fnet.conv1", "cnet.layer2.0.conv1", "update_block.gru.convz1", "update_block.mask.0")
+    state = {f"module.{name}.weight": torch.full((2,), 0.1) for name in names}
+    torch.save(state, path)
+    return path
+
+
+class TestRaft:
+    """The authors' file becomes one of safetensors, for --raft."""
+
+    def test_it_becomes_one_file_with_the_same_numbers(self, convert, tmp_path):
+        target = tmp_path / "raft-things.safetensors"
+        code, said = convert(raft_file(tmp_path / "raft-things.pth"), target)
+        assert (code, said) == (0, f"{target}: RAFT's weights, for --raft\n")
+        state = load_file(target)
+        assert "feature_encoder.convnormrelu.0.weight" in state
+        assert all(torch.equal(value, torch.full((2,), 0.1)) for value in state.values())
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "raft-things.pth",
+            "raft-things.safetensors",
+        ]
+        again = tmp_path / "again.safetensors"
+        assert convert(target, again)[0] == 0  # in torchvision's names too
+        assert load_file(again).keys() == state.keys()
+
+    @pytest.mark.parametrize(
+        ("target", "flags", "code", "says"),
+        [
+            ("raft", (), 2, "name a new .safetensors file"),
+            ("raft-things.pth", (), 2, "it is there already"),
+            ("raft.safetensors", ("--dtype", "float16"), 2, "dtype=float16: it means nothing"),
+            ("raft.safetensors", ("--base", "x"), 2, "base=x: it means nothing"),
+        ],
+    )
+    def test_what_cannot_be_is_one_line(self, convert, tmp_path, target, flags, code, says):
+        source = raft_file(tmp_path / "raft-things.pth")
+        found, said = convert(source, tmp_path / target, *flags)
+        assert (found, said.count("\n"), says in said) == (code, 1, True), said
+        assert list(tmp_path.iterdir()) == [source]
+
+    def test_the_small_network_and_files_with_code_are_refused(self, convert, tmp_path):
+        source, target = tmp_path / "raft-small.pth", tmp_path / "raft.safetensors"
+        torch.save({"module.fnet.conv1.attention.weight": torch.zeros(1)}, source)
+        code, said = convert(source, target)
+        assert (code, "use the weights of the large RAFT" in said) == (3, True)
+        torch.save({"module.fnet.conv1.weight": Malicious()}, source)
+        code, said = convert(source, target)
+        assert (code, "cannot be read as weights alone" in said) == (3, True)
+        assert "ran a program" not in said
+        assert list(tmp_path.iterdir()) == [source]

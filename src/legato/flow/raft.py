@@ -109,7 +109,7 @@ def load_raft(path: str | Path, *, device: torch.device) -> RaftFlow:
         raise ModelError(
             f"RAFT weights {path}",
             why=f"they cannot be read as safetensors ({error})",
-            fix="convert raft-things.pth with legato.flow.raft.convert",
+            fix="make them with legato models convert raft-things.pth raft-things.safetensors",
         ) from error
     network = _network()
     wanted = network.state_dict()
@@ -129,18 +129,19 @@ def load_raft(path: str | Path, *, device: torch.device) -> RaftFlow:
     return RaftFlow(network.to(device))
 
 
-def convert(source: Path, target: Path) -> None:
-    """Rewrite a torch file of the original, such as raft-things.pth, as safetensors.
+def save_raft(state: Mapping[str, Tensor], target: Path) -> None:
+    """Write weights of the original, such as raft-things.pth, or torchvision's, as safetensors.
 
     Raises:
-        ModelError: it is not a file of RAFT's weights.
+        ModelError: a name is not one of RAFT's.
     """
-    state = torch.load(source, map_location="cpu", weights_only=True)
-    if not is_original(state):
-        raise ModelError(
-            f"{source}", why="its names are not those of the original RAFT", fix="use raft-things"
-        )
-    save_file({key: value.contiguous() for key, value in torchvision_keys(state).items()}, target)
+    named = torchvision_keys(state) if is_original(state) else state
+    save_file({key: value.contiguous() for key, value in named.items()}, target)
+
+
+def is_raft(state: Mapping[str, Any]) -> bool:
+    """Tell whether names are those of RAFT's parts, as its authors or torchvision call them."""
+    return is_original(state) or any(key.startswith("feature_encoder.") for key in state)
 
 
 def is_original(state: Mapping[str, Any]) -> bool:

@@ -55,7 +55,8 @@ def pull(name: str, options: ConvertOptions, *, on_file: OnFile | None = None) -
     for hub in spec.hubs:
         files = downloads / hub.replace("/", "--")
         try:
-            _fetch(hub, spec, files, record=record, half=options.dtype == "float16", say=on_file)
+            half = options.dtype != "float32"
+            _fetch(hub, spec, files, record=record, half=half, say=on_file)
         except NETWORK_ERRORS as error:
             _refuse_full_disk(error, files)
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -26,8 +26,13 @@ class ConvertOptions:
     """Folder of an image model: gives the parts that a derivative of an image upscaler lacks, or
     the image model that motion modules then form a whole model with."""
 
-    dtype: Literal["float16", "float32"] = "float16"
-    """Precision of what is written."""
+    dtype: Literal["float16", "float32"] | None = None
+    """Precision of what is written. Default: float16, of RAFT the file's own."""
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of a model's weights."""
+        return DTYPES[self.dtype or "float16"]
 
 
 @dataclass(frozen=True)
@@ -44,28 +49,26 @@ class Source:
 def _upscale_a_video(source: Path, target: Path, options: ConvertOptions) -> Manifest:
     from legato.models.convert.upscale_a_video import convert_upscale_a_video
 
-    decoder, dtype = options.decoder or "vae_video", DTYPES[options.dtype]
+    decoder, dtype = options.decoder or "vae_video", options.precision
     return convert_upscale_a_video(source, target, decoder=decoder, dtype=dtype)
 
 
 def _image_upscaler(source: Path, target: Path, options: ConvertOptions) -> Manifest:
     from legato.models.convert.image_upscaler import convert_image_upscaler
 
-    dtype = DTYPES[options.dtype]
-    return convert_image_upscaler(source, target, base=options.base, dtype=dtype)
+    return convert_image_upscaler(source, target, base=options.base, dtype=options.precision)
 
 
 def _animatediff(source: Path, target: Path, options: ConvertOptions) -> Manifest:
     from legato.models.convert.animatediff import convert_animatediff
 
-    dtype = DTYPES[options.dtype]
-    return convert_animatediff(source, target, base=options.base, dtype=dtype)
+    return convert_animatediff(source, target, base=options.base, dtype=options.precision)
 
 
 def _stable_video_diffusion(source: Path, target: Path, options: ConvertOptions) -> Manifest:
     from legato.models.convert.stable_video_diffusion import convert_stable_video_diffusion
 
-    return convert_stable_video_diffusion(source, target, dtype=DTYPES[options.dtype])
+    return convert_stable_video_diffusion(source, target, dtype=options.precision)
 
 
 UPSCALE_A_VIDEO = Source(
@@ -90,7 +93,7 @@ BY_CLASS: dict[str, Source] = {
 }
 """Class in the configuration -> kind."""
 FILES = (".ckpt", ".pth", ".pt", ".bin", ".safetensors")
-"""Endings of single files with motion modules."""
+"""Endings of single files with motion modules, or with RAFT's weights, which are no model's."""
 SOURCES = (UPSCALE_A_VIDEO, *BY_CLASS.values())
 
 
@@ -106,7 +109,8 @@ def recognise(source: Path) -> Source:
     if source.is_file():
         raise ModelError(
             f"{source} is not a file that can be converted",
-            why=f"single files are AnimateDiff's motion modules, {', '.join(FILES)}",
+            why="single files are AnimateDiff's motion modules or RAFT's weights, "
+            f"{', '.join(FILES)}",
             fix="name one, or a model's folder",
         )
     if not source.is_dir():
