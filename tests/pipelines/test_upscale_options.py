@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_guidance_between_equal_texts_is_refused(texts):
 def test_options_survive_json():
     options = UpscaleOptions(
         read=ReadOptions(strict=True),
-        restore=RestoreOptions(seed=3, tile=64, prompt="face"),
+        restore=RestoreOptions(seed=3, tile=64, prompt="face", raft=Path("raft.safetensors")),
         output=CodecOptions(codec="x265", crf=20),
         height=720,
         start="1:00",

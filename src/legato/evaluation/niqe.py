@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from legato.errors import InputError, ModelError
+from legato.tensor_file import save_tensors
 
 PATCH_PX = 96
 MIN_PATCHES = 4
@@ -74,8 +75,15 @@ class NaturalModel:
             ) from error
 
     def save(self, path: Path) -> None:
-        """Write the model to a safetensors file."""
-        save_file({"mean": self.mean, "covariance": self.covariance}, path)
+        """Write the model to a safetensors file.
+
+        Raises:
+            OSError: the system refuses, as where the disk is full.
+        """
+        arrays = {"mean": self.mean, "covariance": self.covariance}
+        save_tensors(
+            {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}, path
+        )
 
     def distance(self, picture: UInt8[ndarray, "H W 3"]) -> float:
         """Return NIQE of a picture: about 2 to 4 for good photographs; lower is more natural.

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from legato.errors import ModelError, ResourceError
+from legato.tensor_file import save_tensors
 from legato.torchvision_operators import declare_missing
 
 MIN_SIDE = 128  # the coarsest of four correlation levels must be two cells wide
@@ -134,9 +135,10 @@ def save_raft(state: Mapping[str, Tensor], target: Path) -> None:
 
     Raises:
         ModelError: a name is not one of RAFT's.
+        OSError: the system refuses, as where the disk is full.
     """
     named = torchvision_keys(state) if is_original(state) else state
-    save_file({key: value.contiguous() for key, value in named.items()}, target)
+    save_tensors({key: value.contiguous() for key, value in named.items()}, target)
 
 
 def is_raft(state: Mapping[str, Any]) -> bool:

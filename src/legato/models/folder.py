@@ -21,7 +21,7 @@ from torch import Tensor
 
 from legato.errors import InputError, ModelError, refused_by_system
 from legato.models.manifest import MANIFEST, REFILL, Manifest
-from legato.models.tensor_file import save_tensors
+from legato.tensor_file import save_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TEXT_WEIGHTS = "model.safetensors"

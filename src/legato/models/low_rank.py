@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 from legato.errors import ModelError
 from legato.models.temporal_attention import TimeAttention
-from legato.models.tensor_file import save_tensors
+from legato.tensor_file import save_tensors
 
 DOT = ":"
 """Stands for a dot in the keys of a `ModuleDict`, which may hold none."""

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from legato.errors import InputError
-from legato.models.tensor_file import save_tensors
+from legato.tensor_file import save_tensors
 
 FORMAT = "legato-carried/1"
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from legato.errors import ModelError, first_sentence
-from legato.models.tensor_file import save_tensors
+from legato.tensor_file import save_tensors
 from legato.training.ema import Ema
 
 

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from legato.device import keep_freed_memory
 from legato.errors import InputError
 from legato.models.image_model import ImageModel, load_image_model
-from legato.models.tensor_file import save_tensors
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipPair, ClipText
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within, none_empty, require_needed
+from legato.tensor_file import save_tensors
 from legato.training.export import export_image
 from legato.training.picture_stage import PictureOptions, PictureTask, sampled
 from legato.training.pictures import (

@@ -4,12 +4,15 @@ import errno
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from legato.errors import ResourceError, refused_by_system
-from legato.models.tensor_file import save_tensors
+from legato.evaluation.niqe import NaturalModel
+from legato.flow import raft
+from legato.tensor_file import save_tensors
 
 
 @contextmanager
@@ -33,3 +36,29 @@ def test_a_disk_that_takes_no_more_is_said_and_the_file_stays(tmp_path):
     assert isinstance(refused_by_system(found.value, ""), ResourceError)
     assert load_file(path)["a"].tolist() == [1, 1, 1]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def save_raft(path):
+    """Convert weights of the original, of which there is one tensor here."""
+    source = path.with_suffix(".pth")
+    torch.save({"module.fnet.conv1.weight": torch.zeros(100_000)}, source)
+    with files_up_to(10_000):
+        raft.convert(source, path)
+
+
+def save_niqe(path):
+    """Write a model of NIQE, which is of about 10 kB."""
+    model = NaturalModel(mean=np.zeros(36), covariance=np.eye(36))
+    with files_up_to(1_000):
+        model.save(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit there")
+@pytest.mark.parametrize("save", [save_raft, save_niqe])
+def test_every_file_of_weights_is_written_so(save, tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(OSError, match=r"a\.safetensors") as found:
+        save(path)
+    assert isinstance(refused_by_system(found.value, ""), ResourceError)
+    assert not path.exists()
+    assert not list(tmp_path.glob("*.partial"))
