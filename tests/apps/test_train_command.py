@@ -1,9 +1,17 @@
 """`legato train`: which recipes there are, and that flags are their options."""
 
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from shard_clips import write_videos
+from tiny_image_model import tiny_words_image_model
 
 from legato.apps.arguments import parse
 from legato.apps.cli import main
@@ -171,3 +179,45 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, recipe, capsys):
     data = [] if recipe.startswith("driving") else ["--data", str(source)]
     assert main(["train", recipe, *data, "--out", str(tmp_path / "out")]) == 2
     assert f"{tmp_path / 'out'}: it cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_a_signal_stops_behind_a_step_and_the_same_command_goes_on_exactly(
+    tmp_path, monkeypatch, capsys
+):
+    model = tiny_words_image_model(tmp_path / "model")
+    (tmp_path / "pictures").mkdir()
+    for number in range(2):
+        picture = np.full((32, 32, 3), 90 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), picture)
+
+    def run(out):
+        data = ["--data", str(tmp_path / "pictures"), "--model", str(model), "--steps", "4"]
+        computing = ["--num-workers", "0", "--batch-size", "8", "--out", str(tmp_path / out)]
+        return main(["train", "frames", *data, *computing])
+
+    module = import_module("legato.training.picture_stage")
+    loss, calls = module.PictureTask.loss, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(*given)
+
+    assert run("whole") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(module.PictureTask, "loss", interrupted)
+    assert run("parts") == 130
+    said = capsys.readouterr().err.splitlines()
+    assert "stopping behind this step; once more stops at once" in said
+    assert said[-1].startswith("error: stopped behind step 2 of 4")
+    assert said[-1].endswith("the same command goes on")
+    assert not (tmp_path / "parts" / "model").exists()
+    assert run("parts") == 0
+    assert len(calls) == 4
+    whole, parts = (
+        load_file(Path(tmp_path, out, "checkpoint.safetensors")) for out in ("whole", "parts")
+    )
+    assert whole.keys() == parts.keys()
+    assert all(whole[name].equal(parts[name]) for name in whole)

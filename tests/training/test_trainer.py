@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
-from legato.errors import ModelError, ResourceError
+from legato.errors import Interrupted, ModelError, ResourceError
 from legato.pipelines.lock import Lock
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
+from legato.training.stopping import stopped_by
 from legato.training.trainer import (
     CHECKPOINT,
     LOCK,
@@ -66,6 +68,31 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     assert not train(parts, batches, options(40), folder=_made(tmp_path / "parts"), max_minutes=0.0)
     again = Line()
     assert train(again, batches, options(40), folder=tmp_path / "parts")
+    for mine, theirs in zip(whole.module.parameters(), again.module.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def stopped_behind(step):
+    """Stop a loop of training when it has asked that often, once behind each step."""
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) == step
+
+    return stopped_by(lambda: nullcontext(stop))
+
+
+@pytest.mark.parametrize("step", [3, 10, 40])
+def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_weights(tmp_path, step):
+    whole, parts, again = Line(), Line(), Line()
+    assert train(whole, batches, options(40), folder=_made(tmp_path / "whole"))
+    said = rf"stopped behind step {step} of 40: .*; the same command goes on"
+    with stopped_behind(step), pytest.raises(Interrupted, match=said):
+        train(parts, batches, options(40), folder=_made(tmp_path / "parts"))
+    lines = []
+    assert train(again, batches, options(40), folder=tmp_path / "parts", log=lines.append)
+    assert lines[0] == f"continuing at step {step}"
     for mine, theirs in zip(whole.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
@@ -176,6 +203,39 @@ if state.is_main_process:
     torch.save(task.module.state_dict(), folder / "result.pt")
 state.destroy_process_group()
 """
+
+
+STOPPED_ON_TWO = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from accelerate import PartialState
+sys.path.insert(0, sys.argv[2])
+from test_trainer import Still, batches, options, stopped_behind
+from legato.errors import Interrupted
+from legato.training.trainer import train
+
+state, folder = PartialState(cpu=True), Path(sys.argv[1])
+with stopped_behind(3) if state.process_index == 1 else nullcontext():
+    try:
+        train(Still(), batches, options(20), folder=folder)
+    except Interrupted as error:
+        (folder / f"{state.process_index}.txt").write_text(str(error))
+state.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_what_one_process_is_asked_all_do(tmp_path):
+    script, tests = tmp_path / "script.py", str(Path(__file__).parent)
+    script.write_text(STOPPED_ON_TWO)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launch, str(script), str(tmp_path), tests]
+    subprocess.run(command, check=True, timeout=300)
+    told = {(tmp_path / f"{process}.txt").read_text() for process in range(2)}
+    assert len(told) == 1
+    assert "behind step 3 of 20" in told.pop()
+    assert (tmp_path / CHECKPOINT).exists()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the job to stop behind its segment, the second ends it."""
+"""Ctrl-C and SIGTERM: the first asks the work to stop where it can go on, the second ends it."""
 
 import signal
 import sys
@@ -30,11 +30,15 @@ def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[N
 class StopOnSignal:
     """While the block runs, is true (when called) once a signal has come; a second one interrupts.
 
+    Args:
+        behind: what is finished first.
+
     Raises:
         KeyboardInterrupt: at the second signal, wherever the program is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, behind: str = "segment") -> None:
+        self._behind = behind
         self._requested = threading.Event()
         self._handled = handled_by(self._on_signal)
 
@@ -58,5 +62,5 @@ class StopOnSignal:
         if self._requested.is_set():
             raise KeyboardInterrupt
         self._requested.set()
-        sys.stderr.write("\nstopping behind this segment; once more stops at once\n")
+        sys.stderr.write(f"\nstopping behind this {self._behind}; once more stops at once\n")
         sys.stderr.flush()

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from legato.apps.arguments import parse
+from legato.apps.interrupt import StopOnSignal
 from legato.errors import InputError
 
 
@@ -76,6 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
         InputError: no such recipe, or the packages for training are not installed.
+        Interrupted: a signal came while it learned; a checkpoint was written.
     """
     name = next(iter(arguments), "--help")
     if name in ("-h", "--help"):
@@ -95,7 +98,10 @@ def run(arguments: Sequence[str]) -> int:
     recipe = RECIPES[name]
     module = import_module(recipe.module)
     options = parse(getattr(module, recipe.options), arguments[1:], name=f"train {name}")
-    sys.stdout.write(f"{getattr(module, recipe.function)(options, log=_say)}\n")
+    stopped_by = import_module("legato.training.stopping").stopped_by
+    with stopped_by(partial(StopOnSignal, behind="step")):
+        made = getattr(module, recipe.function)(options, log=_say)
+    sys.stdout.write(f"{made}\n")
     return 0
 
 

@@ -20,9 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from legato.device import choose_device, choose_dtype
+from legato.errors import Interrupted
 from legato.pipelines.lock import Lock
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
+from legato.training.stopping import listening
 from legato.video.images import encode_image
 
 Batch = dict[str, Any]
@@ -133,6 +135,9 @@ def train(
 ) -> bool:
     """Train until the last step or the time is up; return whether the stage is finished.
 
+    Where it is asked to stop (`stopping.stopped_by`), on one process or several, all finish their
+    step and the first one writes a checkpoint.
+
     Args:
         task: what to learn.
         batches: from a step number, this process's batches from that step on, `accumulation` to a
@@ -144,6 +149,7 @@ def train(
     Raises:
         ResourceError: another run trains in the folder.
         ModelError: the checkpoint is damaged.
+        Interrupted: it was asked to stop; the checkpoint is that of its last step.
     """
     is_first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     with Lock(folder / LOCK) if is_first else nullcontext():
@@ -175,39 +181,48 @@ def _train(
     if checkpoint.exists():
         step = load_checkpoint(checkpoint, module=task.module, ema=ema, optimizer=optimizer)
         log(f"continuing at step {step}")
-    for parts in _until(batches(step), options.steps - step, options.accumulation):
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, options)
-        generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        loss, figures = _backward(task, parts, accelerator, generator)
-        norms = [_clipped_norm(group, options.clip_norm, accelerator) for group in groups]
-        if all(map(torch.isfinite, norms)):  # a rare overflow must not poison the optimizer's state
-            optimizer.step()
-            ema.update(task.module)
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        minutes = (time.monotonic() - started) / 60
-        over = max_minutes is not None and _anywhere(minutes > max_minutes, accelerator.device)
-        if step % options.log_every == 0 and accelerator.is_main_process:
-            row: dict[str, float | int] = {
-                "step": step,
-                "minutes": round(minutes, 2),
-                "loss": loss.item(),
-                **figures,
-            }
-            _append(folder / "log.csv", row)
-            log("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
-        if step % options.validate_every == 0 or step == options.steps or over:
-            if accelerator.is_main_process:
+    with listening() as stop:
+        for parts in _until(batches(step), options.steps - step, options.accumulation):
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, options)
+            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+            loss, figures = _backward(task, parts, accelerator, generator)
+            norms = [_clipped_norm(group, options.clip_norm, accelerator) for group in groups]
+            if all(map(torch.isfinite, norms)):  # a rare overflow must not poison the state
+                optimizer.step()
+                ema.update(task.module)
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            minutes = (time.monotonic() - started) / 60
+            over = max_minutes is not None and _anywhere(minutes > max_minutes, accelerator.device)
+            stopped = _anywhere(stop(), accelerator.device)
+            is_due = step % options.validate_every == 0 or step == options.steps or over
+            if step % options.log_every == 0 and accelerator.is_main_process:
+                row = {"step": step, "minutes": round(minutes, 2), "loss": loss.item(), **figures}
+                _append(folder / "log.csv", row)
+                log("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
+            if (is_due or stopped) and accelerator.is_main_process:
                 save_checkpoint(
                     checkpoint, step=step, module=task.module, ema=ema, optimizer=optimizer
                 )
+            if is_due and not stopped and accelerator.is_main_process:
                 _validate(task, ema, step, folder, log)
-            accelerator.wait_for_everyone()
-        if over:
-            break
+            if is_due or stopped:
+                accelerator.wait_for_everyone()
+            if stopped:
+                raise _interrupted(step, options.steps)
+            if over:
+                break
     ema.swap_(task.module)  # what follows uses the averages
     return step >= options.steps
+
+
+def _interrupted(step: int, steps: int) -> Interrupted:
+    return Interrupted(
+        f"stopped behind step {step} of {steps}",
+        why="it was asked for; a checkpoint was written",
+        fix="the same command goes on",
+    )
 
 
 def _groups(task: Task) -> list[list[nn.Parameter]]:
