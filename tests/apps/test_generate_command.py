@@ -119,8 +119,9 @@ def test_a_plan_whose_memory_runs_out_names_the_dials(model, tmp_path, monkeypat
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Generation, "make_key_frames", fail)
-    with pytest.raises(ResourceError, match=r"memory ran out: frames of 16x16.*--width"):
+    with pytest.raises(ResourceError, match=r"memory ran out: frames of 16x16.*--width") as found:
         plan_generation("", tmp_path / "out.mkv", GenerateOptions(model=model, frames=1))
+    assert "--restart" not in str(found.value)  # there is nothing to begin anew
     assert not list(tmp_path.iterdir())
 
 

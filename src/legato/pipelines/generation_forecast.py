@@ -87,7 +87,8 @@ def plan_generation(
     target = Path(target)
     job = prepare(prompt, target, options or GenerateOptions(), run or RunOptions(), on_event)
     settings, timeline = job.settings, job.settings.timeline
-    with tempfile.TemporaryDirectory() as folder, memory_needed(target, settings):
+    held = memory_needed(target, settings, is_plan=True)
+    with tempfile.TemporaryDirectory() as folder, held:
         clock, written = _measure(job, Path(folder))
     works = list(job.stages())
     seconds = clock.of(job)

@@ -37,8 +37,15 @@ def require_memory(model: GeneratorModel, settings: Settings, device: torch.devi
         )
 
 
-def memory_needed(target: Path, settings: Settings) -> AbstractContextManager[None]:
+def memory_needed(
+    target: Path, settings: Settings, *, is_plan: bool = False
+) -> AbstractContextManager[None]:
     """Return a block in which memory that runs out is told with the dials that need less.
+
+    Args:
+        target: of the video.
+        settings: of the video.
+        is_plan: whether nothing is kept that another size would have to begin anew.
 
     Raises:
         ResourceError: it did.
@@ -46,7 +53,7 @@ def memory_needed(target: Path, settings: Settings) -> AbstractContextManager[No
     return memory_errors(
         str(target),
         why=f"frames of {settings.width}x{settings.height} do not fit",
-        fix="use a smaller --width and --height, with --restart",
+        fix="use a smaller --width and --height" + ("" if is_plan else ", with --restart"),
     )
 
 
