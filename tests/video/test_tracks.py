@@ -216,3 +216,12 @@ def test_a_range_of_subtitles_that_overlap_begins_with_all_that_are_active(tmp_p
     upscale(source, target, start=start, end=end)
     assert told(target) == [(0, 200, ["first", "overlap"]), (200, 800, ["overlap"])]
     assert verify(source, target, start=start, end=end).kept
+
+
+def test_subtitles_shown_for_no_time_are_told_where_they_are_lost(tmp_path):
+    cues = ((300, 300, "no time"), (600, 900, "some time"))
+    source = with_cues(tmp_path / "a.mkv", cues)
+    report = upscale(source, tmp_path / "out.mp4")
+    assert told(tmp_path / "out.mp4") == [(600, 900, ["some time"])]
+    assert any("1 left out that would be shown for no time" in said for said in report.notices)
+    assert not any("no time" in said for said in upscale(source, tmp_path / "out.mkv").notices)

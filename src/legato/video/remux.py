@@ -110,6 +110,7 @@ class Joiner:
         self.num_frames = 0
         self.last_ticks: dict[int, int] = {}
         self.untimed: list[UntimedCopy] = []
+        self.texts: list[tuple[str, SubtitleTranscoder]] = []
         self.notices: list[str] = []
         self.suffix = temporary.suffix.lower()
 
@@ -133,6 +134,7 @@ class Joiner:
             size = (video.width, video.height)
         self._set_aspect(size)
         self.notices += [notice for sound in self.untimed for notice in sound.notices(self.suffix)]
+        self.notices += [notice for label, text in self.texts for notice in text.notices(label)]
 
     def _set_aspect(self, size: tuple[int, int]) -> None:
         """Add the sample aspect where the muxer cannot be told."""
@@ -241,6 +243,7 @@ class Joiner:
             return _Route(sound.stream, sound.packets, is_text)
         assert isinstance(stream, SubtitleStream)
         text = SubtitleTranscoder(stream, output, track.codec)
+        self.texts.append((track.label, text))
         return _Route(text.stream, text.packets, is_text)
 
     def _copy_tags(self, output: OutputContainer, original: InputContainer) -> None:

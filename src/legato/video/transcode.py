@@ -116,6 +116,13 @@ class SubtitleTranscoder:
         self.context.subtitle_header = ASS_HEADER
         self.context.time_base = MILLISECOND
         self.layout = OneAtATime() if codec == "mov_text" else None
+        self._num_empty = 0
+
+    def notices(self, label: str) -> list[str]:
+        """Say how many cues of a track were shown for no time, if that could not be kept."""
+        if not self.layout or not self._num_empty:
+            return []
+        return [f"{label}: {self._num_empty} left out that would be shown for no time; use .mkv"]
 
     def packets(self, packet: Any) -> Iterator[Any]:  # noqa: ANN401
         """Yield the packets that a packet completes; None at the end of the stream.
@@ -127,6 +134,7 @@ class SubtitleTranscoder:
         elif (cue := self._cue(packet)) is None:
             return
         else:
+            self._num_empty += cue.begin == cue.end
             cues = self.layout.add(cue) if self.layout else iter((cue,))
         yield from map(self._coded, cues)
 
