@@ -1,5 +1,6 @@
 """Generated videos: exact, repeatable, resumable, and each option tells."""
 
+import json
 import os
 import sys
 from dataclasses import replace
@@ -769,9 +770,15 @@ def test_an_enlarged_video_without_its_report_is_finished(key_frame_model, monke
         with pytest.raises(KeyboardInterrupt):
             generate("", target, options, run=RUN)
     made = target.stat().st_ino
+    kept = WorkFolder(target).path / "generated.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"notices": ["it lost a thing"]}))
     module = sys.modules[generate.__module__]  # the package has the function of that name
     monkeypatch.setattr(module, "upscale", None)  # not called again
-    assert generate("", target, options, run=RUN).size == (64, 64)
+    events = []
+    report = generate("", target, options, run=RUN, on_event=events.append)
+    assert report.size == (64, 64)
+    assert "it lost a thing" in report.notices
+    assert "it lost a thing" in [event.message for event in events if event.stage == "notice"]
     assert target.stat().st_ino == made
     assert not WorkFolder(target).path.exists()
 

@@ -1,11 +1,12 @@
 """Video from words, a first frame or nothing: the complete Video LDM, stage after stage."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from legato.device import return_freed_memory
-from legato.pipelines.events import OnEvent, ignore
+from legato.pipelines.events import OnEvent, ignore, notice
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.generation_limits import disk_bytes, memory_needed
@@ -69,7 +70,7 @@ def generate(
             stages[stage.name] = round(time.perf_counter() - started, 3)
             return_freed_memory()
         made = job.join()
-        if job.settings.upsampler is not None and not job.folder.has_delivered:
+        if job.settings.upsampler is not None:
             started = time.perf_counter()
             made = _upsample(job, made, job.settings.upsampler, stop=stop)
             stages["restore"] = round(time.perf_counter() - started, 3)
@@ -84,7 +85,10 @@ def generate(
 def _upsample(job: GenerationJob, small: Path, upsampler: str, *, stop: Stop) -> Path:
     """Enlarge the video in overlapping windows by an upscaling model; see `upscale`."""
     upscaled = job.folder.path / f"generated_large{job.target.suffix}"
-    if not upscaled.exists():
+    report_file = job.folder.path / "generated.json"
+    if job.folder.has_delivered or upscaled.exists():  # by an earlier run, which told nobody here
+        job.notices += [notice(job.on_event, said) for said in _saved_notices(report_file)]
+    else:
         report = upscale(
             small,
             upscaled,
@@ -95,9 +99,17 @@ def _upsample(job: GenerationJob, small: Path, upsampler: str, *, stop: Stop) ->
                 output=job.options.output,
                 segment=job.options.segment,
             ),
-            run=replace(job.run, restart=False, report=job.folder.path / "generated.json"),
+            run=replace(job.run, restart=False, report=report_file),
             on_event=job.on_event,
             stop=stop,
         )
         job.notices += report.notices
-    return upscaled
+    return small if job.folder.has_delivered else upscaled
+
+
+def _saved_notices(report: Path) -> list[str]:
+    """Return those of a report; none where a run was killed before it was written."""
+    try:
+        return list(json.loads(report.read_text(encoding="utf-8", errors="replace"))["notices"])
+    except (OSError, ValueError, KeyError):
+        return []
