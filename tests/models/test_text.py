@@ -53,7 +53,7 @@ def test_two_words_of_one_group_are_refused_and_the_second_left_out_of_captions(
     encoder = WordEncoder(8, ["day", "night", "rain", "city"], [["day", "night"], ["rain", "fog"]])
     assert encoder.encode("rain, night, city, night").shape == (1, MAX_WORDS, 8)
     for known in (encoder, WordEncoder.from_config(encoder.to_config())):
-        with pytest.raises(InputError, match=r"'day' and 'night'.*leave one"):
+        with pytest.raises(InputError, match=r"'day' and 'night'.*a negative prompt.*leave one"):
             known.encode("day, rain, night")
     assert encoder.as_prompt("rain by night, not by day") == "rain, night"
     with pytest.raises(InputError, match="'night' and 'day'"):

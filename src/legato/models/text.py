@@ -156,7 +156,8 @@ class WordEncoder(nn.Module):
             if self._exclude(word, other):
                 raise InputError(
                     f"prompt words {word!r} and {other!r}",
-                    why="this model has only learned pictures of one of them",
+                    why="this model has only learned pictures of one of them, and a negative "
+                    "prompt leads away from what it has learned",
                     fix="leave one of them out",
                 )
         if len(entries) > MAX_WORDS:
