@@ -3,7 +3,8 @@
     python benchmarks/held_back.py PACKED FOLDERS --out CLIPS
 
 PACKED is the training's data.pack, which tells the sources, FOLDERS are where they lie. Videos give
-the middle of their first frames, photographs a window that moves over their reduced middle.
+the middle of their first frames, photographs a window that moves over them, reduced, from their
+middle on. A shorter cut is the beginning of a longer one, whatever --frames says.
 """
 
 import argparse
@@ -27,12 +28,12 @@ LEAST_ROOM = 1.2
 
 
 def moved_over(picture: np.ndarray, num_frames: int) -> Iterator[np.ndarray]:
-    """Move a window over the middle of a photograph, by fractions of a pixel."""
+    """Move a window over a photograph from its middle on, by fractions of a pixel."""
     shrink = min(1.0, max(LEAST_ROOM * n / m for n, m in zip(LARGEST, picture.shape, strict=False)))
     small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     rows, cols = (min(n, m) for n, m in zip(LARGEST, small.shape, strict=False))
     for k in range(num_frames):
-        down, right = (step * (k - (num_frames - 1) / 2) for step in MOTION_PX)
+        down, right = (step * k for step in MOTION_PX)
         middle = (small.shape[1] - 1) / 2 + right, (small.shape[0] - 1) / 2 + down
         yield cv2.getRectSubPix(small, (cols, rows), middle)
 

@@ -43,9 +43,18 @@ def test_held_back_sources_become_clips_that_move(tmp_path):
     large, small = (cut(tmp_path / f"{name}.png", 3) for name in ("large", "small"))
     assert large.shape == (3, *LARGEST, 3)
     assert small.shape == (3, 300, 400, 3)
-    in_the_middle = small[1]
+    in_the_middle = small[0]
     assert np.array_equal(in_the_middle, picture[:300, :400, ::-1])
     assert 0.5 < np.abs(large[1].astype(float) - large[0]).mean() < 30
+
+
+def test_a_shorter_cut_is_the_beginning_of_a_longer_one(tmp_path):
+    from held_back import cut
+
+    picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(picture, (1200, 900)))
+    short, long = (cut(tmp_path / "a.png", frames) for frames in (3, 6))
+    assert np.array_equal(long[:3], short)
 
 
 def test_bicubic_keeps_a_constant_clip():
