@@ -329,6 +329,19 @@ def test_progress_ends_at_its_total(clip, held, prompt):
     assert seen == [done / len(seen) for done in range(1, len(seen) + 1)]
 
 
+@pytest.mark.parametrize(
+    ("part", "strength"), [("features", 0.25), ("temporal-guided,cross-frame", 0.25)]
+)
+def test_a_named_part_that_acts_at_no_step_is_refused(part, strength):
+    few = {"num_inference_steps": 4, "strength": strength}
+    with pytest.raises(InputError, match=f"{part.split(',')[0]} acts at none of the last 1") as e:
+        restorer(tiny_upscaler(), consistency=part, **few)
+    assert "\n" not in str(e.value)
+    restorer(tiny_upscaler(), consistency=part, **few | {"strength": 0.75})
+    told = restorer(tiny_upscaler(), consistency="fresco", **few).notices
+    assert [said.split()[0] for said in told] == ["temporal-guided", "features", "background"]
+
+
 def test_strength_without_an_encoder_is_refused():
     with pytest.raises(InputError, match="no encoder"):
         restorer(replace(tiny_upscaler(), has_encoder=False), strength=0.5)

@@ -97,7 +97,8 @@ def plan(
     wanted = request.execution(dtype)
     found, execution, memory = look_through(request, restorers, wanted, on_event)
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
-    measured, seconds, written = _measure(request, found, restorers(execution))
+    restorer = restorers(execution)
+    measured, seconds, written = _measure(request, found, restorer)
     span = (found.pts[-1] - found.pts[0]) * facts.time_base
     others = facts.path.stat().st_size if facts.path.is_file() else 0
     return Forecast(
@@ -122,7 +123,7 @@ def plan(
         seconds_per_frame=seconds / measured,
         frames_measured=measured,
         seconds=seconds / measured * found.num_frames,
-        notices=[*request.notices, *found.notices, *_untold(request, found)],
+        notices=[*request.notices, *restorer.notices, *found.notices, *_untold(request, found)],
     )
 
 

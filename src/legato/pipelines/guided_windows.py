@@ -30,7 +30,7 @@ from legato.models.cross_frame_attention import (
     first_frame,
 )
 from legato.models.frame_attention import FrameAttention
-from legato.pipelines.consistency import NEIGHBOURS, sees_other_frames
+from legato.pipelines.consistency import NEIGHBOURS, named, sees_other_frames
 from legato.pipelines.correspond import clip_of
 
 CELL = 1
@@ -65,10 +65,12 @@ def plan_of(chosen: frozenset[str]) -> StepPlan:
     )
 
 
-def idle_parts(chosen: frozenset[str], *, num_executed: int, num_steps: int) -> list[str]:
+def idle_parts(
+    chosen: frozenset[str], *, num_executed: int, num_steps: int, plan: StepPlan = RELEASED_PLAN
+) -> list[str]:
     """Return the named parts of FRESCO that act at no step; arguments as of `StepPlan.at`."""
     steps = [
-        RELEASED_PLAN.at(index, num_executed=num_executed, num_steps=num_steps)
+        plan.at(index, num_executed=num_executed, num_steps=num_steps)
         for index in range(num_executed)
     ]
     optimises = any(step.features for step in steps)
@@ -78,6 +80,35 @@ def idle_parts(chosen: frozenset[str], *, num_executed: int, num_steps: int) -> 
         "background": optimises or any(step.smoothing for step in steps),
     }
     return [name for name, does in acts.items() if name in chosen and not does]
+
+
+def at_no_step(num_executed: int, num_steps: int) -> str:
+    """Say where an idle part would have had to act; arguments as of `StepPlan.at`."""
+    return f"at none of the last {num_executed} of {num_steps} steps, which are executed"
+
+
+def require_acting(
+    consistency: str, idle: Sequence[str], *, strength: float, num_executed: int, num_steps: int
+) -> None:
+    """Refuse a part of FRESCO that acts at no step and was named; of `fresco` it is told.
+
+    Args:
+        consistency: as written.
+        idle: what `idle_parts` returned.
+        strength: as chosen.
+        num_executed: as of `StepPlan.at`.
+        num_steps: as of `StepPlan.at`.
+
+    Raises:
+        InputError: names it.
+    """
+    for name in named(consistency):
+        if name in idle:
+            raise InputError(
+                f"consistency={consistency!r} with strength={strength:g}",
+                why=f"{name} acts {at_no_step(num_executed, num_steps)}",
+                fix="use a greater --strength, or leave it out",
+            )
 
 
 def guide_of(

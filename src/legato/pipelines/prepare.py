@@ -66,6 +66,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     dtype = restorers.precision(request.run.dtype)
     wanted = request.execution(dtype)
     restorer = restorers(wanted)
+    notices += [notice(on_event, sentence) for sentence in restorer.notices]
     fingerprint = (
         source_fingerprint(facts.path, facts.images)
         | {"device": device.type, "dtype": dtype, "codec used": request.codec.codec}

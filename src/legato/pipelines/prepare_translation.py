@@ -10,17 +10,15 @@ import torch
 from legato.device import choose_device, choose_dtype
 from legato.diffusion.schedule import Schedule
 from legato.diffusion.solver import require_second_order
-from legato.errors import InputError
 from legato.flow.estimate import estimator_by
 from legato.models.controlnet import load_controlnet
 from legato.models.folder import hash_file
 from legato.models.image_model import ImageModel, load_image_model
 from legato.models.lora import add_lora_
 from legato.models.text import WordEncoder
-from legato.pipelines.consistency import named
 from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.guided_batch import BatchGuide
-from legato.pipelines.guided_windows import idle_parts
+from legato.pipelines.guided_windows import at_no_step, idle_parts, require_acting
 from legato.pipelines.hints import GivenHints, open_hints
 from legato.pipelines.in_between import FlowBlend
 from legato.pipelines.keyframe_reader import eight_bits, frames_from
@@ -72,7 +70,8 @@ def prepare(request: TranslationRequest, on_event: OnEvent) -> TranslationJob:
     if isinstance(hints, GivenHints):
         hints.require_fitting(facts, plan.survey.num_frames)
     sentences = [*request.notices, *plan.survey.notices, *_unused_prompts(options, facts, plan)]
-    sentences += [f"{name} acts {_at_no_step(sampler)}" for name in _idle(sampler)]
+    never = at_no_step(len(sampler.timesteps), options.num_inference_steps)
+    sentences += [f"{name} acts {never}" for name in _idle(sampler)]
     return TranslationJob(
         facts=facts,
         options=options,
@@ -116,11 +115,6 @@ def _idle(sampler: KeyframeSampler) -> list[str]:
     )
 
 
-def _at_no_step(sampler: KeyframeSampler) -> str:
-    whole = sampler.options.num_inference_steps
-    return f"at none of the last {len(sampler.timesteps)} of {whole} steps, which are executed"
-
-
 def _require_acting(sampler: KeyframeSampler) -> None:
     """Refuse a part of FRESCO that acts at no step and was named, or values of it.
 
@@ -128,13 +122,13 @@ def _require_acting(sampler: KeyframeSampler) -> None:
         InputError: names it.
     """
     options, idle = sampler.options, _idle(sampler)
-    for name in named(options.consistency):
-        if name in idle:
-            raise InputError(
-                f"consistency={options.consistency!r} with strength={options.strength:g}",
-                why=f"{name} acts {_at_no_step(sampler)}",
-                fix="use a greater --strength, or leave it out",
-            )
+    require_acting(
+        options.consistency,
+        idle,
+        strength=options.strength,
+        num_executed=len(sampler.timesteps),
+        num_steps=options.num_inference_steps,
+    )
     acts = "features" not in idle
     require_needed(options, [("preset", "a --strength at which features act", acts)])
 

@@ -33,7 +33,13 @@ from legato.pipelines.decode import (
 )
 from legato.pipelines.events import Passes
 from legato.pipelines.first_latents import FirstLatents
-from legato.pipelines.guided_windows import guide_of
+from legato.pipelines.guided_windows import (
+    at_no_step,
+    guide_of,
+    idle_parts,
+    plan_of,
+    require_acting,
+)
 from legato.pipelines.restore_options import (
     RestoreOptions,
     Settings,
@@ -80,6 +86,7 @@ class Restorer:
             them.
         scale: output pixels per input pixel, each way.
         is_guided: whether the U-Net sees a negative prompt beside the prompt.
+        notices: what of `fresco` never acts.
 
     Raises:
         InputError: an option that this model cannot honour, e.g. strength below 1 without encoder.
@@ -119,6 +126,7 @@ class Restorer:
                 why="this model carries no encoder, so it cannot start from the input",
                 fix="leave strength at 1, and use the noise level to stay close to the input",
             )
+        self.notices = self._require_acting()
         self._texts = self._encoded_texts()
         self.is_guided = len(self._texts.links) > 1
         self._finish = Finishing(
@@ -300,6 +308,19 @@ class Restorer:
             negative_prompt=encode(negative) if needs_unconditional(scale) else None,
             guidance_scale=scale,
         )
+
+    def _require_acting(self) -> list[str]:
+        """Refuse a part of FRESCO that was named and acts at no step; tell of others."""
+        steps = {
+            "num_executed": len(self._timesteps),
+            "num_steps": self.settings.num_inference_steps,
+        }
+        chosen = self.settings.chosen
+        idle = idle_parts(chosen, plan=plan_of(chosen), **steps)
+        require_acting(
+            self._options.consistency or "", idle, strength=self._options.strength, **steps
+        )
+        return [f"{name} acts {at_no_step(**steps)}" for name in idle]
 
     def _first_latents(self) -> FirstLatents:
         return FirstLatents(
