@@ -35,7 +35,7 @@ RECIPES = {
         "train_upscale_a_video",
     ),
     "shards": Recipe(
-        "cut folders of videos into the clips that upscale_a_video reads",
+        "cut folders of videos into the clips that other recipes read",
         "legato.training.shard_sources",
         "ShardOptions",
         "make_shards",
@@ -51,6 +51,12 @@ RECIPES = {
         "legato.training.image_recipes",
         "DreamBoothOptions",
         "train_dreambooth",
+    ),
+    "video_ldm": Recipe(
+        "teach an image model about time, by captioned clips: it then generates videos",
+        "legato.training.video_ldm_recipe",
+        "TrainVideoLdmOptions",
+        "train_video_ldm",
     ),
     "motion": Recipe(
         "teach a generating model the motion of a few clips, or of one",

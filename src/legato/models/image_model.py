@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from legato.errors import ModelError
+from legato.errors import InputError, ModelError
 from legato.models.decoder import TemporalDecoder
 from legato.models.folder import ModelFolder
 from legato.models.inflate import VideoModel, inflate
@@ -78,6 +78,22 @@ class ImageModel:
         """Pixels that divide the sides of its pictures."""
         config: Any = self.unet.spatial.config
         return int(self.scale * 2 ** (len(config.block_out_channels) - 1))
+
+    def size_of(self, width: int | None, height: int | None) -> tuple[int, int]:
+        """Return chosen columns and rows; None: its own.
+
+        Raises:
+            InputError: it cannot make them.
+        """
+        chosen = width or self.size[0], height or self.size[1]
+        for name, side in zip(("width", "height"), chosen, strict=True):
+            if side < self.multiple or side % self.multiple:
+                raise InputError(
+                    f"{name}={side}",
+                    why=f"this model makes multiples of {self.multiple} pixels",
+                    fix=f"use {max(round(side / self.multiple), 1) * self.multiple}",
+                )
+        return chosen
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Float[Tensor, "1 N D"]:

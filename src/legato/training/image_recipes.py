@@ -167,7 +167,7 @@ def _train(options: TuneOptions, booth: DreamBoothOptions | None, log: Log) -> P
     here = PartialState(cpu=not torch.cuda.is_available())
     say = log if here.is_main_process else silent
     model = load_image_model(options.model, here.device, torch.float32)
-    size = _size(options, model)
+    size = model.size_of(options.width, options.height)
     pictures, validated = Pictures(options.data), Pictures((options.held_back or options.data[0],))
     words = _words(options, booth, model, pictures, validated)
     text = TrainableText(words).to(here.device)
@@ -274,21 +274,3 @@ def _prior(
             fix="remove it, or use another folder with --out",
         )
     return Prior(latents=latents, captions=captions)
-
-
-def _size(options: TuneOptions, model: ImageModel) -> tuple[int, int]:
-    """Return columns and rows of the pictures.
-
-    Raises:
-        InputError: the model cannot make them.
-    """
-    width, height = model.size
-    chosen = options.width or width, options.height or height
-    for name, side in zip(("width", "height"), chosen, strict=True):
-        if side < model.multiple or side % model.multiple:
-            raise InputError(
-                f"{name}={side}",
-                why=f"this model makes multiples of {model.multiple} pixels",
-                fix=f"use {max(round(side / model.multiple), 1) * model.multiple}",
-            )
-    return chosen

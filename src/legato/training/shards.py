@@ -70,8 +70,18 @@ class Shards:
         """Return how many frames clip `number` has."""
         return int(self.spans[number, 3])
 
-    def clip(self, number: int, first: int = 0, frames: int | None = None) -> ShardedClip:
+    def name(self, number: int) -> str:
+        """Return what tells clip `number` to people: its shard, and which it is there."""
+        shard = self.spans[number, 0]
+        place = number - int(np.searchsorted(self.spans[:, 0], shard)) + 1
+        return f"{self.paths[shard]} (clip {place})"
+
+    def clip(
+        self, number: int, first: int = 0, frames: int | None = None, step: int = 1
+    ) -> ShardedClip:
         """Decode `frames` frames of clip `number` from frame `first` on; None: all of them.
+
+        Of a `step` above 1 every so manieth is taken.
 
         Raises:
             DecodeError: a picture is damaged, or frames differ in size or are not there.
@@ -80,7 +90,7 @@ class Shards:
         with path.open("rb") as file:
             file.seek(start)
             data = io.BytesIO(file.read(stop - start))
-        chosen = slice(first, None if frames is None else first + frames)
+        chosen = slice(first, None if frames is None else first + frames * step, step)
         with tarfile.open(path, "r:", data) as tar:
             members = _Members(tar)
             low_res = members.pictures(members.low_res[chosen]) if members.low_res else None
