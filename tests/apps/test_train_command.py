@@ -28,6 +28,8 @@ def command(recipe, tmp_path, *flags):
         needed["--held-back"] = str(tmp_path)
     if recipe == "dreambooth":
         needed["--prompt"] = "a"
+    if recipe == "video_ldm":
+        needed["--model"] = "driving"
     beside = [part for name, value in needed.items() if name not in flags for part in (name, value)]
     return ["train", recipe, *beside, *flags]
 
@@ -35,7 +37,7 @@ def command(recipe, tmp_path, *flags):
 def test_the_recipes_are_told(capsys):
     assert main(["train", "--help"]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("embedded", "upscale_a_video", "shards"))
+    assert all(name in said for name in ("embedded", "upscale_a_video", "shards", "video_ldm"))
 
 
 @pytest.mark.parametrize("name", ["", "unknown"])
@@ -104,6 +106,9 @@ def test_data_that_cannot_be_read_leaves_no_folder(tmp_path, recipe):
         ("shards", "shard-mb", "nan"),
         ("frames", "learning-rate", "nan"),
         ("upscale_a_video", "steps", "0"),
+        ("video_ldm", "key-frame-rate", "0"),
+        ("video_ldm", "interpolations", "3"),
+        ("video_ldm", "frames", "1"),
     ],
 )
 def test_numbers_out_of_range_are_refused_in_one_line(tmp_path, recipe, name, value, capsys):
@@ -142,6 +147,8 @@ def test_what_is_new_must_be_named(tmp_path, capsys):
         ("dreambooth", "data"),
         ("driving", "stages"),
         ("driving_x4", "stages"),
+        ("video_ldm", "data"),
+        ("video_ldm", "stages"),
     ],
 )
 def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
@@ -157,6 +164,7 @@ def test_a_list_that_names_nothing_is_refused(tmp_path, recipe, flag, capsys):
         ("upscale_a_video", "refine unet", "unet refine"),
         ("driving", "image image", "image"),
         ("driving_x4", "temporal image", "image temporal"),
+        ("video_ldm", "decoder key_frames", "key_frames decoder"),
     ],
 )
 def test_stages_out_of_order_are_refused(tmp_path, recipe, given, instead, capsys):

@@ -193,12 +193,20 @@ from test_trainer import Still, batches, options
 from legato.training.trainer import train
 
 state, task, folder = PartialState(cpu=True), Still(), Path(sys.argv[1])
+drawn, loss = [], task.loss
+
+def noted(batch, generator):
+    drawn.append(torch.rand((), generator=generator).item())
+    return loss(batch, generator)
+
+task.loss = noted
 
 def share(first):
     for batch in batches(first):
         yield {"x": batch["x"].chunk(state.num_processes)[state.process_index]}
 
 train(task, share, options(20), folder=folder, max_minutes=100.0)
+(folder / f"drawn_{state.process_index}.txt").write_text(repr(drawn))
 if state.is_main_process:
     torch.save(task.module.state_dict(), folder / "result.pt")
 state.destroy_process_group()
@@ -250,6 +258,8 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     for name, value in alone.module.state_dict().items():
         torch.testing.assert_close(value, together[name], rtol=1e-5, atol=1e-6)
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 5  # one process wrote it
+    drawn = [(tmp_path / f"drawn_{process}.txt").read_text() for process in (0, 1)]
+    assert drawn[0] != drawn[1]  # noise of its own for each
 
 
 def test_training_learns_and_writes_its_log(tmp_path):

@@ -185,7 +185,8 @@ def _train(
         for parts in _until(batches(step), options.steps - step, options.accumulation):
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, options)
-            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
+            own = accelerator.process_index << 40  # alike, one draw would serve all processes' clips
+            generator = torch.Generator().manual_seed(own + options.seed * 1_000_003 + step)
             loss, figures = _backward(task, parts, accelerator, generator)
             norms = [_clipped_norm(group, options.clip_norm, accelerator) for group in groups]
             if all(map(torch.isfinite, norms)):  # a rare overflow must not poison the state
