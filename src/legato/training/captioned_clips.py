@@ -8,7 +8,7 @@ from pathlib import Path
 from legato.errors import DecodeError, InputError
 from legato.evaluation.clips import Picture, find_clips, read_clip
 from legato.models.text import WordEncoder
-from legato.models.text_encoder import ClipText
+from legato.models.text_encoder import ClipPair, ClipText
 from legato.training.captions import caption_file, caption_of, require_known
 from legato.training.pictures import joined
 from legato.training.shards import Shards
@@ -111,7 +111,7 @@ class CaptionedClips:
             )
         return found
 
-    def require_captions(self, text: WordEncoder | ClipText) -> None:
+    def require_captions(self, text: WordEncoder | ClipText | ClipPair) -> None:
         """Refuse clips that say nothing, and captions that a closed vocabulary lacks.
 
         Raises:

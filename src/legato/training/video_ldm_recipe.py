@@ -183,10 +183,10 @@ def train_video_ldm(options: TrainVideoLdmOptions, *, log: Log = silent) -> Path
     clock, here = Clock(options.max_minutes), PartialState(cpu=not torch.cuda.is_available())
     say = log if here.is_main_process else silent
     image = load_image_model(options.model, here.device, torch.float32)
+    text = TrainableText(image.text).to(here.device)
     with beginning(options.out), torch.random.fork_rng(devices=[]):
         begin_run("video_ldm", options, say)
         inputs = _inputs(options, image)  # of all stages, before the first one learns
-        text = TrainableText(image.text).to(here.device)
         system = GeneratorSystem(image=image, text=text)
         for name in options.stages:
             say(f"stage {name}")
