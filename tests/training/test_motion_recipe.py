@@ -9,13 +9,16 @@ from clips import pixels_of
 from tiny_generator import tiny_generator_folder, tiny_generator_unet
 from validations import last_row
 
+from legato.diffusion.noise import NoisePrior
 from legato.errors import InputError, ModelError
+from legato.models.generator_folder import load_generator
 from legato.models.inflate import inflate
 from legato.models.lora import add_lora_
 from legato.models.low_rank import adapt_, save_low_rank
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
-from legato.training.motion_recipe import FILE, MotionOptions, train_motion
+from legato.training.generator_stages import DenoisingOptions
+from legato.training.motion_recipe import FILE, MotionOptions, denoising_of, train_motion
 from legato.video.codecs import CodecOptions
 from legato.video.images import encode_image
 
@@ -80,6 +83,23 @@ def test_a_clip_that_is_too_short_is_named(data, model, tmp_path):
     with pytest.raises(InputError, match=r"clip 0 has 6 frames.*--fps"):
         train_motion(options)
     assert not list(tmp_path.iterdir())
+
+
+def test_clips_are_under_noise_as_the_models_own_were(tmp_path):
+    folder = tiny_generator_folder(tmp_path / "mixed", noise_prior="mixed", interpolation="none")
+    model = load_generator(str(folder), torch.device("cpu"), torch.float32)
+    options = MotionOptions(data=tmp_path, max_context_noise=50)
+    assert denoising_of(options, model) == DenoisingOptions(
+        prior=NoisePrior(kind="mixed"), max_context_noise=50
+    )
+
+
+def test_noise_on_given_frames_is_refused_for_a_model_that_takes_none(tmp_path):
+    folder = tiny_generator_folder(tmp_path / "alone", interpolation="none", context_channels=None)
+    model = load_generator(str(folder), torch.device("cpu"), torch.float32)
+    assert denoising_of(MotionOptions(data=tmp_path), model) == DenoisingOptions()
+    with pytest.raises(InputError, match="max_context_noise=50 with model"):
+        denoising_of(MotionOptions(data=tmp_path, max_context_noise=50), model)
 
 
 @pytest.mark.slow

@@ -85,6 +85,16 @@ def test_another_run_is_refused_in_one_line_that_says_where_it_differs(begun):
         begin(begun, "frames")
 
 
+def test_an_option_that_is_newer_than_the_record_was_as_its_default_is(begun):
+    record = begun.out / RECORD
+    saved = json.loads(record.read_text())
+    del saved["prompt"]
+    record.write_text(json.dumps(saved))
+    begin(begun)
+    with pytest.raises(InputError, match="prompt was 'day', now 'night'"):
+        begin(replace(begun, prompt="night"))
+
+
 @pytest.mark.parametrize("change", ["more", "other text", "other name"])
 def test_other_data_under_the_same_path_is_another_run(begun, change):
     file = begun.data[0] / "a.txt"

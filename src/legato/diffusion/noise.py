@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from legato.errors import InputError
 
-PRIORS = ("independent", "mixed", "progressive")
+PriorKind = Literal["independent", "mixed", "progressive"]
+PRIORS: tuple[PriorKind, ...] = get_args(PriorKind)
 REMEMBERED = 1e-4
 """Frames further back than where progressive noise keeps this share are left out of it."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from legato.diffusion.context import context_condition, every_fourth, linear_blend
 from legato.diffusion.prediction import x0_from
 from legato.models.micro_conditioning import ClipConditions
-from legato.training.generator_stages import VideoLdm
+from legato.training.generator_stages import TOLD, VideoLdm
 from legato.training.trainer import Batch
 
 
@@ -28,7 +28,8 @@ class CorrectionTask:
     """Estimate what the blend of a clip's ends lacks, in one pass; the image model learns too.
 
     At the last timestep the network sees the blend instead of noise, and its estimate of x_0 is
-    added to it (docs/decisions/0053). A batch holds `latents` of five frames, `words` and `stage`.
+    added to it (docs/decisions/0053). A batch holds `latents` of five frames, `words` and `stage`,
+    and where the layers are told of it `frame_rate`.
 
     Args:
         system: what it computes with; its U-Net's image model is its own.
@@ -80,7 +81,7 @@ class CorrectionTask:
         is_given = every_fourth(latents.shape[1]).to(latents.device)
         conditions = ClipConditions(
             given=context_condition(latents, is_given.expand(clips, -1)),
-            stage=batch["stage"].to(latents.device),
+            **{name: batch[name].to(latents.device) for name in TOLD if name in batch},
             noise_level=torch.zeros(clips, dtype=torch.long, device=latents.device),
         )
         v: Tensor = self.system.unet(

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.device import choose_device, keep_freed_memory
+from legato.diffusion.noise import NoisePrior
 from legato.diffusion.schedule import Schedule
 from legato.errors import InputError
 from legato.evaluation.clips import find_clips, read_clip
@@ -53,6 +54,8 @@ class MotionOptions:
     """Stands before every caption."""
     rank: int = 8
     """Of the low-rank weights: more hold more, of motion and of what was seen."""
+    max_context_noise: int = DenoisingOptions.max_context_noise
+    """Largest noise on given frames, as a training timestep; layers that see its level are told."""
     fps: float | None = None
     """Frames per second of the clips instead of what their files say; folders of frames say
     nothing useful."""
@@ -74,6 +77,7 @@ class MotionOptions:
     def __post_init__(self) -> None:
         all_within(self, ("validate_every",), 1)
         all_within(self, ("seed", "max_minutes"), 0)
+        all_within(self, ("max_context_noise",), 0, 999)
         all_above_zero(self, ("fps", "learning_rate"))
         if min(self.rank, self.batch_size, self.steps) < 1:
             raise InputError(
@@ -104,6 +108,7 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     keep_freed_memory()
     device = choose_device("auto")
     model = load_generator(options.model, device, torch.float32)
+    denoising = denoising_of(options, model)
     with beginning(options.out):
         begin_run("motion", options, log)
         held_back = clips = encode_clips(options.data, model, options)
@@ -119,7 +124,7 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     task = DenoisingTask(
         ldm,
         [_batch([clip], [0], model) for clip in held_back[:8]],
-        DenoisingOptions(),
+        denoising,
         learning=adapters,
     )
 
@@ -143,6 +148,23 @@ def train_motion(options: MotionOptions, *, log: Log = silent) -> Path:
     ):
         log("time is up; the same command goes on")
     return save_low_rank(adapters, options.out / FILE)
+
+
+def denoising_of(options: MotionOptions, model: GeneratorModel) -> DenoisingOptions:
+    """Return how the clips are put under noise: as those were that the model learned from.
+
+    Raises:
+        InputError: noise is asked for on given frames, and the model takes none.
+    """
+    level, defaults = options.max_context_noise, model.defaults
+    if level and not model.predicts:
+        raise InputError(
+            f"max_context_noise={level} with model {model.name!r}",
+            why="its temporal layers take no given frames",
+            fix="leave it out",
+        )
+    prior = NoisePrior(kind=defaults.noise_prior, strength=defaults.noise_strength)
+    return DenoisingOptions(prior=prior, max_context_noise=level)
 
 
 def encode_clips(root: Path, model: GeneratorModel, options: MotionOptions) -> list[LatentClip]:

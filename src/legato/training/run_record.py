@@ -80,7 +80,7 @@ def begin_run(recipe: str, options: RecipeOptions, log: Log) -> None:
     wanted = _described(recipe, options)
     if _holds_work(folder):
         if record.exists():
-            _require_same(_saved(record), wanted, folder)
+            _require_same(_defaults(options, wanted) | _saved(record), wanted, folder)
             return
         if any(folder.rglob(CHECKPOINT)):
             log(f"{record} is missing: what lies there is taken for a run of these options")
@@ -122,6 +122,12 @@ def _require_same(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     if saved.get("recipe") != wanted["recipe"]:  # their options have little in common
         saved, wanted = ({"recipe": run.get("recipe")} for run in (saved, wanted))
     require_same(saved, wanted, folder, holds="a run", fix=FIX)
+
+
+def _defaults(options: RecipeOptions, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record stands for that was written before there were these options."""
+    found = {name: getattr(type(options), name) for name in wanted if hasattr(type(options), name)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in found.items()}
 
 
 def _holds_work(folder: Path) -> bool:

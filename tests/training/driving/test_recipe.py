@@ -6,15 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from clips import pixels_of
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from validations import last_row
 
+from legato.apps.arguments import parse
 from legato.apps.train import RECIPES
+from legato.diffusion.context import ContextOptions
+from legato.diffusion.noise import NoisePrior
 from legato.errors import InputError
 from legato.models.box_layout import BoxLayout
 from legato.models.folder import ModelFolder
+from legato.models.inflate import MICRO
+from legato.models.micro_conditioning import ClipConditions
 from legato.models.parts import load_words
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
@@ -28,6 +34,7 @@ from legato.training.driving.clips import (
     BatchOptions,
     ClipOptions,
     PackedClips,
+    clip_rate,
     frames_between,
     moments,
     moving_moment,
@@ -41,9 +48,10 @@ from legato.training.driving.model import (
     UNET,
     DrivingModel,
     DrivingSystem,
+    Told,
     build_driving,
 )
-from legato.training.driving.recipe import DrivingOptions, DrivingRecipe
+from legato.training.driving.options import ALL, DrivingOptions, DrivingRecipe
 from legato.training.driving.render import World
 from legato.training.driving.stages import AutoencoderOptions, AutoencoderTask, ImageTask
 from legato.training.generator_stages import (
@@ -62,10 +70,10 @@ RECIPE = DrivingRecipe(
     clips=ClipOptions(clips=24, size=SIZE),
     held_back=ClipOptions(clips=6, size=SIZE, first_seed=HELD_BACK_FROM),
     trainers={
-        **dict.fromkeys(recipes.ALL, STEPS),
+        **dict.fromkeys(ALL, STEPS),
         **dict.fromkeys(("interpolation", "decoder"), replace(STEPS, learning_rate=1e-3)),
     },
-    batch_sizes={**dict.fromkeys(recipes.ALL, 2), "autoencoder": 4, "image": 8, "interpolation": 4},
+    batch_sizes={**dict.fromkeys(ALL, 2), "autoencoder": 4, "image": 8, "interpolation": 4},
     autoencoder=AutoencoderOptions(deceive_from=20),
     decoder=DecoderOptions(adversarial_start=10**6),
 )
@@ -241,7 +249,7 @@ def test_every_stage_beats_an_untrained_copy_on_unseen_renders(rendered, tmp_pat
     system.begin_key_frames_()
     fresh = copy.deepcopy(system)
     learned = run("key_frames")["given"]
-    short = replace(RECIPE, trainers=dict.fromkeys(recipes.ALL, replace(STEPS, steps=1)))
+    short = replace(RECIPE, trainers=dict.fromkeys(ALL, replace(STEPS, steps=1)))
     elsewhere = DrivingOptions(out=tmp_path)
     for part in (recipes.CLIPS, recipes.HELD_BACK):
         (tmp_path / part).symlink_to(rendered / part)
@@ -311,6 +319,149 @@ def test_batches_grow_together_for_a_gpu():
     sizes, larger = (DrivingOptions(batch_scale=k).recipe().batch_sizes for k in (1, 12))
     assert sizes == DrivingRecipe().batch_sizes
     assert larger == {name: 12 * size for name, size in sizes.items()}
+
+
+def test_without_flags_key_frames_are_taught_as_before():
+    recipe = DrivingOptions().recipe()
+    assert recipe == DrivingRecipe()
+    assert recipe.denoising == DenoisingOptions()
+    assert recipe.clips.rate_factors == (1.0, 1.0)
+    layers = DrivingSystem(image=tiny_model()).begin_key_frames_()
+    assert not layers.options.is_told
+
+
+def test_flags_reach_what_teaches_key_frames():
+    flags = ["--noise-prior", "mixed", "--noise-strength", "2", "--given-shares", "0.5", "0.25"]
+    flags += ["0.25", "--max-context-noise", "200", "--image-share", "0.3", "--trains-spatial"]
+    flags += ["--sees-frame-rate", "--sees-noise-level"]
+    recipe = parse(DrivingOptions, flags, name="train driving").recipe()
+    assert recipe.denoising == DenoisingOptions(
+        context=ContextOptions(none=0.5, one=0.25, two=0.25),
+        prior=NoisePrior(kind="mixed", strength=2.0),
+        max_context_noise=200,
+        image_share=0.3,
+        trains_spatial=True,
+    )
+    assert recipe.told == Told(sees_frame_rate=True, sees_noise_level=True)
+    assert recipe.clips.rate_factors == recipe.held_back.rate_factors == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"noise_strength": 2.0}, "only with --noise-prior"),
+        ({"noise_prior": "mixed", "noise_strength": 11.0}, "strength is not from 0 to 10"),
+        ({"sees_noise_level": True}, "only with --max-context-noise"),
+        ({"max_context_noise": 1000}, "max_context_noise=1000"),
+        ({"image_share": 0.3}, "trains_spatial"),
+        ({"given_shares": (0.5, 0.5, 0.5)}, "together they are 1"),
+    ],
+)
+def test_what_teaches_nothing_is_refused_in_one_line(options, said):
+    with pytest.raises(InputError, match=said) as found:
+        DrivingOptions(**options)
+    assert "\n" not in str(found.value)
+
+
+def test_layers_that_are_told_more_than_before_begin_as_they_were():
+    system = DrivingSystem(image=tiny_model())
+    before = system.begin_key_frames_()
+    for parameter in before.temporal.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    clip = torch.randn(1, 3, 4, 8, 16), torch.tensor([300]), torch.randn(1, 4, 16)
+    told = ClipConditions(frame_rate=torch.tensor([3.0]), noise_level=torch.tensor([40]))
+    with torch.no_grad():
+        made = before(*clip, conditions=told)
+        now = system.begin_key_frames_(Told(sees_frame_rate=True, sees_noise_level=True))
+        assert torch.equal(now(*clip, conditions=told), made)
+        assert now.options.sees_frame_rate
+        torch.nn.init.normal_(now.temporal[MICRO].frame_rate.linear_2.weight)
+        assert not torch.allclose(now(*clip, conditions=told), made)
+    assert system.begin_key_frames_(Told(sees_frame_rate=True)) is now
+
+
+def test_rates_differ_where_layers_see_them_and_batches_tell_them(tmp_path):
+    options = ClipOptions(clips=6, size=(16, 32), rate_factors=(0.5, 2.0))
+    clips = PackedClips(pack_clips(tmp_path, options))
+    assert len(set(clips.rates.tolist())) == 6
+    assert clips.rates.min() >= 3.75 / 2
+    assert clips.rates.max() <= 3.75 * 2
+    rng = np.random.default_rng((0, 99))
+    begin = float(rng.uniform(0, options.latest_seconds))
+    second = World(0).frame(begin + 1 / clip_rate(options, 0), (16, 32))[0]
+    assert np.array_equal(clips.frames[0, 1], second)
+    np.save(tmp_path / "latents.npy", np.zeros((6, 14, 4, 4, 8), np.float16))
+    batch = next(clips.key_frames(0, BatchOptions(batch_size=4)))
+    assert set(batch["frame_rate"].tolist()) <= set(clips.rates.tolist())
+    between = next(clips.between(0, BatchOptions(batch_size=4)))
+    usual = between["frame_rate"] / 4.0 ** (between["stage"] + 1)
+    assert set(usual.tolist()) <= set(clips.rates.tolist())
+    (tmp_path / "rates.npy").unlink()
+    assert PackedClips(tmp_path).rates.tolist() == [3.75] * 6
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The command on tiny networks and few clips."""
+    monkeypatch.setattr(recipes, "build_driving", tiny_model)
+    whole = DrivingOptions.recipe
+
+    def recipe(self):
+        found = whole(self)
+        fast = {"learning_rate": 1e-2, "warm_up": 1, "ema_decay": 0.5}
+        return replace(
+            found,
+            held_back=replace(found.held_back, clips=2),
+            batch_sizes=dict.fromkeys(ALL, 2),
+            trainers={name: replace(t, **fast) for name, t in found.trainers.items()},
+        )
+
+    monkeypatch.setattr(DrivingOptions, "recipe", recipe)
+
+
+@pytest.mark.slow
+def test_what_layers_were_taught_is_exported_and_used(few, tmp_path):
+    options = DrivingOptions(
+        out=tmp_path / "run",
+        stages=("autoencoder", "image", "key_frames", "interpolation"),
+        clips=3,
+        steps=5,
+        noise_prior="mixed",
+        max_context_noise=300,
+        image_share=0.5,
+        trains_spatial=True,
+        sees_frame_rate=True,
+        sees_noise_level=True,
+    )
+    folder = recipes.train_driving(options)
+    manifest = ModelFolder(folder).manifest
+    assert manifest.generating == replace(MANIFEST.generating, noise_prior="mixed")
+    system = load_driving(str(folder))
+    assert system.prior == NoisePrior(kind="mixed")
+    assert system.key_frames.options.sees_frame_rate
+    assert system.key_frames.options.sees_noise_level
+    assert system.interpolation.options.sees_frame_rate
+    weights = system.key_frames.temporal[MICRO]
+    assert weights.frame_rate.linear_2.weight.abs().max() > 0
+    assert weights.noise_level.linear_2.weight.abs().max() > 0
+    asked = GenerateOptions(model=str(folder), frames=5, num_inference_steps=2, start="image")
+    pictures = {}
+    for name, change in {
+        "plain": {},
+        "fps": {"fps": 60.0},
+        "noise": {"context_noise": 250},
+    }.items():
+        made = generate("", tmp_path / f"{name}.mkv", replace(asked, **change))
+        assert not [n for n in made.notices if "model" in n]
+        pictures[name] = pixels_of(tmp_path / f"{name}.mkv")
+    assert not np.array_equal(pictures["plain"], pictures["fps"])
+    assert not np.array_equal(pictures["plain"], pictures["noise"])
+    with pytest.raises(InputError, match="give --sees-frame-rate too") as found:
+        recipes.train_driving(DrivingOptions(out=tmp_path / "more", warm_start=str(folder)))
+    assert "\n" not in str(found.value)
+    assert not (tmp_path / "more").exists()
+    with pytest.raises(InputError, match="noise_prior was 'mixed', now 'independent'"):
+        recipes.train_driving(replace(options, noise_prior="independent"))
 
 
 def test_batches_do_not_shrink_to_nothing():

@@ -46,6 +46,9 @@ class ClipOptions:
     """How many there are, each of a world of its own."""
     key_frame_rate: float = 3.75
     """Key frames per second."""
+    rate_factors: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest of the factors by which a clip's own rate differs, drawn evenly by their
+    logarithm; for layers that are told of it."""
     latest_seconds: float = 90.0
     """Clips begin between 0 and this."""
     size: tuple[int, int] = SIZE
@@ -55,11 +58,11 @@ class ClipOptions:
 
 
 def pack_clips(folder: Path, options: ClipOptions) -> Path:
-    """Render clips into `frames.npy` and three more arrays, unless they are there.
+    """Render clips into `frames.npy` and four more arrays, unless they are there.
 
-    `words.npy` holds the labels; `places.npy` the key frame before the frames of the first stage,
-    and which quarter those of the second divide; `boxes.npy` `box_maps`' rows of the key frames,
-    padded with rows of -1.
+    `words.npy` holds the labels; `rates.npy` the key frames per second; `places.npy` the key frame
+    before the frames of the first stage, and which quarter those of the second divide; `boxes.npy`
+    `box_maps`' rows of the key frames, padded with rows of -1.
     """
     if (folder / "frames.npy").exists():
         return folder
@@ -69,23 +72,32 @@ def pack_clips(folder: Path, options: ClipOptions) -> Path:
     shape = (options.clips, KEY_FRAMES + 2 * NEW, *options.size, 3)
     frames = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
     encoder = WordEncoder(1, VOCABULARY)
+    rates = [clip_rate(options, number) for number in range(options.clips)]
     places, words, boxes = [], [], []
     for number in range(options.clips):
         world = World(options.first_seed + number)
         rng = np.random.default_rng((options.first_seed + number, 99))
         begin = float(rng.uniform(0, options.latest_seconds))
         key, quarter = int(rng.integers(KEY_FRAMES - 1)), int(rng.integers(BETWEEN))
-        times = [begin + at / options.key_frame_rate for at in moments(key, quarter)]
+        times = [begin + at / rates[number] for at in moments(key, quarter)]
         frames[number], truths = world.clip(times, options.size)
         places.append((key, quarter))
         words.append(encoder.tokens(world.labels.words).numpy().astype(np.uint8))
         boxes.append(np.stack([padded_rows(truth) for truth in truths[:KEY_FRAMES]]))
     frames.flush()
     np.save(folder / "places.npy", np.array(places, np.uint8))
+    np.save(folder / "rates.npy", np.array(rates, np.float32))
     np.save(folder / "words.npy", np.stack(words))
     np.save(folder / "boxes.npy", np.stack(boxes))
     partial.replace(folder / "frames.npy")
     return folder
+
+
+def clip_rate(options: ClipOptions, number: int) -> float:
+    """Return the key frames per second of a clip."""
+    slowest, fastest = options.rate_factors
+    share = float(np.random.default_rng((options.first_seed + number, 98)).uniform())
+    return float(options.key_frame_rate * slowest * (fastest / slowest) ** share)
 
 
 def is_current(path: Path, first: ndarray, *, rounding: float) -> bool:
@@ -201,6 +213,13 @@ class PackedClips:
         self.places = np.load(folder / "places.npy")
         self.words = np.load(folder / "words.npy")
         self.boxes = np.load(folder / "boxes.npy")
+        rates = folder / "rates.npy"  # older packs have none: all are the same
+        usual = np.full(len(self.words), ClipOptions.key_frame_rate, np.float32)
+        self.rates: ndarray = np.load(rates) if rates.exists() else usual
+
+    def rates_between(self, stage: int) -> ndarray:
+        """Return the frames per second of every clip after an interpolation, 0 or 1."""
+        return np.asarray(self.rates * np.float32(BETWEEN ** (stage + 1)))
 
     @property
     def latents(self) -> ndarray:
@@ -241,7 +260,7 @@ class PackedClips:
             }
 
     def key_frames(self, first: int, options: BatchOptions) -> Iterator[Batch]:
-        """Yield batches of clips of key frames with their words."""
+        """Yield batches of clips of key frames with their words and frames per second."""
         stored = self.latents
         for step in count(first):
             rng = np.random.default_rng((options.seed, 3, step))
@@ -249,6 +268,7 @@ class PackedClips:
             yield {
                 "latents": _tensor(stored[chosen, :KEY_FRAMES]),
                 "words": self._words(chosen, rng, options.word_dropout),
+                "frame_rate": torch.from_numpy(self.rates[chosen]),
             }
 
     def between(self, first: int, options: BatchOptions) -> Iterator[Batch]:
@@ -266,6 +286,9 @@ class PackedClips:
                 "latents": _tensor(np.stack(clips)),
                 "words": self._words(chosen, rng, options.word_dropout),
                 "stage": torch.tensor(stages),
+                "frame_rate": torch.from_numpy(
+                    self.rates[chosen] * np.float32(BETWEEN) ** (1 + np.array(stages, np.float32))
+                ),
             }
 
     def moving(self, first: int, *, batch_size: int, size: int, seed: int) -> Iterator[Batch]:

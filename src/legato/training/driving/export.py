@@ -1,9 +1,11 @@
 """The trained driving model as a folder that `legato generate` uses, and back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from legato.diffusion.noise import NoisePrior
 from legato.diffusion.schedule import Schedule
 from legato.errors import ModelError
 from legato.models.generator_folder import GeneratorParts, load_generator, save_generator
@@ -53,7 +55,9 @@ def export_driving(system: DrivingSystem, target: Path) -> Path:
         interpolation=system.interpolation,
         layout=image.layout,
     )
-    save_generator(target, parts, MANIFEST, dtype=torch.float16)
+    prior = system.prior
+    defaults = replace(MANIFEST.generating, noise_prior=prior.kind, noise_strength=prior.strength)
+    save_generator(target, parts, replace(MANIFEST, defaults=defaults), dtype=torch.float16)
     return target
 
 
@@ -82,4 +86,5 @@ def load_driving(name_or_path: str) -> DrivingSystem:
         key_frames=model.unet if model.predicts else None,
         interpolation=model.interpolation,
         decoder=model.autoencoder if model.autoencoder.is_temporal else None,
+        prior=NoisePrior(kind=model.defaults.noise_prior, strength=model.defaults.noise_strength),
     )

@@ -1,6 +1,7 @@
 """The generating model of driving scenes: image model, and the parts that know about time."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from legato.diffusion.noise import INDEPENDENT, NoisePrior
 from legato.diffusion.prediction import ddim_step, eps_from, x0_from
 from legato.diffusion.schedule import Schedule
 from legato.models.box_layout import BoxLayout
@@ -143,6 +145,19 @@ class DrivingModel(nn.Module):
         return z
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What layers for time are told of a clip, by the names of their own options."""
+
+    sees_frame_rate: bool = False
+    """Those of key frames and of frames between."""
+    sees_noise_level: bool = False
+    """Those of key frames: the noise on given ones."""
+
+
+NOTHING = Told()
+
+
 @dataclass(kw_only=True)
 class DrivingSystem:
     """Everything that the recipe trains; what no stage has made yet is None."""
@@ -154,6 +169,8 @@ class DrivingSystem:
     """A U-Net of its own with the layers of the frames between."""
     decoder: TemporalDecoder | None = None
     """The image model's autoencoder with its temporal layers."""
+    prior: NoisePrior = INDEPENDENT
+    """Of the noise that key frames learned last; they are sampled with the same."""
 
     @property
     def autoencoder(self) -> TemporalDecoder:
@@ -161,26 +178,41 @@ class DrivingSystem:
         alone = TemporalDecoderOptions(conv="none")
         return self.decoder or TemporalDecoder(self.image.vae, alone)
 
-    def begin_key_frames_(self) -> VideoModel:
+    def begin_key_frames_(self, told: Told = NOTHING) -> VideoModel:
         """Return the layers of key frames, fresh ones if there are none."""
-        self.key_frames = self.key_frames or inflate(self.image.unet, "video_ldm", **KEY_FRAMES)
+        if self.key_frames is None:
+            self.key_frames = inflate(self.image.unet, "video_ldm", **KEY_FRAMES, **asdict(told))
+        self.key_frames = _told_of(self.key_frames, asdict(told))
         return self.key_frames
 
-    def begin_interpolation_(self) -> VideoModel:
+    def begin_interpolation_(self, told: Told = NOTHING) -> VideoModel:
         """Return the model of the frames between; one that is none yet begins as their blend."""
+        rate = {"sees_frame_rate": told.sees_frame_rate}
         if self.interpolation is None:
             unet = UNet2DConditionModel.from_config(self.image.unet.config)
             unet.load_state_dict(self.image.unet.state_dict())
             for parameter in unet.conv_out.parameters():
                 nn.init.zeros_(parameter)
             unet.to(memory_format=torch.channels_last)
-            self.interpolation = inflate(unet, "video_ldm", **BETWEEN)
+            self.interpolation = inflate(unet, "video_ldm", **BETWEEN, **rate)
+        self.interpolation = _told_of(self.interpolation, rate)
         return self.interpolation
 
     def begin_decoder_(self) -> TemporalDecoder:
         """Return the temporal decoder, a fresh one if there is none."""
         self.decoder = self.decoder or TemporalDecoder(self.image.vae, DECODER)
         return self.decoder
+
+
+def _told_of(model: VideoModel, told: Mapping[str, bool]) -> VideoModel:
+    """Return a model whose layers are told all of it; what is new to them adds nothing yet."""
+    new = {name: True for name, wanted in told.items() if wanted > getattr(model.options, name)}
+    if not new:
+        return model
+    learned, family, device = model.temporal.state_dict(), model.family, model.device
+    wider = inflate(model.detach(), family, **(vars(model.options) | new))
+    wider.temporal.load_state_dict(learned, strict=False)
+    return wider.to(device)
 
 
 def build_driving() -> DrivingModel:

@@ -5,25 +5,22 @@ frames, frames between and decoder learn their temporal layers, each for itself.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 
 from legato.device import choose_device, keep_freed_memory
+from legato.errors import InputError
 from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.inflate import VideoModel
-from legato.pipelines.limits import all_within, in_order, none_empty
 from legato.training.batches import unit_range
-from legato.training.correction_stage import CorrectionOptions, CorrectionTask
+from legato.training.correction_stage import CorrectionTask
 from legato.training.driving.clips import (
-    HELD_BACK_FROM,
     KEY_FRAMES,
     BatchOptions,
-    ClipOptions,
     PackedClips,
     frames_between,
     is_current,
@@ -33,20 +30,13 @@ from legato.training.driving.clips import (
 )
 from legato.training.driving.export import export_driving, load_driving
 from legato.training.driving.model import DrivingModel, DrivingSystem, build_driving
-from legato.training.driving.stages import AutoencoderOptions, AutoencoderTask, ImageTask
-from legato.training.generator_stages import (
-    DecoderOptions,
-    DecoderTask,
-    DenoisingOptions,
-    DenoisingTask,
-    VideoLdm,
-)
-from legato.training.losses import PixelLoss, PixelLossWeights
+from legato.training.driving.options import DrivingOptions, DrivingRecipe, DrivingStage
+from legato.training.driving.stages import AutoencoderTask, ImageTask
+from legato.training.generator_stages import DecoderTask, DenoisingTask, VideoLdm
+from legato.training.losses import PixelLoss
 from legato.training.run_record import begin_run
-from legato.training.trainer import Batch, Task, TrainerOptions, moved, train
+from legato.training.trainer import Batch, Task, moved, train
 
-DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "decoder"]
-ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
 CROP = 64
 """Rows and columns that autoencoder and decoder learn from."""
 CLIPS, HELD_BACK = "clips", "held_back"
@@ -57,107 +47,13 @@ LATENT_ROUNDING = 0.02
 Batches = Callable[[int], Iterator[Batch]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DrivingRecipe:
-    """How the driving model is trained."""
-
-    clips: ClipOptions = field(default_factory=ClipOptions)
-    held_back: ClipOptions = field(
-        default_factory=lambda: ClipOptions(clips=64, first_seed=HELD_BACK_FROM)
-    )
-    trainers: dict[DrivingStage, TrainerOptions] = field(
-        default_factory=lambda: {
-            "autoencoder": TrainerOptions(
-                steps=3000, learning_rate=6e-4, validate_every=200, ema_decay=0.995
-            ),
-            "image": TrainerOptions(
-                steps=10000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
-            ),
-            "key_frames": TrainerOptions(
-                steps=6000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
-            ),
-            "interpolation": TrainerOptions(
-                steps=4000, learning_rate=4e-4, validate_every=400, ema_decay=0.998
-            ),
-            "decoder": TrainerOptions(
-                steps=1000, learning_rate=1e-3, validate_every=200, ema_decay=0.99
-            ),
-        }
-    )
-    batch_sizes: dict[DrivingStage, int] = field(
-        default_factory=lambda: {
-            "autoencoder": 8,
-            "image": 16,
-            "key_frames": 2,
-            "interpolation": 4,
-            "decoder": 2,
-        }
-    )
-    autoencoder: AutoencoderOptions = field(
-        default_factory=lambda: AutoencoderOptions(
-            perceptual=0.4, deception=0.15, deceive_from=2500
-        )
-    )
-    correction: CorrectionOptions = field(default_factory=CorrectionOptions)
-    decoder: DecoderOptions = field(
-        default_factory=lambda: DecoderOptions(
-            trains_spatial=False, adversarial_weight=0.0, latent_noise=0.4, flicker_weight=2.0
-        )
-    )
-    pixels: PixelLossWeights = field(default_factory=lambda: PixelLossWeights.plain(perceptual=0.5))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrivingOptions:
-    """`legato train driving`: render driving worlds and train a generating model of them."""
-
-    out: Path = Path("runs/driving")
-    """Folder of rendered clips, checkpoints, logs, picture grids and the exported model."""
-    stages: tuple[DrivingStage, ...] = ALL
-    """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
-    all the same: later ones go on from it."""
-    clips: int | None = None
-    """Clips to render instead of the recipe's number."""
-    steps: int | None = None
-    """Steps of every stage instead of the recipe's."""
-    batch_scale: int = 1
-    """The recipe's batches, which suit a CPU, grow by this factor; 12 keeps a large GPU busy."""
-    warm_start: str | None = None
-    """Model to start from instead of random numbers: a name such as driving, or a folder. Its
-    encoder stays what it is, for all parts know its latents."""
-    max_minutes: float | None = None
-    """Stop a stage after this long, with a checkpoint; the same command goes on."""
-    lpips_weights: Path | None = None
-    """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
-
-    def __post_init__(self) -> None:
-        none_empty(self, ("stages",))
-        in_order(self, "stages")
-        all_within(self, ("clips", "steps", "batch_scale"), 1)
-        all_within(self, ("max_minutes",), 0)
-
-    def recipe(self) -> DrivingRecipe:
-        """Return the recipe with the numbers that were chosen."""
-        recipe = DrivingRecipe()
-        if self.clips is not None:
-            recipe = replace(recipe, clips=replace(recipe.clips, clips=self.clips))
-        if self.warm_start is not None:
-            kept = replace(recipe.autoencoder, trains_encoder=False)
-            recipe = replace(recipe, autoencoder=kept)
-        if self.steps is not None:
-            short = {name: replace(t, steps=self.steps) for name, t in recipe.trainers.items()}
-            recipe = replace(recipe, trainers=short)
-        sizes = {name: size * self.batch_scale for name, size in recipe.batch_sizes.items()}
-        return replace(recipe, batch_sizes=sizes)
-
-
 def train_driving(
     options: DrivingOptions, *, log: Callable[[str], None] = lambda line: None
 ) -> Path:
     """Render, train the stages in order and export a model folder; return it.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or layers would no longer be told what they see.
         ModelError: the LPIPS weights or the model to start from cannot be read.
     """
     keep_freed_memory()
@@ -170,6 +66,7 @@ def train_driving(
         if options.warm_start
         else DrivingSystem(image=build_driving())
     )
+    _require_told(system, recipe, options)
     system.image.to(device)
     begin_run("driving", options, log)
     log(f"rendering {recipe.clips.clips} clips")
@@ -205,10 +102,11 @@ def run_stage(
         case "image":
             task = ImageTask(system.image, held_back_pictures(held_back))
         case "key_frames":
-            ldm = _inflated(system, system.begin_key_frames_())
-            task = DenoisingTask(ldm, _on(device, _key_clips(held_back)), DenoisingOptions())
+            ldm = _inflated(system, system.begin_key_frames_(recipe.told))
+            task = DenoisingTask(ldm, _on(device, _key_clips(held_back)), recipe.denoising)
+            system.prior = recipe.denoising.prior
         case "interpolation":
-            ldm = _inflated(system, system.begin_interpolation_())
+            ldm = _inflated(system, system.begin_interpolation_(recipe.told))
             task = CorrectionTask(ldm, _on(device, _between(held_back)), recipe.correction)
         case "decoder":
             decoder = system.begin_decoder_().to(device)
@@ -227,6 +125,23 @@ def run_stage(
     if name == "autoencoder" and recipe.autoencoder.trains_encoder:
         set_latent_scale_(system.image, held_back)
     return finished
+
+
+def _require_told(system: DrivingSystem, recipe: DrivingRecipe, options: DrivingOptions) -> None:
+    """Refuse to teach layers that see a fact of clips among which it never differs.
+
+    Raises:
+        InputError: names the option that is missing.
+    """
+    layers = [model for model in (system.key_frames, system.interpolation) if model is not None]
+    for name, is_told in asdict(recipe.told).items():
+        if not is_told and any(getattr(model.options, name, False) for model in layers):
+            flag = name.replace("_", "-")
+            raise InputError(
+                f"--warm-start {options.warm_start}",
+                why=f"its layers have {name}=True, and would forget what that is for",
+                fix=f"give --{flag} too",
+            )
 
 
 def _inflated(system: DrivingSystem, unet: VideoModel) -> VideoLdm:
@@ -295,29 +210,30 @@ def held_back_pictures(clips: PackedClips) -> Batch:
 
 
 def _key_clips(clips: PackedClips) -> list[Batch]:
-    return _fours(clips, [np.arange(KEY_FRAMES)] * VALIDATED_CLIPS)
+    return _fours(clips, [np.arange(KEY_FRAMES)] * VALIDATED_CLIPS, clips.rates)
 
 
 def _between(clips: PackedClips) -> list[Batch]:
     batches = []
     for stage in (0, 1):
         chosen = [frames_between(places, stage) for places in clips.places[:VALIDATED_CLIPS]]
-        for batch in _fours(clips, chosen):
+        for batch in _fours(clips, chosen, clips.rates_between(stage)):
             told = torch.full((len(batch["latents"]),), stage)
             batches.append(batch | {"stage": told})
     return batches
 
 
-def _fours(clips: PackedClips, frames: list[np.ndarray]) -> list[Batch]:
+def _fours(clips: PackedClips, frames: list[np.ndarray], rates: np.ndarray) -> list[Batch]:
     """Return the chosen frames of each of the first clips, four clips to a batch."""
     latents = [
         torch.from_numpy(clip[chosen].astype(np.float32))
         for clip, chosen in zip(clips.latents, frames, strict=False)
     ]
     words = torch.from_numpy(clips.words[: len(latents)].astype(np.int64))
+    rate = torch.from_numpy(rates[: len(latents)])
+    parts = {"latents": torch.stack(latents), "words": words, "frame_rate": rate}
     return [
-        {"latents": torch.stack(latents[k : k + 4]), "words": words[k : k + 4]}
-        for k in range(0, len(latents), 4)
+        {name: part[k : k + 4] for name, part in parts.items()} for k in range(0, len(latents), 4)
     ]
 
 
