@@ -33,6 +33,16 @@ def test_no_flags_mean_the_defaults_of_python():
     assert parsed().prompt == "night, crowded"
 
 
+def test_help_tells_of_no_choice_that_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "int8" not in said
+    assert "Of --upsampler, keep only the part in memory" in said
+    assert "driving knows no rates" in said
+    assert parsed("--offload", "--dtype", "bfloat16").run.offload
+
+
 def test_flags_reach_the_options():
     flags = ["--frames", "40", "--fps", "7.5", "--first-frame", "a.png", "--seed", "3"]
     options = parsed(*flags, "--steps", "9", "--guidance", "2", "--context-guidance", "1.5").options

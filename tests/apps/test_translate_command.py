@@ -34,6 +34,18 @@ def test_no_flags_mean_the_defaults_of_python():
     assert parsed().options == TranslateOptions()
 
 
+def test_what_only_upscaling_models_can_is_no_flag(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    said = capsys.readouterr().out
+    assert "--dtype" in said
+    assert "int8" not in said
+    assert "offload" not in said
+    assert cli.main(["translate", "in.mp4", "out.mp4", "--offload"]) == 2
+    assert "--offload" in capsys.readouterr().err
+    assert not parsed("--dtype", "float32").run.offload
+
+
 def test_flags_reach_the_options():
     flags = ["--prompt", "night", "--strength", "0.5", "--solver", "ddim", "--colorize"]
     options = parsed(*flags, "--min-interval", "2", "--prompt-at", "1=a", "2=b").options

@@ -26,6 +26,7 @@ from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_forecast import _Clock
+from legato.pipelines.generation_settings import resolve, untold
 from legato.pipelines.given_frame import read_given_frame
 from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.report import GenerationReport
@@ -430,6 +431,29 @@ def test_noise_on_frames_that_are_not_followed_counts_where_layers_are_told_of_i
     chosen = {"model": str(told), "context_guidance": 0.0}
     clean, noised = (make(name=f"{k}.mkv", context_noise=k, **chosen) for k in (0, 300))
     assert not np.array_equal(clean, noised)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_what_layers_are_not_told_is_said(tmp_path, sees):
+    told = {"sees_frame_rate": sees, "sees_noise_level": sees}
+    folder = tiny_generator_folder(tmp_path / "told", interpolation="none", **told)
+    model = load_generator(str(folder), torch.device("cpu"), torch.float32)
+
+    def notices(**changes):
+        options = GenerateOptions(frames=4, **changes)
+        return untold(options, resolve(options, model, ""), model)
+
+    said = notices(fps=6.0, context_noise=300)
+    if sees:
+        assert said == []
+    else:
+        rates, noise = said
+        assert "knows no frame rates: at 6 frames per second its motion plays 3 times as" in rates
+        assert "not told of the noise on given frames (context_noise=300)" in noise
+    assert notices(fps=2.0) == notices() == []
+    asked = GenerateOptions(model=str(folder), frames=1, fps=6.0)
+    report = generate("", tmp_path / "out.mkv", asked, run=RUN)
+    assert [line for line in report.notices if "frame rates" in line] == said[:1]
 
 
 def test_a_share_of_steps_without_guidance_by_motion_is_refused(make):

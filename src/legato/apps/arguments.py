@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, TypeVar
@@ -14,6 +15,7 @@ from typing import Annotated, TypeVar
 import tyro
 
 from legato.errors import InputError
+from legato.pipelines.run_options import RunOptions
 
 T = TypeVar("T")
 Flat = Annotated[T, tyro.conf.arg(name="")]
@@ -30,6 +32,14 @@ CONFIG = (
     tyro.conf.OmitSubcommandPrefixes,
     tyro.conf.FlagCreatePairsOff,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingRun(RunOptions):
+    """`RunOptions` as they are told of commands that do not begin with an upscaling model."""
+
+    dtype: str = RunOptions.dtype
+    """Precision of the networks: auto, float32, bfloat16 or float16."""
 
 
 def parse(

@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, SamplingRun, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.report import GenerationReport
-from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.video.atomic import said_bytes
 
 if TYPE_CHECKING:
     from legato.pipelines.generation_forecast import GenerationForecast
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRun(SamplingRun):
+    """Where and how a video is generated."""
+
+    offload: bool = SamplingRun.offload
+    """Of --upsampler, keep only the part in memory that is at work, and read the other again when
+    it is needed; chosen by itself where memory is short. The generating model is in memory
+    whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +46,7 @@ class GenerateCommand:
 
     options: Flat[GenerateOptions] = field(default_factory=GenerateOptions)
 
-    run: RunOptions = field(default_factory=RunOptions)
+    run: GenerateRun = field(default_factory=GenerateRun)
 
     plan: bool = False
     """Say what the video would need, measured on one denoising step of each kind; make nothing."""

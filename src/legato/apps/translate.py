@@ -8,15 +8,22 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, SamplingRun, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.report import TranslationReport
-from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_request import examine
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateRun(SamplingRun):
+    """Where and how a video is translated."""
+
+    offload: tyro.conf.Suppress[bool] = SamplingRun.offload
+    """No flag: image models are in memory whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,7 @@ class TranslateCommand:
 
     options: Flat[TranslateOptions] = field(default_factory=TranslateOptions)
 
-    run: RunOptions = field(default_factory=RunOptions)
+    run: TranslateRun = field(default_factory=TranslateRun)
 
     json: bool = False
     """Print the report on standard output."""

@@ -27,8 +27,9 @@ class GenerateOptions:
     """Length of the video, instead of a number of frames."""
 
     fps: float | None = None
-    """Frames per second: of the file, and as models that know rates are told. Default: the
-    model's own."""
+    """Frames per second of the file. Layers that see the frame rate are told, and things move as
+    far as they do in that time; driving knows no rates: the same frames then pass faster or slower,
+    which a notice says. Default: the model's own."""
 
     first_frame: Path | None = None
     """Image that the video begins with, fitted to its size. Default: the image model makes one."""
@@ -99,7 +100,9 @@ class GenerateOptions:
     """Last key frames that the next ones are told of: two also tell the direction of motion."""
 
     context_noise: int = 0
-    """Noise on them, as a training timestep: hides their flaws from what follows."""
+    """Noise on them, as a training timestep: hides their flaws from what follows. Layers that see
+    the noise level are told; those of driving take the noise for part of the picture, which a
+    notice says."""
 
     window: int | None = None
     """Key frames denoised together; with more than the model's own, those further apart than it

@@ -117,6 +117,23 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
     return settings
 
 
+def untold(options: GenerateOptions, settings: Settings, model: GeneratorModel) -> list[str]:
+    """Return sentences about options of which the model's layers are not told."""
+    said, stride = [], BETWEEN**settings.timeline.interpolations
+    pace = float(settings.frame_rate / stride) / model.defaults.key_frame_rate
+    if options.fps is not None and not _sees(model, "sees_frame_rate") and pace != 1:
+        said.append(
+            f"model {model.name!r} knows no frame rates: "
+            f"at {options.fps:g} frames per second its motion plays {pace:.3g} times as fast"
+        )
+    if options.context_noise and not _sees(model, "sees_noise_level"):
+        said.append(
+            f"model {model.name!r} is not told of the noise on given frames "
+            f"(context_noise={options.context_noise}): it takes it for part of the picture"
+        )
+    return said
+
+
 def num_known(settings: Settings, *, is_end_given: bool) -> int:
     """Return how many key frames no call makes: an image to start from, and what it is to become.
 
@@ -238,7 +255,7 @@ def _require_acted_on(
     paths = [schedule.path(schedule.timesteps(count)) for count in counts]
     acts = calls and settings.temporal_guidance != 0 and settings.temporal_share > 0
     splits = acts or settings.motion_guidance != 0 or settings.anchoring != 0
-    sees_context = settings.context_guidance != 0 or _sees_noise_level(model)
+    sees_context = settings.context_guidance != 0 or _sees(model, "sees_noise_level")
     draws_on_spatial = fills and not model.interpolation_is_own
     layers = "--temporal-guidance and --temporal-share above 0"
     needs = (
@@ -277,9 +294,9 @@ def _require_acted_on(
     require_leading(options.guidance_scale, [prompt], options.negative_prompt)
 
 
-def _sees_noise_level(model: GeneratorModel) -> bool:
-    """Tell whether temporal layers are told of the noise on given frames; not every family can."""
-    return getattr(model.unet.options, "sees_noise_level", False)
+def _sees(model: GeneratorModel, fact: str) -> bool:
+    """Tell whether temporal layers of key frames are told of a fact; not every family can."""
+    return getattr(model.unet.options, fact, False)
 
 
 def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int) -> None:

@@ -20,7 +20,7 @@ from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.generation_limits import require_memory
-from legato.pipelines.generation_settings import Settings, resolve
+from legato.pipelines.generation_settings import Settings, resolve, untold
 from legato.pipelines.given_frame import read_given_frame
 from legato.pipelines.output import require_no_input, require_replaceable, require_report
 from legato.pipelines.report import report_path
@@ -62,7 +62,7 @@ def prepare(
     codec = LOSSLESS if settings.upsampler else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
     ends: dict[str, Tensor] = {}
-    notices = []
+    notices = untold(options, settings, model)
     for name, path in (("first", options.first_frame), ("last", options.last_frame)):
         if path is not None:
             ends[name], fitted = read_given_frame(path, (settings.width, settings.height))
