@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from clips import texture, write_clip
 
-from legato.errors import InputError
-from legato.pipelines import output
+from legato.errors import InputError, ResourceError
+from legato.pipelines import forecast, output
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
 from legato.pipelines.forecast import plan
 from legato.pipelines.run_options import RunOptions
@@ -35,6 +35,15 @@ def test_a_plan_tells_that_the_disk_has_no_room(clip, options, monkeypatch):
     monkeypatch.setattr(output.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     told = plan(clip(), options=options()).notices
     assert any("of disk space needed" in sentence for sentence in told)
+
+
+def test_memory_that_runs_out_while_measuring_is_said(clip, options, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(forecast, "to_model", fail)
+    with pytest.raises(ResourceError, match=r"first frames: memory ran out.*--tile"):
+        plan(clip(), options=options())
 
 
 def test_a_plan_is_of_the_chosen_range(clip, options):

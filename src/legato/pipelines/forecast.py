@@ -10,6 +10,7 @@ from typing import Any
 
 from legato.device import available_memory_bytes, choose_device
 from legato.pipelines.events import Event, OnEvent, ignore
+from legato.pipelines.memory import memory_errors
 from legato.pipelines.output import COPIES, bytes_on_disk, lacking_space
 from legato.pipelines.pictures import to_model, to_size, write_picture
 from legato.pipelines.prepare import look_through
@@ -98,7 +99,12 @@ def plan(
     found, execution, memory = look_through(request, restorers, wanted, on_event)
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     restorer = restorers(execution)
-    measured, seconds, written = _measure(request, found, restorer)
+    with memory_errors(
+        "measuring the first frames",
+        why="they take more than was counted on",
+        fix="use a smaller --tile or --window",
+    ):
+        measured, seconds, written = _measure(request, found, restorer)
     span = (found.pts[-1] - found.pts[0]) * facts.time_base
     others = facts.path.stat().st_size if facts.path.is_file() else 0
     return Forecast(
