@@ -185,7 +185,7 @@ def _train(
         for parts in _until(batches(step), options.steps - step, options.accumulation):
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, options)
-            own = accelerator.process_index << 40  # else all draw alike
+            own = accelerator.process_index * 7_368_787  # of a seed only 32 bits count
             generator = torch.Generator().manual_seed(own + options.seed * 1_000_003 + step)
             loss, figures = _backward(task, parts, accelerator, generator)
             norms = [_clipped_norm(group, options.clip_norm, accelerator) for group in groups]
