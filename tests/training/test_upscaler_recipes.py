@@ -22,6 +22,7 @@ from legato.training.upscaler_recipes import (
 from legato.training.upscaler_stages import (
     DecoderStage,
     DecoderStageOptions,
+    Draw,
     UnetStage,
     with_temporal_layers,
 )
@@ -213,6 +214,15 @@ def test_decoder_and_adversary_learn_from_one_pass_and_only_after_its_start(fold
     assert (weighted - before).abs().max() > 0
     for a, b in zip(awake, same_as_before, strict=True):
         torch.testing.assert_close(a, b)  # and being recognised the decoder's
+
+
+def test_draws_depend_on_the_seed_and_on_the_sample_alone():
+    draw = lambda numbers, seed: Draw.of(  # noqa: E731
+        torch.tensor(numbers), (2, 4, 3, 3), seed=seed, num_timesteps=1000
+    )
+    both, alone, other = draw([7, 8], 0), draw([8], 0), draw([8], 1)
+    assert torch.equal(both.noise[1:], alone.noise)
+    assert not torch.equal(alone.noise, other.noise)
 
 
 def test_the_papers_numbers():

@@ -132,7 +132,8 @@ class Draw:
         """
         rows: list[tuple[Tensor, ...]] = []
         for number in numbers.tolist():
-            generator = torch.Generator().manual_seed((seed << 40) + number)
+            own = seed * 7_368_787 + number  # of a seed only 32 bits count
+            generator = torch.Generator().manual_seed(own)
             rows.append(
                 (
                     torch.randint(num_timesteps, (), generator=generator),
