@@ -354,6 +354,9 @@ def test_flags_reach_what_teaches_key_frames():
         ({"sees_noise_level": True}, "only with --max-context-noise"),
         ({"max_context_noise": 1000}, "max_context_noise=1000"),
         ({"image_share": 0.3}, "trains_spatial"),
+        ({"decoder_adversarial_start": 9}, "only with --decoder-adversarial-weight"),
+        ({"decoder_adversarial_weight": -1.0}, "decoder_adversarial_weight=-1"),
+        ({"decoder_adversarial_weight": 0.5, "steps": 100}, "counts from step 250 on"),
         ({"given_shares": (0.5, 0.5, 0.5)}, "together they are 1"),
     ],
 )
@@ -462,6 +465,30 @@ def test_what_layers_were_taught_is_exported_and_used(few, tmp_path):
     assert not (tmp_path / "more").exists()
     with pytest.raises(InputError, match="noise_prior was 'mixed', now 'independent'"):
         recipes.train_driving(replace(options, noise_prior="independent"))
+
+
+@pytest.mark.slow
+def test_the_decoder_meets_a_discriminator_of_clips_if_asked(few, rendered, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "CROP", 32)
+    for part in (recipes.CLIPS, recipes.HELD_BACK):
+        (tmp_path / part).symlink_to(rendered / part)
+    recipe = DrivingOptions().recipe()
+    assert recipe.decoder.adversarial_weight == 0
+    flags = ["--decoder-adversarial-weight", "0.5", "--decoder-adversarial-start", "1"]
+    flags += ["--steps", "4", "--out", str(tmp_path)]
+    options = parse(DrivingOptions, flags, name="train driving")
+    system, weights = DrivingSystem(image=tiny_model()), {}
+    for name in ("with", "without"):
+        chosen = options if name == "with" else DrivingOptions(out=tmp_path, steps=4)
+        own, recipe = copy.deepcopy(system), chosen.recipe()
+        trainer = replace(recipe.trainers["decoder"], log_every=1)
+        recipe = replace(recipe, trainers={**recipe.trainers, "decoder": trainer})
+        assert recipes.run_stage(own, "decoder", recipe, None, chosen, lambda line: None)
+        with (tmp_path / "decoder" / "log.csv").open() as file:
+            assert ("opinion" in next(csv.reader(file))) is (name == "with")
+        weights[name] = own.decoder.temporal["decoder/conv_out"].conv.weight
+        (tmp_path / "decoder").rename(tmp_path / name)
+    assert not torch.equal(*weights.values())
 
 
 def test_batches_do_not_shrink_to_nothing():

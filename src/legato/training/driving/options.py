@@ -7,6 +7,7 @@ from typing import Literal
 
 from legato.diffusion.context import ContextOptions
 from legato.diffusion.noise import NoisePrior, PriorKind
+from legato.errors import InputError
 from legato.pipelines.limits import all_within, in_order, none_empty, require_needed, within
 from legato.training.correction_stage import CorrectionOptions
 from legato.training.driving.clips import HELD_BACK_FROM, ClipOptions
@@ -20,6 +21,13 @@ DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "d
 ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
 RATE_FACTORS = (0.5, 2.0)
 """Of clips whose layers are told the frame rate."""
+DECODER = DecoderOptions(
+    trains_spatial=False,
+    adversarial_weight=0.0,
+    adversarial_start=250,
+    latent_noise=0.4,
+    flicker_weight=2.0,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +76,7 @@ class DrivingRecipe:
     told: Told = NOTHING
     """What layers for time see beside the clip."""
     correction: CorrectionOptions = field(default_factory=CorrectionOptions)
-    decoder: DecoderOptions = field(
-        default_factory=lambda: DecoderOptions(
-            trains_spatial=False, adversarial_weight=0.0, latent_noise=0.4, flicker_weight=2.0
-        )
-    )
+    decoder: DecoderOptions = DECODER
     pixels: PixelLossWeights = field(default_factory=lambda: PixelLossWeights.plain(perceptual=0.5))
 
     def rendering(self, change: Callable[[ClipOptions], ClipOptions]) -> "DrivingRecipe":
@@ -121,20 +125,32 @@ class DrivingOptions:
     max_minutes: float | None = None
     """Stop a stage after this long, with a checkpoint; the same command goes on."""
     lpips_weights: Path | None = None
-    """LPIPS weights (SqueezeNet, safetensors); without: L1 and the discriminators only."""
+    """LPIPS weights (SqueezeNet, safetensors) for autoencoder and decoder. Without: L1, beside it
+    the autoencoder's discriminator of patches and for the decoder what its own options weigh."""
+    decoder_adversarial_weight: float = DECODER.adversarial_weight
+    """How much a discriminator of clips counts for the decoder, times its adaptive weight; 0: there
+    is none."""
+    decoder_adversarial_start: int = DECODER.adversarial_start
+    """Steps of the decoder before it counts; it learns from the first one."""
 
     def __post_init__(self) -> None:
         none_empty(self, ("stages",))
         in_order(self, "stages")
         all_within(self, ("clips", "steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
+        all_within(self, ("decoder_adversarial_weight", "decoder_adversarial_start"), 0)
         within("max_context_noise", self.max_context_noise, 0, 999)
         needs = (
             ("noise_strength", "--noise-prior mixed or progressive", self.has_prior),
+            (
+                "decoder_adversarial_start",
+                "--decoder-adversarial-weight above 0",
+                self.decoder_adversarial_weight > 0,
+            ),
             ("sees_noise_level", "--max-context-noise above 0", self.max_context_noise > 0),
         )
         require_needed(self, needs)
-        self.denoising()  # refuses what does not go together
+        self.recipe()  # refuses what does not go together
 
     @property
     def has_prior(self) -> bool:
@@ -152,6 +168,21 @@ class DrivingOptions:
             trains_spatial=self.trains_spatial,
         )
 
+    def decoder(self, steps: int) -> DecoderOptions:
+        """Return how the decoder is taught.
+
+        Raises:
+            InputError: its discriminator would not count within so many steps.
+        """
+        weight, start = self.decoder_adversarial_weight, self.decoder_adversarial_start
+        if weight and "decoder" in self.stages and start >= steps:
+            raise InputError(
+                f"decoder_adversarial_weight={weight:g} for {steps} steps",
+                why=f"the discriminator counts from step {start} on",
+                fix=f"use more --steps, or --decoder-adversarial-start {steps // 4}",
+            )
+        return replace(DECODER, adversarial_weight=weight, adversarial_start=start)
+
     def recipe(self) -> DrivingRecipe:
         """Return the recipe with the numbers that were chosen."""
         told = Told(sees_frame_rate=self.sees_frame_rate, sees_noise_level=self.sees_noise_level)
@@ -166,5 +197,6 @@ class DrivingOptions:
         if self.steps is not None:
             short = {name: replace(t, steps=self.steps) for name, t in recipe.trainers.items()}
             recipe = replace(recipe, trainers=short)
+        recipe = replace(recipe, decoder=self.decoder(recipe.trainers["decoder"].steps))
         sizes = {name: size * self.batch_scale for name, size in recipe.batch_sizes.items()}
         return replace(recipe, batch_sizes=sizes)
