@@ -19,6 +19,7 @@ from legato.video.codecs import (
     CodecOptions,
     choose_codec,
     frames_ahead,
+    losses,
     segment_suffix,
 )
 from legato.video.probe import probe
@@ -203,11 +204,27 @@ def test_the_name_decides_the_usual_codec(tmp_path, facts, name, codec):
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.webm", "x264"), ("a.mp4", "prores"), ("a.xyz", "auto"), ("a.jpg", "auto")],
+    [
+        ("a.webm", "x264"),
+        ("a.mp4", "prores"),
+        ("a.xyz", "auto"),
+        ("a.jpg", "auto"),
+        ("-", "auto"),
+        ("a%03d.png", "auto"),
+        ("a%d.jpg", "auto"),
+    ],
 )
 def test_what_a_container_cannot_hold_is_refused(tmp_path, facts, name, codec):
     with pytest.raises(InputError):
         choose_codec(tmp_path / name, CodecOptions(codec=codec), facts)
+
+
+def test_a_folder_named_as_a_picture_is_told(tmp_path, facts):
+    codec, names = CodecOptions(codec="png"), ("a.png", "a", "there.png")
+    (tmp_path / "there.png").mkdir()
+    told = [losses(codec, facts, tmp_path / name, size=(32, 32)) for name in names]
+    assert [len(found) for found in told] == [1, 0, 0]
+    assert "a.png is a folder" in told[0][0]
 
 
 @pytest.mark.parametrize("options", [{"crf": 90}, {"codec": "ffv1", "crf": 3}])

@@ -1,5 +1,6 @@
 """The codecs and containers that can be written: which fits which, with what settings."""
 
+import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -156,13 +157,18 @@ def choose_codec(target: Path, options: CodecOptions, facts: VideoFacts) -> Code
         InputError: the container cannot hold the codec, or the name tells no container.
     """
     suffix = target.suffix.lower()
+    if target.name == "-":
+        raise InputError("output '-'", why="nothing is written to a pipe", fix="name a file")
+    if suffix in STILL_SUFFIXES and re.search(r"%\d*d", target.name):
+        why, folder = "pictures are numbered by themselves", target.parent / "pictures"
+        raise InputError(f"{target}", why=why, fix=f"name a folder, such as {folder}")
     is_still = suffix in STILL_SUFFIXES and facts.kind == "image"
     if is_still or suffix in ("", ".png") or target.is_dir():
         usual: tuple[str, ...] = ("png",)
     elif suffix in FORMATS:
         usual = FORMATS[suffix][1]
     elif suffix in STILL_SUFFIXES:
-        why = f"{suffix} holds one picture, a video has several"
+        why = f"{suffix} holds one picture, no video"
         raise InputError(f"{target}", why=why, fix="name a video, or a folder (no suffix) for PNG")
     else:
         known = ", ".join([*FORMATS, *STILL_SUFFIXES])
@@ -251,7 +257,7 @@ def require_still_fits(options: CodecOptions, target: Path, *, size: tuple[int, 
 def losses(
     options: CodecOptions, facts: VideoFacts, target: Path, *, size: tuple[int, int]
 ) -> list[str]:
-    """Return one sentence for each thing that the codec cannot keep of such frames in a file."""
+    """Return one sentence for each thing that the codec or the name cannot keep of such frames."""
     codec, still = CODECS[options.codec], _still(options, target)
     name = still or options.codec
     found = []
@@ -268,6 +274,8 @@ def losses(
         found.append(f"{name} cannot hold this colour profile: png and jpg hold those for RGB")
     if codec.odd_formats and (size[0] % 2 or size[1] % 2):
         found.append(f"odd size {size[0]}x{size[1]}: {name} written as 4:4:4, which keeps it exact")
+    if target.suffix.lower() == ".png" and facts.kind != "image" and not target.exists():
+        found.append(f"{target.name} is a folder of pictures: PNG holds one, no video")
     return found
 
 
