@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from judged import truth_clip, worse_clip
 
 from legato.errors import InputError
@@ -52,9 +53,27 @@ def test_frame_by_frame_equals_the_clip_as_a_whole():
 def test_a_second_estimator_gives_a_second_warping_error():
     truth, clip = truth_clip(), worse_clip(truth_clip())
     means = against(clip, truth, raft=DisFlow("medium"), dists=mean_distance).means
-    assert means["warping_raft"] == means["warping"]
+    assert means["warping_raft"] == means["warping"]  # the pan has no motion boundary
     assert means["dists"] == against(clip, truth, distance=mean_distance).means["lpips"]
     assert against(clip, truth, raft=DisFlow("ultrafast")).means["warping_raft"] != means["warping"]
+
+
+def test_the_second_warping_error_alone_leaves_motion_boundaries_out():
+    truth, clip = truth_clip(num_frames=2), worse_clip(truth_clip(num_frames=2))
+    clip[1, :, 47] = 255 - clip[1, :, 47]  # the column before the edge below
+
+    def step_edge(frames):
+        flow = torch.zeros(1, 2, *frames.shape[-2:])
+        flow[:, 1, :, 48:] = 0.5
+        return flow, -flow
+
+    means = against(clip, truth, raft=step_edge).means
+    counted, left_out = (
+        warping_error(clip, correspondences(truth, step_edge, boundaries=b)) for b in (False, True)
+    )
+    assert means["warping_raft"] == pytest.approx(left_out)
+    assert left_out < 0.95 * counted
+    assert means["warping"] == pytest.approx(warping_error(clip, correspondences(truth)))
 
 
 def test_noise_worsens_every_figure_of_fidelity():

@@ -74,6 +74,23 @@ def test_without_a_mask_occluded_pixels_count_and_lost_ones_do_not():
     assert warping_error(clip[:2], pairs[:1], masked=False) == pytest.approx(unmasked, rel=0.05)
 
 
+def test_motion_boundaries_are_left_out_where_asked_for():
+    """Two halves move apart: what lies on their edge counts by rule, and not with the test."""
+    clip = panning(num_frames=2)
+
+    def step_edge(frames):
+        flow = torch.zeros(1, 2, *frames.shape[-2:])
+        flow[:, 0, :, 64:] = 0.5
+        return flow, -flow
+
+    plain, strict = (correspondences(clip, step_edge, boundaries=b)[0] for b in (False, True))
+    lost = plain.valid & ~strict.valid
+    assert lost[..., 63].all()
+    assert int(lost.sum()) == clip.shape[1]
+    assert not (strict.valid & ~plain.valid).any()
+    assert torch.equal(plain.flow, strict.flow)
+
+
 def test_one_frame_has_no_error():
     clip = texture()[None]
     assert warping_error(clip, correspondences(clip)) == 0

@@ -86,7 +86,7 @@ class Instruments:
     dists: PerceptualDistance | None = None
     """For DISTS."""
     raft: FlowEstimator | None = None
-    """For a second warping error."""
+    """For a second warping error, which leaves motion boundaries out too."""
     vmaf: Path | None = None
     """The program."""
     natural: NaturalModel | None = None
@@ -215,7 +215,7 @@ class _PairMeter:
         motion: list[PairMotion] = correspondences(truth)
         self._series["warping"].append(warping_error(clip, motion))
         if self._raft:
-            exact = correspondences(truth, self._raft)
+            exact = correspondences(truth, self._raft, boundaries=True)
             self._series["warping_raft"].append(warping_error(clip, exact))
         self._series["pixel_mse"].append(warping_error(clip, motion, masked=False))
         self._series["tof"].append(flow_difference(correspondences(clip), motion))

@@ -17,7 +17,7 @@ from torch import Tensor
 from legato.evaluation.fidelity import require_same_shape
 from legato.flow.dis import DisFlow
 from legato.flow.estimate import FlowEstimator
-from legato.flow.occlusion import consistency
+from legato.flow.occlusion import consistency, motion_boundary
 from legato.flow.warp import warp
 
 _RELATIVE, _ABSOLUTE_PX2 = 0.01, 0.5
@@ -33,11 +33,14 @@ class PairMotion:
     inside: Bool[Tensor, "1 1 H W"]
     """Not out of the next frame."""
     valid: Bool[Tensor, "1 1 H W"]
-    """Not occluded either."""
+    """Not occluded either, nor at a motion boundary where those were asked for."""
 
 
 def correspondences(
-    reference: UInt8[ndarray, "T H W 3"], estimate: FlowEstimator | None = None
+    reference: UInt8[ndarray, "T H W 3"],
+    estimate: FlowEstimator | None = None,
+    *,
+    boundaries: bool = False,
 ) -> list[PairMotion]:
     """Follow each pair of neighbouring frames of a clip.
 
@@ -47,6 +50,7 @@ def correspondences(
     Args:
         reference: the truth, or another clip with the same motion.
         estimate: of the flow; None: DIS, preset medium, on luma.
+        boundaries: pixels at motion boundaries do not count either (`motion_boundary`).
     """
     estimate = estimate or DisFlow("medium")
     rows, cols = reference.shape[1:3]
@@ -58,7 +62,10 @@ def correspondences(
         agree = consistency(forward, backward, alpha1=_RELATIVE, alpha2=_ABSOLUTE_PX2)
         x, y = xs + forward[:, 0], ys + forward[:, 1]
         inside = ((x >= 0) & (x <= cols - 1) & (y >= 0) & (y <= rows - 1))[:, None]
-        found.append(PairMotion(flow=forward, inside=inside, valid=(agree > 0) & inside))
+        valid = (agree > 0) & inside
+        if boundaries:
+            valid &= ~motion_boundary(forward)[:, None]
+        found.append(PairMotion(flow=forward, inside=inside, valid=valid))
     return found
 
 

@@ -1,5 +1,6 @@
 """Where a flow can be trusted: forward and backward flow must undo each other."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -7,6 +8,7 @@ from legato.flow.warp import warp
 
 RELATIVE, ABSOLUTE = 0.001, 0.05
 _LENGTH_RELATIVE, _LENGTH_ABSOLUTE_PX = 0.01, 0.5
+_BOUNDARY_RELATIVE, _BOUNDARY_ABSOLUTE_PX2 = 0.01, 0.002
 _PHOTOMETRIC = 0.25  # of the range of values
 
 
@@ -49,6 +51,23 @@ def occluded(
     error: Tensor = (forth + warp(back, forth)).norm(dim=1)
     lengths: Tensor = forth.norm(dim=1) + back.norm(dim=1)
     return error > _LENGTH_RELATIVE * lengths + _LENGTH_ABSOLUTE_PX
+
+
+def motion_boundary(flow: Float[Tensor, "N 2 H W"]) -> Bool[Tensor, "N H W"]:
+    """Return where two motions meet, so that a flow is a mixture of both.
+
+    |grad u|^2 + |grad v|^2 > 0.01 (u^2 + v^2) + 0.002 (Ruder et al. 2016, arXiv:1604.08610, section
+    3.2). Gradients are differences to the next pixel, 0 in the last column and row, as Lai et al.
+    2018 (arXiv:1808.00449) take them: a step marks the pixel before it.
+
+    Args:
+        flow: (u, v) in pixels, on the grid of the result.
+    """
+    w = flow.float()
+    steep = torch.zeros_like(w[:, 0])
+    steep[:, :, :-1] += w.diff(dim=3).square().sum(dim=1)
+    steep[:, :-1] += w.diff(dim=2).square().sum(dim=1)
+    return steep > _BOUNDARY_RELATIVE * w.square().sum(dim=1) + _BOUNDARY_ABSOLUTE_PX2
 
 
 def changed(
