@@ -101,6 +101,24 @@ def test_the_tables_have_them(folder, tmp_path):
     assert data["means"]["tem_con"] == alone.means["tem_con"]
 
 
+def test_clipsim_is_the_mean_cosine_of_frames_and_prompt(similarity):
+    frames = truth_clip()
+    figures = ContentFigures(similarity=similarity, prompts=("", "night"))
+    for frame in frames:
+        figures.add(frame)
+    expected = [float(similarity.picture(f) @ similarity.words("night")) for f in frames]
+    assert figures.series["clipsim"] == pytest.approx(expected)
+    assert "fram_acc" not in figures.series
+
+
+def test_a_prompt_alone_gives_clipsim(folder, tmp_path):
+    write_images(tmp_path / "r", truth_clip())
+    options = EvaluateOptions(clip=folder, prompt="night")
+    found = evaluate(tmp_path / "r", None, tmp_path / "out", options)
+    assert {"clipsim", "tem_con"} < set(found.figures)
+    assert "fram_acc" not in found.figures
+
+
 def test_without_prompts_there_is_no_fram_acc(folder, tmp_path):
     write_images(tmp_path / "r", truth_clip())
     found = evaluate(tmp_path / "r", None, tmp_path / "out", EvaluateOptions(clip=folder))

@@ -15,7 +15,7 @@ from legato.evaluation.niqe import NaturalModel
 from legato.evaluation.steadiness import correspondences, flicker, warping_error
 from legato.flow.dis import DisFlow
 
-CONTENT = ("tem_con", "fram_acc", "spat_con")  # need a CLIP model
+CONTENT = ("tem_con", "clipsim", "fram_acc", "spat_con")  # need a CLIP model
 NAMED = ("dists", "warping_raft", "musiq", "clipiqa")  # need weights that the user names
 
 

@@ -6,16 +6,23 @@ from pathlib import Path
 
 from legato.device import choose_device
 from legato.errors import InputError
-from legato.evaluation.clips import pair_clips, read_pair
+from legato.evaluation.clips import ClipPair, pair_clips, read_pair
 from legato.evaluation.dists import DISTS
-from legato.evaluation.evaluate_options import NAME, EvaluateOptions, judge_names
+from legato.evaluation.evaluate_options import (
+    CLIP_FRAMES,
+    NAME,
+    EvaluateOptions,
+    judge_names,
+)
 from legato.evaluation.measure import Instruments, measure
 from legato.evaluation.niqe import TOO_FEW_PATCHES, NaturalModel
 from legato.evaluation.page import to_html
 from legato.evaluation.picture_judges import load_judge
 from legato.evaluation.report import find_distance
+from legato.evaluation.scripted_network import ScriptedNetwork
 from legato.evaluation.summary import Evaluation, summarise, to_json, to_latex, to_markdown
 from legato.evaluation.vmaf import find_vmaf
+from legato.evaluation.whole_set import SetMeter
 from legato.flow.estimate import choose_estimator
 from legato.models.clip_similarity import ClipSimilarity
 from legato.pipelines.output import require_replaceable
@@ -55,18 +62,18 @@ def evaluate(
         for suffix in SUFFIXES:
             require_replaceable(out / f"{NAME}{suffix}", is_folder=False)
             temporary_beside(out / f"{NAME}{suffix}")  # refuses a folder that may not be written
-        for pair in pairs:
-            for _ in read_pair(pair, options.frames):
-                pass  # what does not fit is refused before anything is measured
+        _require_fitting(pairs, options)
         instruments, notices = _find_instruments(options, with_reference=references is not None)
+        whole = _set_meter(options)
         clips = []
         for pair in pairs:
             on_clip(pair.name)
             frames = read_pair(pair, options.frames, notices=notices)
-            clips.append(measure(pair.name, frames, instruments))
+            clips.append(measure(pair.name, whole.watch(frames), instruments))
             if instruments.natural and "niqe" not in clips[-1].series:
                 notices.append(f"{pair.name} has no NIQE: {TOO_FEW_PATCHES}")
-        evaluation = summarise(clips, seed=options.seed, notices=notices)
+        of_all, told = whole.finish()
+        evaluation = summarise(clips, seed=options.seed, notices=[*notices, *told], whole=of_all)
         texts = (
             to_markdown(evaluation),
             to_json(evaluation),
@@ -78,13 +85,53 @@ def evaluate(
     return evaluation
 
 
+def _require_fitting(pairs: Sequence[ClipPair], options: EvaluateOptions) -> None:
+    """Refuse what does not fit, before anything is measured."""
+    if options.fvd and len(pairs) < 2:
+        raise InputError(
+            f"fvd={options.fvd} of {len(pairs)} clip",
+            why="it compares the spread of sets of clips",
+            fix="judge a folder of clips, thousands of them for a figure to publish",
+        )
+    for pair in pairs:
+        num_frames = sum(1 for _ in read_pair(pair, options.frames))
+        takes_clips = options.fvd or options.inception_score
+        if takes_clips and num_frames < CLIP_FRAMES:
+            raise InputError(
+                f"clip {pair.name} of {num_frames} frames",
+                why=f"FVD and the inception score are of {CLIP_FRAMES} frames of each clip",
+                fix="leave the clip out, or --fvd and --inception-score",
+            )
+        if options.fid and num_frames < 2 and len(pairs) == 1:
+            raise InputError(
+                f"fid={options.fid} of one frame",
+                why="it compares the spread of sets of frames",
+                fix="judge more frames",
+            )
+
+
+def _set_meter(options: EvaluateOptions) -> SetMeter:
+    device = choose_device("auto")
+    named = {"fid": options.fid, "fvd": options.fvd, "score": options.inception_score}
+    flags = {"fid": "--fid", "fvd": "--fvd", "score": "--inception-score"}
+    return SetMeter(
+        **{
+            key: ScriptedNetwork(path, flags[key], device, features=key != "score")
+            for key, path in named.items()
+            if path is not None
+        }
+    )
+
+
 def _find_instruments(
     options: EvaluateOptions, *, with_reference: bool
 ) -> tuple[Instruments, list[str]]:
     """Return what is at hand, and a sentence for each thing that is not."""
     content, device = _content_instruments(options), choose_device("auto")
     if not with_reference:
-        _refuse(options, ("lpips", "dists", "raft"), "it takes references to compare with")
+        _refuse(
+            options, ("lpips", "dists", "raft", "fid", "fvd"), "it takes references to compare with"
+        )
         judges = {name: load_judge(name, device) for name in judge_names(options.iqa)}
         return replace(content, natural=NaturalModel.load(), judges=judges), []
     _refuse(options, ("iqa",), "it judges clips without references")

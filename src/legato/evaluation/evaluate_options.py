@@ -8,6 +8,8 @@ from legato.errors import InputError
 NAME = "evaluation"
 JUDGES = ("musiq", "clipiqa")
 """By their names in pyiqa."""
+CLIP_FRAMES = 16
+"""Frames of a clip for FVD and the inception score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +30,29 @@ class EvaluateOptions:
     """What the package pyiqa judges in clips without references, as a comma list: musiq, clipiqa;
     it fetches their weights at first use."""
 
+    fid: Path | None = None
+    """Network for FID of all frames: TorchScript that makes pictures (N 3 H W, 0 to 255) to
+    features (N D), such as StyleGAN's inception-2015-12-05.pt. Needs references. It runs code."""
+
+    fvd: Path | None = None
+    """Network for FVD of the first 16 frames of every clip, at the clips' own rate (published: 30
+    per second): TorchScript that makes clips (N 3 T H W, 0 to 255) to features (N D), such as
+    StyleGAN-V's i3d_torchscript.pt. Needs references. It runs code."""
+
+    inception_score: Path | None = None
+    """Network for the inception score of the first 16 frames of every clip: TorchScript that makes
+    clips (N 3 T H W, 0 to 255) to classes (N K), such as C3D's of UCF-101. It runs code."""
+
     clip: str | None = None
     """CLIP model of transformers, a folder or a name at the Hugging Face hub: how alike it finds
     neighbouring frames (Tem-Con), places within a frame against its reference (Spat-Con) and, with
     both prompts, which of them frames fit (Fram-Acc)."""
 
     prompt: str = ""
-    """What translated clips were to show."""
+    """What clips were to show: with --clip how near their frames are to it (CLIPSIM)."""
 
     source_prompt: str = ""
-    """What they were made from shows."""
+    """What translated clips were made from shows; Fram-Acc needs it beside the prompt."""
 
     frames: int | None = None
     """Judge only so many frames of each clip, from its start."""
@@ -50,17 +65,24 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         judge_names(self.iqa)
-        if bool(self.prompt) != bool(self.source_prompt):
+        if self.source_prompt and not self.prompt:
             raise InputError(
-                f"prompt={self.prompt!r} and source_prompt={self.source_prompt!r}",
+                f"source_prompt={self.source_prompt!r} without a prompt",
                 why="Fram-Acc tells which of the two a frame fits better",
-                fix="give both, or none",
+                fix="give --prompt too, or none",
             )
         if self.prompt and self.clip is None:
             raise InputError(
                 f"prompt={self.prompt!r}",
                 why="it takes a CLIP model to compare pictures with words",
                 fix="name one with --clip, such as openai/clip-vit-base-patch32",
+            )
+        takes_clips = self.fvd or self.inception_score
+        if takes_clips and self.frames is not None and self.frames < CLIP_FRAMES:
+            raise InputError(
+                f"frames={self.frames} with fvd or inception_score",
+                why=f"these are of {CLIP_FRAMES} frames of each clip",
+                fix=f"judge {CLIP_FRAMES} frames or more, or leave them out",
             )
         for name, smallest in (("frames", 1), ("seed", 0), ("shown", 0)):
             value = getattr(self, name)

@@ -77,6 +77,19 @@ def frechet_distance(
     unit = scale.std(axis=0) + 1e-8
     fewest = min(len(real), len(made))
     (m, s), (m2, s2) = (_moments(x / unit, fewest) for x in (real, made))
+    return distance_of_moments(m, s, m2, s2)
+
+
+def distance_of_moments(
+    m: Float[ndarray, " D"],
+    s: Float[ndarray, "D D"],
+    m2: Float[ndarray, " D"],
+    s2: Float[ndarray, "D D"],
+) -> float:
+    """Return |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of two means and covariances.
+
+    tr((S S')^(1/2)) = tr((S^(1/2) S' S^(1/2))^(1/2)), whose matrix is symmetric.
+    """
     root = _square_root(s)
     cross = np.linalg.eigvalsh(root @ s2 @ root)
     spread = np.trace(s) + np.trace(s2) - 2 * np.sqrt(np.clip(cross, 0, None)).sum()

@@ -63,6 +63,7 @@ WITH_REFERENCE = {
     "lattice": Figure("lattice", "lower", 2),
     "flicker": Figure("flicker", "lower", 3),
     "tem_con": Figure("Tem-Con", "higher", 4),
+    "clipsim": Figure("CLIPSIM", "higher", 4),
     "fram_acc": Figure("Fram-Acc", "higher", 3),
     "spat_con": Figure("Spat-Con (CLIP)", "lower", 4),
 }
@@ -73,6 +74,7 @@ WITHOUT_REFERENCE = {
     "musiq": Figure("MUSIQ", "higher", 2),
     "clipiqa": Figure("CLIP-IQA", "higher", 4),
     "tem_con": Figure("Tem-Con", "higher", 4),
+    "clipsim": Figure("CLIPSIM", "higher", 4),
     "fram_acc": Figure("Fram-Acc", "higher", 3),
 }
 
@@ -94,9 +96,9 @@ class Instruments:
     judges: Mapping[str, PictureJudge] = field(default_factory=dict)
     """Of pictures by themselves, by the keys of the tables above."""
     similarity: ClipSimilarity | None = None
-    """For Tem-Con, Fram-Acc and Spat-Con."""
+    """For Tem-Con, CLIPSIM, Fram-Acc and Spat-Con."""
     prompts: tuple[str, str] | None = None
-    """For Fram-Acc: of the source and of the target."""
+    """For CLIPSIM and Fram-Acc: of the source, "" if there is none, and of the target."""
 
     def of_content(self) -> ContentFigures:
         """Begin with the figures of a clip that CLIP judges."""

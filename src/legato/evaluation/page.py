@@ -18,7 +18,7 @@ from legato.evaluation.clips import ClipPair, Picture, read_pair
 from legato.evaluation.compare import profile_picture
 from legato.evaluation.flicker_spectrum import frequencies
 from legato.evaluation.measure import ClipFigures
-from legato.evaluation.summary import Evaluation, cells, legend
+from legato.evaluation.summary import Evaluation, cells, legend, whole_lines
 from legato.video.codecs import CodecOptions
 from legato.video.images import encode_image
 from legato.video.probe import probe
@@ -72,7 +72,8 @@ def _table(evaluation: Evaluation) -> str:
     for index, row in enumerate(rows):
         kind = "" if index < len(evaluation.clips) else ' class="total"'
         lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
+    whole = [f"<p>{escape(line)}.</p>" for line in whole_lines(evaluation)]
+    return "\n".join(["<table>", *lines, "</table>", *whole])
 
 
 def _section(pair: ClipPair, clip: ClipFigures) -> str:

@@ -1,8 +1,9 @@
 """A row per clip, their mean and its 95% interval: as Markdown, LaTeX and plain values."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from legato.evaluation.confidence import confidence_interval
 from legato.evaluation.flicker_spectrum import frequencies
 from legato.evaluation.measure import WITH_REFERENCE, WITHOUT_REFERENCE, ClipFigures, Figure
 from legato.evaluation.registration import Registration
+from legato.evaluation.whole_set import WholeFigure
 
 NO_VALUE = "-"
 
@@ -31,10 +33,16 @@ class Evaluation:
     """What the intervals are taken over."""
     notices: tuple[str, ...]
     """What a reader of the figures should know."""
+    whole: dict[str, WholeFigure] = field(default_factory=dict)
+    """Figures of all clips together, as FVD."""
 
 
 def summarise(
-    clips: Sequence[ClipFigures], *, seed: int = 0, notices: Sequence[str] = ()
+    clips: Sequence[ClipFigures],
+    *,
+    seed: int = 0,
+    notices: Sequence[str] = (),
+    whole: Mapping[str, WholeFigure] = MappingProxyType({}),
 ) -> Evaluation:
     """Return means and intervals over clips, and what is to be said of them.
 
@@ -42,6 +50,7 @@ def summarise(
         clips: at least one, all with a reference or all without.
         seed: of the bootstrap.
         notices: what is known already.
+        whole: figures of all clips together.
     """
     known = WITHOUT_REFERENCE if clips[0].registration is None else WITH_REFERENCE
     figures = {k: figure for k, figure in known.items() if any(k in c.series for c in clips)}
@@ -61,6 +70,7 @@ def summarise(
         intervals={key: interval for key, interval in intervals.items() if interval},
         over="frames" if alone else "clips",
         notices=tuple(found),
+        whole=dict(whole),
     )
 
 
@@ -92,9 +102,9 @@ def to_markdown(evaluation: Evaluation) -> str:
     ]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [f"| {' | '.join(row)} |" for row in (padded[0], rule, *padded[1:])]
-    return "\n".join(
-        [*lines, "", legend(evaluation), *(f"\nNote: {n}." for n in evaluation.notices)]
-    )
+    told = [f"\n{line}" for line in whole_lines(evaluation)]
+    notes = [f"\nNote: {n}." for n in evaluation.notices]
+    return "\n".join([*lines, "", legend(evaluation), *told, *notes])
 
 
 def to_latex(evaluation: Evaluation) -> str:
@@ -102,6 +112,11 @@ def to_latex(evaluation: Evaluation) -> str:
     titles, *rows = [[_escaped(cell) for cell in row] for row in cells(evaluation)]
     num_clips = len(evaluation.clips)
     body = [" & ".join(row) + r" \\" for row in rows]
+    columns = 1 + len(evaluation.figures)
+    whole = [
+        rf"\multicolumn{{{columns}}}{{l}}{{{_escaped(line)}}} \\"
+        for line in whole_lines(evaluation)
+    ]
     notes = [f"% {' '.join(sentence.split())}" for sentence in evaluation.notices]
     return "\n".join(
         [
@@ -113,6 +128,7 @@ def to_latex(evaluation: Evaluation) -> str:
             *body[:num_clips],
             r"\midrule",
             *body[num_clips:],
+            *([r"\midrule", *whole] if whole else []),
             r"\bottomrule",
             r"\end{tabular}",
         ]
@@ -138,6 +154,7 @@ def to_json(evaluation: Evaluation) -> str:
         "means": evaluation.means,
         "intervals_95": evaluation.intervals,
         "intervals_over": evaluation.over,
+        "whole_set": {key: asdict(figure) for key, figure in evaluation.whole.items()},
         "notices": evaluation.notices,
     }
     return json.dumps(data, indent=1)
@@ -150,6 +167,14 @@ def legend(evaluation: Evaluation) -> str:
         for way in ("higher", "lower")
     }
     return "; ".join(f"{way} is better: {', '.join(n)}" for way, n in better.items() if n) + "."
+
+
+def whole_lines(evaluation: Evaluation) -> list[str]:
+    """Return a line for each figure of all clips together."""
+    return [
+        f"Whole set: {f.title} {f.value:.2f} ({f.samples}; {f.better} is better)"
+        for f in evaluation.whole.values()
+    ]
 
 
 def _shift_notice(name: str, lies: Registration) -> str:
