@@ -276,7 +276,7 @@ def interrupted(*_):
 def test_a_folder_of_stills_without_its_report_is_finished(make, monkeypatch, tmp_path):
     stills = {"name": "stills", "output": CodecOptions(codec="png")}
     with monkeypatch.context() as patch:
-        patch.setattr(GenerationReport, "save", interrupted)
+        patch.setattr(GenerationReport, "close", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make(**stills)
     assert len(make(**stills)) == 4
@@ -790,7 +790,7 @@ def test_an_enlarged_video_without_its_report_is_finished(key_frame_model, monke
     options = GenerateOptions(model=key_frame_model, frames=2, upsampler="embedded-x4")
     target = tmp_path / "l.mkv"
     with monkeypatch.context() as patch:
-        patch.setattr(GenerationReport, "save", interrupted)
+        patch.setattr(GenerationReport, "close", interrupted)
         with pytest.raises(KeyboardInterrupt):
             generate("", target, options, run=RUN)
     made = target.stat().st_ino

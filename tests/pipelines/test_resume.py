@@ -173,7 +173,7 @@ def no_report(monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Report, "save", fail)
+    monkeypatch.setattr(Report, "close", fail)
 
 
 def test_a_folder_without_its_report_is_finished(clip, options, tmp_path, no_report, monkeypatch):

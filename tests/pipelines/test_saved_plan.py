@@ -74,7 +74,7 @@ def test_another_job_is_refused_by_what_differs(plan, tmp_path):
 def test_a_job_that_knows_less_or_more_is_another(plan, now, tmp_path):
     plan.fingerprint["tile"] = 64
     with pytest.raises(InputError, match="tile was 64, now None"):
-        plan.require_same(now, tmp_path)
+        require_same(plan.fingerprint, now, tmp_path)
 
 
 def test_a_changed_source_has_another_fingerprint(tmp_path):

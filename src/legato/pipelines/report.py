@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 import legato
+from legato.errors import LegatoError
 from legato.pipelines.workfolder import WorkFolder, write_json
 
 
@@ -35,8 +36,10 @@ class Saved:
         usual = report_path(folder.target)
         try:
             write_json(chosen or usual, self.to_json())
-        finally:
+        except LegatoError:
             folder.remove()
+            raise
+        folder.remove()
         if chosen is not None and chosen.resolve() != usual.resolve():
             with suppress(OSError):  # such as a name too long to be there
                 usual.unlink()
