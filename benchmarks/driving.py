@@ -55,7 +55,7 @@ from legato.training.driving.clips import (
     pack_clips,
 )
 from legato.training.driving.labels import VOCABULARY, Labels
-from legato.training.driving.render import World
+from legato.training.driving.render import SIZE, World
 
 OTHERS_FROM = 3_000_000
 """Worlds from this seed on stand in for what a perfect model makes."""
@@ -506,6 +506,9 @@ def main() -> int:
     arguments = parser.parse_args()
     device = choose_device("auto")
     model = load_generator(arguments.model, device, choose_dtype("auto", device))
+    size = (model.defaults.height, model.defaults.width)
+    if size != SIZE:
+        parser.error(f"--model makes {size[0]}x{size[1]} pixels, not 64x128: bars are for these")
     if arguments.motion_guidance is not None:
         led = replace(model.defaults, motion_guidance=arguments.motion_guidance)
         model = replace(model, defaults=led)

@@ -103,6 +103,18 @@ def test_the_direction_of_motion_is_told_without_fail(moving):
     assert read == directions
 
 
+def test_larger_pictures_are_measured_alike():
+    """Of the same worlds; what is told in pixels is told in larger ones."""
+    times = [6.0 + k / RATE for k in range(3)]
+    small, large = (World(HELD_BACK_FROM + 3).clip(times, s)[0] for s in ((64, 128), (128, 256)))
+    truth = World(HELD_BACK_FROM + 3).clip(times)[1]
+    assert own_speed(large, RATE) == pytest.approx(own_speed(small, RATE), abs=0.5)
+    assert lane_offset(large)[0] == pytest.approx(lane_offset(small)[0], abs=0.15)
+    assert nearing(large) == pytest.approx(2 * nearing(small), rel=0.25, abs=0.1)
+    assert (np.isnan(car_ahead(large)) == np.isnan(car_ahead(small))).all()
+    assert np.median(own_speed(large, RATE)) == pytest.approx(truth[1].speed, abs=1.5)
+
+
 def test_a_zoom_is_told_in_pixels():
     rng = np.random.default_rng(5)
     still = cv2.resize(rng.integers(0, 256, (16, 32, 3), np.uint8), (128, 64))

@@ -1,8 +1,8 @@
 """What a driving clip shows, by its pixels: own speed and direction, lane, car ahead, drift.
 
-All assume the camera of `driving_camera` on a road that is nearly flat and straight for 20 m. They
-are coarse: `tests/evaluation/test_driving_state.py` states their errors on scenes whose truth is
-known.
+All assume the camera of `driving_camera` on a road that is nearly flat and straight for 20 m, and
+look at frames of 128 columns: larger ones are reduced. They are coarse:
+`tests/evaluation/test_driving_state.py` states their errors on scenes whose truth is known.
 """
 
 from itertools import pairwise
@@ -32,6 +32,7 @@ SHIFTS_M = (-2.5, 6.5)
 _LATERAL_M = np.arange(-6.0, 6.01, 0.2)
 _BAND = 10
 _ENLARGED = 3
+_COLUMNS = 128
 _CONTRAST, _FURTHEST_PX = 20.0, 2.0
 """Least gradient, 8-bit, of what tells of turning, and the most that a pixel's movement counts."""
 
@@ -47,7 +48,7 @@ def own_speed(clip: UInt8[ndarray, "T H W 3"], frame_rate: float) -> Float[ndarr
         clip: frames that show the road.
         frame_rate: per second; above 6.5 m per frame the speed is not found.
     """
-    views = [_detail(_from_above(frame)) for frame in clip]
+    views = [_detail(_from_above(frame)) for frame in _reduced(clip)]
     low, high = (
         round(limit / STEP_M)
         for limit in (
@@ -71,6 +72,7 @@ def nearing(clip: UInt8[ndarray, "T H W 3"]) -> Float[ndarray, " T-1"]:
     and nodding), towards the margins; the mean over pixels by their contrast. Its sign is the
     direction of motion: unlike `own_speed` it needs no grain on the road, but knows no metres.
     """
+    scale, clip = max(1.0, clip.shape[2] / _COLUMNS), _reduced(clip)
     rows, columns = (_ENLARGED * n for n in clip.shape[1:3])
     large = np.stack([cv2.resize(f, (columns, rows), interpolation=cv2.INTER_CUBIC) for f in clip])
     y, x = np.mgrid[:rows, :columns]
@@ -89,7 +91,7 @@ def nearing(clip: UInt8[ndarray, "T H W 3"]) -> Float[ndarray, " T-1"]:
         weight = contrast * (seen & is_beside)
         limited = outwards.clip(-_FURTHEST_PX, _FURTHEST_PX)
         found.append((weight * limited).sum() / max(weight.sum(), 1.0))
-    return np.array(found)
+    return np.asarray(scale * np.array(found))
 
 
 def lane_offset(
@@ -100,7 +102,7 @@ def lane_offset(
     Narrow bright lines are summed along straight paths of several slants; the offset is where two
     of them lie a lane apart. Clearness is their height over the median, in standard deviations.
     """
-    found = [_lane(_from_above(frame)) for frame in clip]
+    found = [_lane(_from_above(frame)) for frame in _reduced(clip)]
     offsets, clearness = zip(*found, strict=True)
     return np.array(offsets), np.array(clearness)
 
@@ -111,7 +113,7 @@ def car_ahead(clip: UInt8[ndarray, "T H W 3"]) -> Float[ndarray, " T"]:
     From near to far, the first place where what stands over the lane (to a height of 0.7 m) differs
     from the asphalt before it.
     """
-    return np.array([_first_obstacle(frame) for frame in clip])
+    return np.array([_first_obstacle(frame) for frame in _reduced(clip)])
 
 
 def colour_drift(clip: UInt8[ndarray, "T H W 3"], frames: int) -> tuple[float, float]:
@@ -129,6 +131,15 @@ def colour_drift(clip: UInt8[ndarray, "T H W 3"], frames: int) -> tuple[float, f
     means = ends[1].mean(axis=0) - ends[0].mean(axis=0)
     contrasts = [(end @ LUMA).std() for end in ends]
     return float(np.sqrt((means**2).mean())), float(abs(contrasts[1] - contrasts[0]))
+
+
+def _reduced(clip: UInt8[ndarray, "T H W 3"]) -> UInt8[ndarray, "T h w 3"]:
+    """Return frames of at most `_COLUMNS`, the size that the measurements' errors are known for."""
+    rows, columns = clip.shape[1:3]
+    if columns <= _COLUMNS:
+        return clip
+    size = (_COLUMNS, round(rows * _COLUMNS / columns))
+    return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip])
 
 
 def _from_above(frame: UInt8[ndarray, "H W 3"]) -> Float[ndarray, "R K"]:

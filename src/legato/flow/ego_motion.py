@@ -18,8 +18,9 @@ WALL_M = 14.0
 """Distance of either wall of a corridor from the camera."""
 BEHIND = 1e-3
 """Share of its depth at which a point counts as passed."""
-OUTLIER_PX = 2.0
-"""Distance from the common motion at which a place counts half: what moves by itself."""
+OUTLIER = 2.0 / 384
+"""Distance from the common motion, in picture widths, at which a place counts half: what moves by
+itself."""
 ROUNDS = 10
 
 
@@ -108,7 +109,7 @@ def camera_motion(
         step = (share * slope * (rest - shift)).sum() / (share * slope.square()).sum()
         motion = Motion(motion.advance + float(step), shift - step * middle)
         error = (before - place_before(places, motion, around)).norm(dim=0) * columns
-        weight = contrast / (1 + (error / OUTLIER_PX).square())
+        weight = contrast / (1 + (error / (OUTLIER * columns)).square())
     return Motion(motion.advance, motion.shift.float().to(device))
 
 

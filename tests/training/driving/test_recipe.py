@@ -79,7 +79,7 @@ RECIPE = DrivingRecipe(
 )
 
 
-def tiny_model():
+def tiny_model():  # of 64x128 pixels
     torch.manual_seed(0)
     vae = AutoencoderKL(**{**AUTOENCODER, "block_out_channels": (16, 16, 32)})
     small = {
@@ -354,6 +354,7 @@ def test_flags_reach_what_teaches_key_frames():
         ({"sees_noise_level": True}, "only with --max-context-noise"),
         ({"max_context_noise": 1000}, "max_context_noise=1000"),
         ({"image_share": 0.3}, "trains_spatial"),
+        *(({"size": rows}, f"size={rows}.*use 64 or 128") for rows in (0, 48, 100, 528, -64)),
         ({"decoder_adversarial_start": 9}, "only with --decoder-adversarial-weight"),
         ({"decoder_adversarial_weight": -1.0}, "decoder_adversarial_weight=-1"),
         ({"decoder_adversarial_weight": 0.5, "steps": 100}, "counts from step 250 on"),
@@ -465,6 +466,42 @@ def test_what_layers_were_taught_is_exported_and_used(few, tmp_path):
     assert not (tmp_path / "more").exists()
     with pytest.raises(InputError, match="noise_prior was 'mixed', now 'independent'"):
         recipes.train_driving(replace(options, noise_prior="independent"))
+
+
+def test_a_size_is_that_of_every_clip():
+    for rows in (64, 128):
+        recipe = DrivingOptions(size=rows).recipe()
+        assert recipe.clips.size == recipe.held_back.size == (rows, 2 * rows)
+
+
+@pytest.mark.slow
+def test_a_model_of_128x256_pixels_is_trained_exported_and_used(few, tmp_path):
+    options = DrivingOptions(out=tmp_path / "run", size=128, clips=2, steps=2)
+    folder = recipes.train_driving(options)
+    assert PackedClips(tmp_path / "run" / recipes.CLIPS).frames.shape[2:4] == (128, 256)
+    manifest = ModelFolder(folder).manifest
+    assert (manifest.generating.height, manifest.generating.width) == (128, 256)
+    shapes = [ModelFolder(folder).config(part) for part in ("unet", "interpolation/unet", "vae")]
+    assert [shape["sample_size"] for shape in shapes] == [[32, 64], [32, 64], 256]
+    boxes = tmp_path / "boxes.txt"
+    boxes.write_text("0.45 0.48 0.55 0.62 back\n")
+    asked = GenerateOptions(model=str(folder), frames=6, num_inference_steps=2, boxes=boxes)
+    generate("night", tmp_path / "out.mkv", asked)
+    assert pixels_of(tmp_path / "out.mkv").shape == (6, 128, 256, 3)
+    with pytest.raises(InputError, match="size was 128, now 64"):
+        recipes.train_driving(replace(options, size=64))
+
+
+def test_a_model_of_another_size_goes_on_at_this_one(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "run_stage", lambda *_: True)
+    monkeypatch.setattr(recipes, "pack_clips", lambda *_: None)
+    small = export_driving(DrivingSystem(image=tiny_model()), tmp_path / "small")
+    said: list[str] = []
+    options = DrivingOptions(out=tmp_path / "run", size=128, warm_start=str(small))
+    folder = recipes.train_driving(options, log=said.append)
+    assert any("made for 64x128 pixels and goes on at 128x256" in line for line in said)
+    assert load_driving(str(folder)).size == (128, 256)
+    assert load_driving(str(small)).size == (64, 128)
 
 
 @pytest.mark.slow

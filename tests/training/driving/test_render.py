@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +50,20 @@ def test_every_label_renders_at_any_size(place, weather):
     assert picture.shape == (48, 96, 3)
     assert truth.labels.words == ["dusk", weather, "sparse", place]
     assert picture.std() > 8
+
+
+@pytest.mark.parametrize(("seed", "within"), [(17, 1.5), (2, 3.5), (8, 2.5)])
+def test_a_larger_picture_shows_the_same_world_sharper(seed, within):
+    """A clear night with stars, a city by day, a forest in snow: reduced, they agree."""
+    world = World(seed)
+    small, truth = world.frame(3.0 + 3 * seed)
+    large, same = world.frame(3.0 + 3 * seed, (128, 256))
+    assert same.boxes == truth.boxes
+    reduced = cv2.resize(large, (128, 64), interpolation=cv2.INTER_AREA)
+    assert np.abs(reduced.astype(float) - small).mean() < within
+    blurred = cv2.resize(small, (256, 128), interpolation=cv2.INTER_CUBIC)
+    detail = [cv2.Laplacian(x.mean(axis=2), cv2.CV_64F).std() for x in (large, blurred)]
+    assert detail[0] > 1.3 * detail[1]
 
 
 def test_a_later_time_is_refused_only_before_the_beginning():

@@ -127,7 +127,7 @@ class Canvas:
         if z < 1.0:
             return
         centre = self.camera.project(place[None])[0]
-        radius = max(1.6, self.camera.focal * radius_m / z)
+        radius = max(1.6 * self.camera.least_px, self.camera.focal * radius_m / z)
         bright = 255 * colour * float(self.air.clearness(z / 2))
         self._add(centre, (radius, radius), bright)
         if streak and self.air.wet:

@@ -55,8 +55,14 @@ def export_driving(system: DrivingSystem, target: Path) -> Path:
         interpolation=system.interpolation,
         layout=image.layout,
     )
-    prior = system.prior
-    defaults = replace(MANIFEST.generating, noise_prior=prior.kind, noise_strength=prior.strength)
+    prior, (rows, columns) = system.prior, system.size
+    defaults = replace(
+        MANIFEST.generating,
+        noise_prior=prior.kind,
+        noise_strength=prior.strength,
+        width=columns,
+        height=rows,
+    )
     save_generator(target, parts, replace(MANIFEST, defaults=defaults), dtype=torch.float16)
     return target
 

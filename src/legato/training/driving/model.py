@@ -173,6 +173,20 @@ class DrivingSystem:
     """Of the noise that key frames learned last; they are sampled with the same."""
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the pictures that it is made for."""
+        shape: Any = self.image.unet.config
+        rows, columns = shape.sample_size
+        return FACTOR * rows, FACTOR * columns
+
+    def resize_(self, size: tuple[int, int]) -> None:
+        """Make it a model of another size: convolutions and attention take any."""
+        between = [] if self.interpolation is None else [self.interpolation.spatial]
+        for unet in (self.image.unet, *between):
+            unet.register_to_config(sample_size=[n // FACTOR for n in size])
+        self.image.vae.register_to_config(sample_size=size[1])
+
+    @property
     def autoencoder(self) -> TemporalDecoder:
         """The best autoencoder that there is."""
         alone = TemporalDecoderOptions(conv="none")

@@ -11,7 +11,8 @@ from legato.errors import InputError
 from legato.pipelines.limits import all_within, in_order, none_empty, require_needed, within
 from legato.training.correction_stage import CorrectionOptions
 from legato.training.driving.clips import HELD_BACK_FROM, ClipOptions
-from legato.training.driving.model import NOTHING, Told
+from legato.training.driving.model import FACTOR, NOTHING, UNET, Told
+from legato.training.driving.render import SIZE
 from legato.training.driving.stages import AutoencoderOptions
 from legato.training.generator_stages import DecoderOptions, DenoisingOptions
 from legato.training.losses import PixelLossWeights
@@ -19,6 +20,10 @@ from legato.training.trainer import TrainerOptions
 
 DrivingStage = Literal["autoencoder", "image", "key_frames", "interpolation", "decoder"]
 ALL: tuple[DrivingStage, ...] = ("autoencoder", "image", "key_frames", "interpolation", "decoder")
+MULTIPLE = FACTOR << (len(UNET["block_out_channels"]) - 1)
+"""Rows that the autoencoder and each level of the U-Net halve evenly."""
+LEAST_ROWS, MOST_ROWS = 64, 512
+"""Of pictures: what a crop of the autoencoder's takes, and what the textures have detail for."""
 RATE_FACTORS = (0.5, 2.0)
 """Of clips whose layers are told the frame rate."""
 DECODER = DecoderOptions(
@@ -93,6 +98,8 @@ class DrivingOptions:
     stages: tuple[DrivingStage, ...] = ALL
     """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
     all the same: later ones go on from it."""
+    size: int = SIZE[0]
+    """Rows of the pictures, half as many as columns: 64, or 128 for 128x256 pixels."""
     clips: int | None = None
     """Clips to render instead of the recipe's number."""
     steps: int | None = None
@@ -120,8 +127,8 @@ class DrivingOptions:
     """Tell layers of key frames how much noise the given ones carry, as `generate --context-noise`
     does; needs --max-context-noise."""
     warm_start: str | None = None
-    """Model to start from instead of random numbers: a name such as driving, or a folder. Its
-    encoder stays what it is, for all parts know its latents."""
+    """Model to start from instead of random numbers: a name such as driving, or a folder, of any
+    size. Its encoder stays what it is, for all parts know its latents."""
     max_minutes: float | None = None
     """Stop a stage after this long, with a checkpoint; the same command goes on."""
     lpips_weights: Path | None = None
@@ -138,6 +145,13 @@ class DrivingOptions:
         in_order(self, "stages")
         all_within(self, ("clips", "steps", "batch_scale"), 1)
         all_within(self, ("max_minutes",), 0)
+        if self.size % MULTIPLE or not LEAST_ROWS <= self.size <= MOST_ROWS:
+            raise InputError(
+                f"size={self.size}",
+                why=f"networks and renderer take multiples of {MULTIPLE} rows from {LEAST_ROWS} "
+                f"to {MOST_ROWS}",
+                fix="use 64 or 128",
+            )
         all_within(self, ("decoder_adversarial_weight", "decoder_adversarial_start"), 0)
         within("max_context_noise", self.max_context_noise, 0, 999)
         needs = (
@@ -187,6 +201,8 @@ class DrivingOptions:
         """Return the recipe with the numbers that were chosen."""
         told = Told(sees_frame_rate=self.sees_frame_rate, sees_noise_level=self.sees_noise_level)
         recipe = replace(DrivingRecipe(), denoising=self.denoising(), told=told)
+        size = (self.size, 2 * self.size)
+        recipe = recipe.rendering(lambda clips: replace(clips, size=size))
         if told.sees_frame_rate:
             recipe = recipe.rendering(lambda clips: replace(clips, rate_factors=RATE_FACTORS))
         if self.clips is not None:

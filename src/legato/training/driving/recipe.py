@@ -66,6 +66,10 @@ def train_driving(
         if options.warm_start
         else DrivingSystem(image=build_driving())
     )
+    if options.warm_start and system.size != recipe.clips.size:
+        sizes = ("x".join(map(str, size)) for size in (system.size, recipe.clips.size))
+        log("{} was made for {} pixels and goes on at {}".format(options.warm_start, *sizes))
+    system.resize_(recipe.clips.size)
     _require_told(system, recipe, options)
     system.image.to(device)
     begin_run("driving", options, log)

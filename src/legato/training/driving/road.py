@@ -13,6 +13,8 @@ CROSSING_M = 7.0
 """Width of a crossing road."""
 _GRID_M = np.arange(401.0)
 """Places ahead at which a camera knows the road; between them it is straight."""
+DRAWN_COLUMNS = 256
+"""Of a picture whose smallest things take one pixel: one of 128 columns, drawn twice as large."""
 NEAR_M = 0.8
 """What is nearer to the camera than this is cut off."""
 
@@ -111,6 +113,11 @@ class Camera:
     def focal(self) -> float:
         """Focal length in pixels."""
         return FOCAL * self.columns
+
+    @property
+    def least_px(self) -> float:
+        """Pixels that the smallest thing takes, so that all sizes show as much of it."""
+        return max(1.0, self.columns / DRAWN_COLUMNS)
 
     @property
     def horizon(self) -> float:

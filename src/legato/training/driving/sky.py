@@ -10,6 +10,10 @@ from legato.training.driving.weather import Air
 
 TURN = 6.0
 """Circumference of the panorama in focal lengths; it repeats after that."""
+_DRAWN = (79, 1106)
+"""Rows and columns of the grid on which stars, lights and treetops are drawn, whatever the size."""
+_LIT = (_DRAWN[0] // 3 + 1, _DRAWN[1] // 3 + 1)
+"""Of windows of far houses."""
 
 
 def panorama(
@@ -49,8 +53,9 @@ def _hang_lights(sky: np.ndarray, rng: np.random.Generator, labels: Labels, air:
     halo = 0.5 * np.exp(-away / 0.22) * (1 if labels.daytime != "night" else 0.3)
     sky += (disc + halo)[..., None] * np.array(colour[labels.daytime])
     if labels.daytime == "night":
-        stars = rng.random((rows, columns)) > 0.9985
-        sky += cv2.GaussianBlur(stars.astype(np.float32), (3, 3), 0.7)[..., None] * 1.4
+        stars = (rng.random(_DRAWN) > 0.9985).astype(np.float32)
+        stars = cv2.resize(stars, (columns, rows), interpolation=cv2.INTER_NEAREST)
+        sky += cv2.GaussianBlur(stars, (3, 3), 0.7)[..., None] * 1.4
 
 
 def _stand_ridge(
@@ -68,7 +73,7 @@ def _stand_ridge(
         height = np.repeat(steps, width)
         height = np.pad(height, (0, columns - len(height)), mode="wrap")
     elif labels.place == "forest":
-        height = height * 0.7 + 0.05 + 0.02 * rng.random(columns)
+        height = height * 0.7 + 0.05 + 0.02 * _across(rng, columns)
     top = (1 - height.clip(0.02, 0.8)) * rows
     cover = np.clip(np.arange(rows)[:, None] - top + 0.5, 0, 1)[..., None]
     green = np.array((0.25, 0.33, 0.2)) if not houses else np.array((0.42, 0.4, 0.4))
@@ -78,10 +83,16 @@ def _stand_ridge(
     haze = 0.75 - 0.25 * near
     colour = (green * air.ambient * grain) * (1 - haze) + air.haze * haze
     if houses and air.dark:
-        lights = (rng.random((rows // 3 + 1, columns // 3 + 1)) > 0.86).astype(np.float32)
+        lights = (rng.random(_LIT) > 0.86).astype(np.float32)
         lights = cv2.resize(lights, (columns, rows), interpolation=cv2.INTER_NEAREST)
         colour = colour + 0.5 * air.dark * lights[..., None] * np.array((1, 0.8, 0.45))
     sky += (colour - sky) * cover
+
+
+def _across(rng: np.random.Generator, columns: int) -> np.ndarray:
+    """Return a random number for each column, the same ones at any size."""
+    drawn = rng.random(_DRAWN[1])
+    return np.asarray(drawn[np.arange(columns) * _DRAWN[1] // columns])
 
 
 def paint_sky(picture: np.ndarray, whole: np.ndarray, camera: Camera) -> None:
