@@ -67,7 +67,7 @@ def test_fresh_weights_change_nothing_and_learned_ones_are_merged(tmp_path):
         torch.nn.init.normal_(adapter.up, std=0.5, generator=torch.Generator().manual_seed(3))
     learned = clip_of(unet)
     assert not torch.allclose(learned, before, atol=1e-4)
-    add_lora_(plain.temporal, None, save_low_rank(adapters, tmp_path / "m.safetensors"), scale=1.0)
+    add_lora_(plain.temporal, (), save_low_rank(adapters, tmp_path / "m.safetensors"), scale=1.0)
     torch.testing.assert_close(clip_of(plain), learned, atol=5e-3, rtol=5e-3)
 
 
