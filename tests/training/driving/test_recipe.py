@@ -1,6 +1,7 @@
 """The driving recipe learns on held-back renders, exports what it learned and repeats itself."""
 
 import copy
+import csv
 from dataclasses import replace
 
 import numpy as np
