@@ -11,9 +11,8 @@ from legato.training.driving.weather import Air
 TURN = 6.0
 """Circumference of the panorama in focal lengths; it repeats after that."""
 _DRAWN = (79, 1106)
-"""Rows and columns of the grid on which stars, lights and treetops are drawn, whatever the size."""
-_LIT = (_DRAWN[0] // 3 + 1, _DRAWN[1] // 3 + 1)
-"""Of windows of far houses."""
+"""The most rows and columns of the grid on which stars, lights and treetops are drawn: of pictures
+of 64x128 pixels, so that larger ones show the same."""
 
 
 def panorama(
@@ -53,7 +52,7 @@ def _hang_lights(sky: np.ndarray, rng: np.random.Generator, labels: Labels, air:
     halo = 0.5 * np.exp(-away / 0.22) * (1 if labels.daytime != "night" else 0.3)
     sky += (disc + halo)[..., None] * np.array(colour[labels.daytime])
     if labels.daytime == "night":
-        stars = (rng.random(_DRAWN) > 0.9985).astype(np.float32)
+        stars = (rng.random(_grid(rows, columns)) > 0.9985).astype(np.float32)
         stars = cv2.resize(stars, (columns, rows), interpolation=cv2.INTER_NEAREST)
         sky += cv2.GaussianBlur(stars, (3, 3), 0.7)[..., None] * 1.4
 
@@ -83,16 +82,21 @@ def _stand_ridge(
     haze = 0.75 - 0.25 * near
     colour = (green * air.ambient * grain) * (1 - haze) + air.haze * haze
     if houses and air.dark:
-        lights = (rng.random(_LIT) > 0.86).astype(np.float32)
+        lit = [count // 3 + 1 for count in _grid(rows, columns)]
+        lights = (rng.random(lit) > 0.86).astype(np.float32)
         lights = cv2.resize(lights, (columns, rows), interpolation=cv2.INTER_NEAREST)
         colour = colour + 0.5 * air.dark * lights[..., None] * np.array((1, 0.8, 0.45))
     sky += (colour - sky) * cover
 
 
 def _across(rng: np.random.Generator, columns: int) -> np.ndarray:
-    """Return a random number for each column, the same ones at any size."""
-    drawn = rng.random(_DRAWN[1])
-    return np.asarray(drawn[np.arange(columns) * _DRAWN[1] // columns])
+    """Return a random number for each column."""
+    drawn = rng.random(_grid(1, columns)[1])
+    return np.asarray(drawn[np.arange(columns) * len(drawn) // columns])
+
+
+def _grid(rows: int, columns: int) -> tuple[int, int]:
+    return min(rows, _DRAWN[0]), min(columns, _DRAWN[1])
 
 
 def paint_sky(picture: np.ndarray, whole: np.ndarray, camera: Camera) -> None:
