@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# the networks of the tests are tiny: with more threads they only wait for each other
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# the networks of the tests are tiny: cores are better used by files of tests side by side than by threads
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 FAST := -m "not slow"
 
 .PHONY: demo setup check test test-slow test-all clean
@@ -42,7 +42,7 @@ test-all: .venv/.developed
 	@touch $@
 
 .venv/.developed: .venv/.installed
-	$(PIP) --editable '.[dev,train]'
+	$(PIP) --editable '.[dev,train,page]'
 	@touch $@
 
 clean:
