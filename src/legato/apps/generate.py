@@ -13,6 +13,7 @@ from legato.apps.arguments import SAMPLING_ALIASES, Flat, SamplingRun, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
+from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.timecode import format_time
@@ -62,31 +63,43 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(GenerateCommand, arguments, name="generate", aliases=SAMPLING_ALIASES)
     with importing_torch():
-        from legato.pipelines.generate import generate
+        import legato.pipelines.generate  # noqa: F401
 
     if command.plan:
         return _plan(command)
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
-        report = generate(
-            command.prompt,
-            command.target,
-            command.options,
-            run=command.run,
-            on_event=reporter,
-            stop=stop,
-        )
+        report = perform(command, on_event=reporter, stop=stop)
     text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
     sys.stdout.write(f"{text}\n")
     return 0
 
 
-def _plan(command: GenerateCommand) -> int:
+def perform(command: GenerateCommand, *, on_event: OnEvent, stop: Stop) -> GenerationReport:
+    """Make the video that the command asks for."""
+    from legato.pipelines.generate import generate
+
+    return generate(
+        command.prompt,
+        command.target,
+        command.options,
+        run=command.run,
+        on_event=on_event,
+        stop=stop,
+    )
+
+
+def forecast(command: GenerateCommand, *, on_event: OnEvent) -> "GenerationForecast":
+    """Measure what the video would need."""
     from legato.pipelines.generation_forecast import plan_generation
 
+    return plan_generation(
+        command.prompt, command.target, command.options, run=command.run, on_event=on_event
+    )
+
+
+def _plan(command: GenerateCommand) -> int:
     with Reporter(quiet=command.quiet) as reporter:
-        found = plan_generation(
-            command.prompt, command.target, command.options, run=command.run, on_event=reporter
-        )
+        found = forecast(command, on_event=reporter)
     text = json.dumps(found.to_json(), indent=1) if command.json else describe(found)
     sys.stdout.write(f"{text}\n")
     return 0

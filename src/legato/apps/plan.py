@@ -12,6 +12,7 @@ import tyro
 from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
 from legato.apps.computing import importing_torch
 from legato.apps.progress import Reporter
+from legato.pipelines.events import OnEvent
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
 from legato.pipelines.upscale_options import UpscaleOptions
@@ -46,15 +47,20 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(PlanCommand, arguments, name="plan", aliases=SAMPLING_ALIASES)
     with importing_torch():
-        from legato.pipelines.forecast import plan
+        import legato.pipelines.forecast  # noqa: F401
 
     with Reporter(quiet=command.quiet) as reporter:
-        found = plan(
-            command.source, command.target, command.options, run=command.run, on_event=reporter
-        )
+        found = perform(command, on_event=reporter)
     text = json.dumps(found.to_json(), indent=1) if command.json else describe(found)
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+def perform(command: PlanCommand, *, on_event: OnEvent) -> "Forecast":
+    """Measure what the command asks about."""
+    from legato.pipelines.forecast import plan
+
+    return plan(command.source, command.target, command.options, run=command.run, on_event=on_event)
 
 
 def describe(found: "Forecast") -> str:

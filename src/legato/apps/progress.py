@@ -50,6 +50,34 @@ class Speed:
         return None if speed is None else remaining / speed
 
 
+class Stretch:
+    """How far the present stage is: follows events."""
+
+    def __init__(self) -> None:
+        self._stage, self._speed = "", Speed()
+
+    def follow(self, event: Event, now: float) -> bool:
+        """Take an event that is no notice, at a time in seconds; tell whether its stage begins."""
+        begins = event.stage != self._stage or event.done == 0
+        if begins:
+            self._stage, self._speed = event.stage, Speed()
+        self._speed.update(event.done, now)
+        return begins
+
+    def numbers(self, event: Event) -> str:
+        """Return frames, speed and time left at the event that was followed last."""
+        if not event.done:
+            return ""
+        total = "" if event.total is None else f"/{event.total}"
+        text = f"{int(event.done)}{total} frames"
+        speed = self._speed.frames_per_second
+        if speed is None:
+            return text
+        text += f", {speed:.3g} frames/s"
+        left = None if event.total is None else self._speed.seconds_left(event.total - event.done)
+        return text if left is None else f"{text}, {format_time(left)} left"
+
+
 class Reporter:
     """Shows events on standard error; a context manager, and what `on_event` wants.
 
@@ -71,8 +99,7 @@ class Reporter:
             disable=not self._is_live,
         )
         self._task: TaskID | None = None
-        self._stage = ""
-        self._speed = Speed()
+        self._stretch = Stretch()
         self._last_line = 0.0
 
     def __enter__(self) -> "Reporter":
@@ -93,11 +120,8 @@ class Reporter:
             self._line(f"note: {event.message}")
             return
         now = time.monotonic()
-        begins = event.stage != self._stage or event.done == 0
-        if begins:
-            self._stage, self._speed, self._last_line = event.stage, Speed(), now
-        self._speed.update(event.done, now)
-        numbers = self._numbers(event)
+        begins = self._stretch.follow(event, now)
+        numbers = self._stretch.numbers(event)
         if self._is_live:
             self._show(event, numbers, begins=begins)
         elif not self._quiet and (begins or now - self._last_line >= PLAIN_SECONDS):
@@ -116,18 +140,6 @@ class Reporter:
             completed=event.done,
             numbers=numbers or event.message,
         )
-
-    def _numbers(self, event: Event) -> str:
-        if not event.done:
-            return ""
-        total = "" if event.total is None else f"/{event.total}"
-        text = f"{int(event.done)}{total} frames"
-        speed = self._speed.frames_per_second
-        if speed is None:
-            return text
-        text += f", {speed:.3g} frames/s"
-        left = None if event.total is None else self._speed.seconds_left(event.total - event.done)
-        return text if left is None else f"{text}, {format_time(left)} left"
 
     def _line(self, text: str) -> None:
         encoding = self._console.encoding or "ascii"

@@ -12,6 +12,7 @@ from legato.apps.arguments import SAMPLING_ALIASES, Flat, SamplingRun, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
+from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.report import TranslationReport
 from legato.pipelines.timecode import format_time
 from legato.pipelines.translate_options import TranslateOptions
@@ -52,23 +53,38 @@ class TranslateCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(TranslateCommand, arguments, name="translate", aliases=SAMPLING_ALIASES)
-    # Refuse before torch and diffusers are imported, which takes seconds.
-    examine(command.source, command.target, command.options, command.run)
+    check(command)  # before torch and diffusers are imported, which takes seconds
     with importing_torch():
-        from legato.pipelines.translate import translate
+        import legato.pipelines.translate  # noqa: F401
 
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
-        report = translate(
-            command.source,
-            command.target,
-            command.options,
-            run=command.run,
-            on_event=reporter,
-            stop=stop,
-        )
+        report = perform(command, on_event=reporter, stop=stop)
     text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+def check(command: TranslateCommand) -> None:
+    """Refuse what cannot work, without torch.
+
+    Raises:
+        LegatoError: see `examine`.
+    """
+    examine(command.source, command.target, command.options, command.run)
+
+
+def perform(command: TranslateCommand, *, on_event: OnEvent, stop: Stop) -> TranslationReport:
+    """Give the video the look that the command asks for."""
+    from legato.pipelines.translate import translate
+
+    return translate(
+        command.source,
+        command.target,
+        command.options,
+        run=command.run,
+        on_event=on_event,
+        stop=stop,
+    )
 
 
 def summary(report: TranslationReport) -> str:

@@ -14,6 +14,7 @@ from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
+from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.output import picture_path, preview_path
 from legato.pipelines.report import Report
 from legato.pipelines.request import examine
@@ -54,24 +55,14 @@ def run(arguments: Sequence[str]) -> int:
     command = parse(UpscaleCommand, arguments, name="upscale", aliases=SAMPLING_ALIASES)
     is_folder = is_folder_of_videos(command.source) and not command.preview
     if not is_folder:  # refuse before torch and diffusers are imported, which takes seconds
-        target = preview_path(command.target) if command.preview else command.target
-        examine(command.source, target, command.options, command.run)
+        check(command)
     with importing_torch():
-        from legato.pipelines.preview import preview
-        from legato.pipelines.upscale import upscale
+        import legato.pipelines.preview  # noqa: F401
 
     if is_folder:
         return _run_folder(command)
-    work = preview if command.preview else upscale
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
-        report = work(
-            command.source,
-            command.target,
-            command.options,
-            run=command.run,
-            on_event=reporter,
-            stop=stop,
-        )
+        report = perform(command, on_event=reporter, stop=stop)
     if command.json:
         _print_json(report.to_json())
     else:
@@ -79,6 +70,32 @@ def run(arguments: Sequence[str]) -> int:
         if command.preview:
             sys.stdout.write(f"{picture_path(command.target)}\n")
     return 0
+
+
+def check(command: UpscaleCommand) -> None:
+    """Refuse what cannot work, without torch.
+
+    Raises:
+        LegatoError: see `examine`.
+    """
+    target = preview_path(command.target) if command.preview else command.target
+    examine(command.source, target, command.options, command.run)
+
+
+def perform(command: UpscaleCommand, *, on_event: OnEvent, stop: Stop) -> Report:
+    """Do what the command says with one video or image."""
+    from legato.pipelines.preview import preview
+    from legato.pipelines.upscale import upscale
+
+    work = preview if command.preview else upscale
+    return work(
+        command.source,
+        command.target,
+        command.options,
+        run=command.run,
+        on_event=on_event,
+        stop=stop,
+    )
 
 
 def _run_folder(command: UpscaleCommand) -> int:

@@ -1,12 +1,11 @@
 """A folder of videos, one after another: a failing one is reported and the others go on."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from legato.errors import InputError, Interrupted, LegatoError
-from legato.pipelines.events import OnEvent, ignore, notice
+from legato.pipelines.events import OnEvent, Stop, ignore, never, notice
 from legato.pipelines.output import require_no_loop
 from legato.pipelines.report import Report, read_report, report_path
 from legato.pipelines.run_options import RunOptions
@@ -82,7 +81,7 @@ def upscale_folder(
     *,
     run: RunOptions | None = None,
     on_event: OnEvent = ignore,
-    stop: Callable[[], bool] | None = None,
+    stop: Stop = never,
 ) -> FolderReport:
     """Upscale every video of a folder into another folder, under the same names.
 
@@ -101,7 +100,7 @@ def upscale_folder(
         InputError: source or target cannot be used, or two videos would have one output.
         Interrupted: `stop` said so.
     """
-    from legato.pipelines.upscale import never, upscale
+    from legato.pipelines.upscale import upscale
 
     source, target, run = Path(source), Path(target), run or RunOptions()
     outputs = _outputs(source, target)
@@ -120,7 +119,7 @@ def upscale_folder(
                 notice(on_event, f"{output.name} is there already: left as it is")
                 continue
             report.done.append(
-                upscale(video, output, options, run=run, on_event=on_event, stop=stop or never)
+                upscale(video, output, options, run=run, on_event=on_event, stop=stop)
             )
         except Interrupted:
             raise

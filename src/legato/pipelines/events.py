@@ -32,10 +32,17 @@ class Event:
 
 
 OnEvent = Callable[[Event], None]
+Stop = Callable[[], bool]
+"""Asked between segments: whether the job shall stop where it can go on."""
 
 
 def ignore(_: Event) -> None:
     """Watch nothing."""
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
 
 
 def notice(on_event: OnEvent, message: str) -> str:

@@ -6,17 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from legato.device import return_freed_memory
-from legato.pipelines.events import OnEvent, ignore, notice
+from legato.pipelines.events import OnEvent, Stop, ignore, never, notice
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_job import GenerationJob
 from legato.pipelines.generation_limits import disk_bytes, memory_needed
-from legato.pipelines.job import Stop
 from legato.pipelines.output import require_space
 from legato.pipelines.prepare_generation import prepare
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.restore_options import RestoreOptions
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.upscale import disk_errors, never, upscale
+from legato.pipelines.upscale import disk_errors, upscale
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.pipelines.workfolder import working
 

@@ -14,7 +14,7 @@ from legato.device import return_freed_memory
 from legato.errors import Interrupted, ResourceError
 from legato.pipelines.background import Prefetch, WriteBehind
 from legato.pipelines.carried import Carried
-from legato.pipelines.events import Event, OnEvent, notice
+from legato.pipelines.events import Event, OnEvent, Stop, notice
 from legato.pipelines.frame_buffer import FrameBuffer
 from legato.pipelines.memory import is_out_of_memory, smaller_tiles
 from legato.pipelines.pictures import to_model, to_size, write_picture
@@ -30,7 +30,6 @@ from legato.video.write import VideoWriter
 
 QUEUED_BYTES = 1 << 25  # decoded or finished frames that wait for the other side
 MIN_WINDOW = 2
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)

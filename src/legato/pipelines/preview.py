@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from legato.pipelines import job as jobs
-from legato.pipelines.events import OnEvent, ignore
+from legato.pipelines.events import OnEvent, Stop, ignore, never
 from legato.pipelines.job import Job
 from legato.pipelines.output import picture_path, preview_path
 from legato.pipelines.pictures import to_model, to_pixels, to_size
@@ -19,7 +19,7 @@ from legato.pipelines.request import examine
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.segments import Segment
 from legato.pipelines.survey import Survey
-from legato.pipelines.upscale import disk_errors, finish, never
+from legato.pipelines.upscale import disk_errors, finish
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.atomic import write_whole
 from legato.video.frame import Pixels
@@ -36,7 +36,7 @@ def preview(
     *,
     run: RunOptions | None = None,
     on_event: OnEvent = ignore,
-    stop: jobs.Stop = never,
+    stop: Stop = never,
 ) -> Report:
     """Render about two seconds of what `upscale` with the same options would give.
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from legato.errors import Interrupted
-from legato.pipelines.events import Event, OnEvent, Stage
-from legato.pipelines.job import Stop
+from legato.pipelines.events import Event, OnEvent, Stage, Stop
 
 Progress = Callable[[float | int], None]
 """Told how many frames of a stage are done."""

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from legato.device import return_freed_memory
 from legato.pipelines.deliver import deliver
-from legato.pipelines.events import OnEvent, ignore
-from legato.pipelines.job import Stop
+from legato.pipelines.events import OnEvent, Stop, ignore, never
 from legato.pipelines.memory import memory_errors
 from legato.pipelines.prepare_translation import prepare
 from legato.pipelines.report import TranslationReport
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.translation_request import examine
-from legato.pipelines.upscale import disk_errors, never
+from legato.pipelines.upscale import disk_errors
 from legato.pipelines.workfolder import working
 
 __all__ = ["TranslateOptions", "translate"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from legato.errors import refused_by_system
 from legato.pipelines import job as jobs
 from legato.pipelines.deliver import Delivery, deliver, range_of
-from legato.pipelines.events import OnEvent, ignore
+from legato.pipelines.events import OnEvent, Stop, ignore, never
 from legato.pipelines.prepare import Prepared, prepared
 from legato.pipelines.report import Report, versions
 from legato.pipelines.request import examine
@@ -22,11 +22,6 @@ from legato.pipelines.upscale_options import UpscaleOptions
 __all__ = ["RunOptions", "UpscaleOptions", "upscale"]
 
 
-def never() -> bool:
-    """Do not stop."""
-    return False
-
-
 def upscale(
     source: Path | str,
     target: Path | str,
@@ -34,7 +29,7 @@ def upscale(
     *,
     run: RunOptions | None = None,
     on_event: OnEvent = ignore,
-    stop: jobs.Stop = never,
+    stop: Stop = never,
 ) -> Report:
     """Restore and enlarge a video, a folder of images or an image.
 
