@@ -34,7 +34,7 @@ def test_every_public_name_can_be_had():
 
 def test_commands():
     expected = ["upscale", "generate", "translate", "plan", "verify", "compare", "evaluate"]
-    assert list(COMMANDS) == [*expected, "degrade", "doctor", "models", "train"]
+    assert list(COMMANDS) == [*expected, "degrade", "web", "doctor", "models", "train"]
 
 
 def test_defaults_of_upscaling():

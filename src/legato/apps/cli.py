@@ -35,6 +35,7 @@ COMMANDS = {
     "compare": "show two videos side by side, and one row of their pixels over time",
     "evaluate": "judge clips against references, or alone: tables and a page with pictures",
     "degrade": "damage clean clips the way old and compressed videos are damaged, repeatably",
+    "web": "serve a page with upscale, generate and translate for a browser",
     "doctor": "say what is installed, what is missing, and how to mend it",
     "models": "list, inspect, download or convert models",
     "train": "train a model on a folder of videos and images",

@@ -30,6 +30,7 @@ REQUIRED = (
 EXTRAS = {  # module: extra that brings it, and what it is for
     "lpips": ("metrics", "LPIPS by SqueezeNet where --lpips names no file"),
     "imageio_ffmpeg": ("metrics", "VMAF"),
+    "gradio": ("page", "the page of `legato web`"),
     "torchvision": ("raft", "the RAFT flow estimator"),
     "accelerate": ("train", "training on several devices"),
     "ncnn": ("peers", "comparison with Real-ESRGAN"),
