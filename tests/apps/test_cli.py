@@ -353,6 +353,9 @@ def test_models_are_listed(capsys):
         ["upscale", "x", "--scale", "y"],
         ["upscale", "/nowhere.mp4", "out.mp4"],
         ["generate", "--frames", "y"],
+        ["generate", "-o", "out.mp4", "--first-frame", "/nowhere.png"],
+        ["generate", "-o", "out.xyz"],
+        ["generate", "-o", "out.mp4", "--model", "m"],
         ["translate", "/nowhere.mp4", "out.mp4", "--model", "m"],
     ],
 )

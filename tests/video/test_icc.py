@@ -113,7 +113,7 @@ def test_a_profile_that_cannot_be_kept_is_told_of(tmp_path, space, name):
     source = image_file(tmp_path / "a.jpg", profile(8))
     source.write_bytes(source.read_bytes().replace(profile(8), profile(8, space=space)))
     facts, target = probe(source), tmp_path / name
-    codec = choose_codec(target, CodecOptions(), facts)
+    codec = choose_codec(target, CodecOptions(), facts.kind)
     said = losses(codec, facts, target, size=(8, 8))
     assert any("cannot hold this colour profile" in sentence for sentence in said)
     upscale(source, target)

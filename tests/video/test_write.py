@@ -199,7 +199,7 @@ def test_times_must_increase_and_sizes_must_agree(tmp_path, facts):
     ],
 )
 def test_the_name_decides_the_usual_codec(tmp_path, facts, name, codec):
-    assert choose_codec(tmp_path / name, CodecOptions(), facts).codec == codec
+    assert choose_codec(tmp_path / name, CodecOptions(), facts.kind).codec == codec
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_the_name_decides_the_usual_codec(tmp_path, facts, name, codec):
 )
 def test_what_a_container_cannot_hold_is_refused(tmp_path, facts, name, codec):
     with pytest.raises(InputError):
-        choose_codec(tmp_path / name, CodecOptions(codec=codec), facts)
+        choose_codec(tmp_path / name, CodecOptions(codec=codec), facts.kind)
 
 
 def test_a_folder_named_as_a_picture_is_told(tmp_path, facts):

@@ -121,7 +121,7 @@ def doubled(array):
 def upscale(source, target, *, codec="auto", segment=5, start=None, end=None):
     """Read, double, write segments and join: what a job does, in small."""
     facts = probe(source)
-    options = choose_codec(target, CodecOptions(codec=codec), facts)
+    options = choose_codec(target, CodecOptions(codec=codec), facts.kind)
     frames = [
         f
         for f in read_frames(source, facts=facts)

@@ -15,6 +15,7 @@ from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation_request import examine
 from legato.pipelines.report import GenerationReport
 from legato.pipelines.timecode import format_time
 from legato.video.atomic import said_bytes
@@ -62,6 +63,8 @@ class GenerateCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(GenerateCommand, arguments, name="generate", aliases=SAMPLING_ALIASES)
+    # Refuse before torch and diffusers are imported, which takes seconds.
+    examine(command.target, command.options, command.run)
     with importing_torch():
         import legato.pipelines.generate  # noqa: F401
 

@@ -103,7 +103,7 @@ def compare(
         has_alpha=False,
         bit_depth=8,
     )
-    codec = choose_codec(target, options.output, plain)
+    codec = choose_codec(target, options.output, plain.kind)
     profile: list[ndarray] = []
     notices: list[str] = []
     num_frames = 0

@@ -92,9 +92,9 @@ def plan(
     request = examine(source, target, options, run)
     options, facts = request.options, request.facts
     device = choose_device(run.device)
-    on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers.of(options, device)
     dtype = restorers.precision(run.dtype)
+    on_event(Event(stage="load", message=f"model {options.model}"))
     wanted = request.execution(dtype)
     found, execution, memory = look_through(request, restorers, wanted, on_event)
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)

@@ -7,14 +7,41 @@ from typing import Any
 import torch
 
 from legato.device import available_memory_bytes
-from legato.errors import ResourceError
+from legato.errors import InputError, ResourceError
+from legato.models.folder import ModelFolder
 from legato.models.generator import GeneratorModel
+from legato.models.spec import find_folder
+from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_settings import Settings
 from legato.pipelines.memory import LIVE_SHARE, SHARE, memory_errors
 from legato.pipelines.output import bytes_on_disk
 from legato.video.codecs import CodecOptions
 from legato.video.probe import VideoFacts
+
+
+def require_sides(options: GenerateOptions) -> None:
+    """Refuse a size that the model cannot make; of its files only configurations are read.
+
+    Raises:
+        InputError: a side is no multiple of what the U-Net takes.
+        ModelError: a configuration is missing or damaged.
+    """
+    folder = ModelFolder(find_folder(options.model), headers_only=True)
+    image = ModelFolder(find_folder(options.spatial or options.model), headers_only=True)
+    manifest = folder.manifest
+    widths = image.config("unet").get("block_out_channels") if image.has("unet") else None
+    if manifest is None or not isinstance(widths, list):
+        return  # loading tells what is wrong with it
+    multiple = manifest.scale * 2 ** (len(widths) - 1)
+    for name in ("width", "height"):
+        side = getattr(options, name) or getattr(manifest.defaults, name, None)
+        if side is not None and (side < multiple or side % multiple):
+            raise InputError(
+                f"{name}={side}",
+                why=f"this model makes multiples of {multiple} pixels",
+                fix=f"use {max(round(side / multiple), 1) * multiple}",
+            )
 
 
 def require_memory(model: GeneratorModel, settings: Settings, device: torch.device) -> None:

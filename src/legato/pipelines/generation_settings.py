@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 from legato.diffusion.context import BETWEEN
 from legato.diffusion.guidance import needs_unconditional
@@ -87,8 +87,6 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
             fix="use a guidance scale above 1",
         )
     width, height = options.width or defaults.width, options.height or defaults.height
-    for name, side in (("width", width), ("height", height)):
-        _require_multiple(name, side, model)
     steps = options.num_inference_steps or defaults.steps
     settings = Settings(
         timeline=timeline,
@@ -310,17 +308,6 @@ def _require_reachable(options: GenerateOptions, timeline: Timeline, window: int
             f"--last-frame with {timeline.num_frames} frames",
             why=f"it must be a key frame, one of {stride} frames, of the first {window}",
             fix=f"ask for {nearest} frames",
-        )
-
-
-def _require_multiple(name: str, side: int, model: GeneratorModel) -> None:
-    shape: Any = model.unet.spatial.config
-    multiple = model.scale * 2 ** (len(shape.block_out_channels) - 1)
-    if side < multiple or side % multiple:
-        raise InputError(
-            f"{name}={side}",
-            why=f"this model makes multiples of {multiple} pixels",
-            fix=f"use {max(round(side / multiple), 1) * multiple}",
         )
 
 

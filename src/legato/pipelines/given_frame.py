@@ -6,10 +6,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from legato.errors import DecodeError
+from legato.pipelines.generation_request import read_picture
 from legato.pipelines.pictures import cover, to_model
 from legato.video.frame import Frame
-from legato.video.images import read_image
 
 
 def read_given_frame(
@@ -22,11 +21,7 @@ def read_given_frame(
     Raises:
         DecodeError: there is no such file, or it holds no picture.
     """
-    path = path.expanduser()
-    if not path.is_file():
-        raise DecodeError(f"{path}", why="no such file", fix="name an image that is there")
-    pixels, _ = read_image(path)
-    frames = to_model([Frame(pixels=pixels, pts=0, time_base=Fraction(1))])
+    frames = to_model([Frame(pixels=read_picture(path), pts=0, time_base=Fraction(1))])
     (width, height), (rows, cols) = size, frames.shape[-2:]
     if (rows, cols) == (height, width):
         return frames[0], None

@@ -61,9 +61,9 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     options, facts = request.options, request.facts
     device = choose_device(request.run.device)
     saved = SavedPlan.load(folder.plan)
-    on_event(Event(stage="load", message=f"model {options.model}"))
     restorers = Restorers.of(options, device)
     dtype = restorers.precision(request.run.dtype)
+    on_event(Event(stage="load", message=f"model {options.model}"))
     wanted = request.execution(dtype)
     restorer = restorers(wanted)
     notices += [notice(on_event, sentence) for sentence in restorer.notices]

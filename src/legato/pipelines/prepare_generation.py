@@ -19,14 +19,13 @@ from legato.pipelines.events import Event, OnEvent, notice
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
 from legato.pipelines.generation_job import GenerationJob
-from legato.pipelines.generation_limits import require_memory
+from legato.pipelines.generation_limits import require_memory, require_sides
+from legato.pipelines.generation_request import examine
 from legato.pipelines.generation_settings import Settings, resolve, untold
 from legato.pipelines.given_frame import read_given_frame
-from legato.pipelines.output import require_no_input, require_replaceable, require_report
-from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.workfolder import WorkFolder
-from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.video.codecs import CodecOptions, losses, segment_suffix
 from legato.video.colour import BT709, ColourTags
 from legato.video.probe import VideoFacts
 
@@ -44,6 +43,9 @@ def prepare(
         ModelError: the model or one of its stages is missing.
         ResourceError: memory does not suffice for frames of this size.
     """
+    final = examine(target, options, run)
+    boxes = None if options.boxes is None else read_boxes(options.boxes)
+    require_sides(options)
     device = choose_device(run.device)
     dtype = choose_dtype(run.dtype, device)
     on_event(Event(stage="load", message=f"model {options.model}"))
@@ -55,10 +57,6 @@ def prepare(
     if options.motion_lora is not None:
         add_lora_(model.unet.temporal, (), options.motion_lora, scale=options.motion_lora_scale)
     facts = generated_facts(target, settings)
-    final = choose_codec(target, options.output, facts)
-    require_replaceable(target, is_folder=final.codec == "png")
-    require_no_input(target, options.files.values())
-    require_report(run.report or report_path(target), target)
     codec = LOSSLESS if settings.upsampler else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
     ends: dict[str, Tensor] = {}
@@ -67,10 +65,7 @@ def prepare(
         if path is not None:
             ends[name], fitted = read_given_frame(path, (settings.width, settings.height))
             notices += [fitted] if fitted else []
-    boxes = None
-    if options.boxes is not None:
-        rows, columns = settings.height // model.scale, settings.width // model.scale
-        boxes = box_maps(read_boxes(options.boxes), rows, columns)[None]
+    rows, columns = settings.height // model.scale, settings.width // model.scale
     notices += losses(codec, facts, target, size=(facts.width, facts.height))
     return GenerationJob(
         prompt=prompt,
@@ -88,7 +83,7 @@ def prepare(
             first_frame=ends.get("first"),
             last_frame=ends.get("last"),
             aiming=options.reconstruction_guidance,
-            boxes=boxes,
+            boxes=None if boxes is None else box_maps(boxes, rows, columns)[None],
         ),
         folder=folder,
         facts=facts,

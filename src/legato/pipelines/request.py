@@ -6,12 +6,14 @@ Nothing here needs torch, so that a misspelt name is told of at once.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from legato.models.spec import find_folder
 from legato.pipelines.batch import refuse_folder_of_videos
 from legato.pipelines.limits import require_raft
 from legato.pipelines.output import require_no_input, require_report, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution
+from legato.pipelines.survey import require_start
 from legato.pipelines.upscale_options import UpscaleOptions, output_size, without_range
 from legato.video.codecs import (
     CodecOptions,
@@ -52,6 +54,7 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
     Raises:
         DecodeError: the source holds no video or image.
         InputError: an option does not fit the source, or the target cannot be used.
+        ModelError: there is no model of that name.
         ResourceError: RAFT is asked for, and torchvision is not installed.
     """
     source, target = Path(source), Path(target)
@@ -63,7 +66,9 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
     if facts.kind != "video" and (options.start is not None or options.end is not None):
         notices.append("start and end are ignored: images have no time")
         options = without_range(options)
-    codec = choose_codec(target, options.output, facts)
+    require_start(facts, options.read, options.start_seconds)
+    find_folder(options.model)
+    codec = choose_codec(target, options.output, facts.kind)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
     require_no_input(target, [] if raft is None else [raft])
     require_report(run.report or report_path(target), target)

@@ -120,14 +120,7 @@ def survey(
         num_repeated += frame.repeated
         on_event(Event(stage="survey", done=len(pts), total=facts.num_frames_estimate))
     if not pts:
-        length = (
-            "" if facts.duration_seconds is None else f" of {float(facts.duration_seconds):g} s"
-        )
-        raise InputError(
-            f"{facts.path}: no frame in the chosen range",
-            why=f"the video{length} has none between start and end",
-            fix="choose another --start or --end",
-        )
+        raise _no_frame(facts)
     return Survey(
         pts=tuple(pts),
         shots=(0, *detector.cuts()),
@@ -136,6 +129,39 @@ def survey(
         start=start,
         end=end,
         notices=tuple(report.notices(facts)),
+    )
+
+
+def require_start(facts: VideoFacts, read: ReadOptions, start: Fraction | None) -> None:
+    """Refuse a range that begins behind the last frame, at once where the file is indexed.
+
+    Args:
+        facts: of the source; it may tell too short a duration, which frames behind it disprove.
+        read: how to read it.
+        start: seconds after the first frame; None: from the beginning.
+
+    Raises:
+        InputError: it does.
+    """
+    length = facts.duration_seconds
+    if start is None or length is None or start < length:
+        return
+    begin, _ = _on_the_streams_clock(facts, start, None)
+    assert begin is not None
+    first = math.ceil(begin / facts.time_base)
+    if (
+        next(iter(read_frames(facts.path, facts=facts, options=read, start_pts=first)), None)
+        is None
+    ):
+        raise _no_frame(facts)
+
+
+def _no_frame(facts: VideoFacts) -> InputError:
+    length = "" if facts.duration_seconds is None else f" of {float(facts.duration_seconds):g} s"
+    return InputError(
+        f"{facts.path}: no frame in the chosen range",
+        why=f"the video{length} has none between start and end",
+        fix="choose another --start or --end",
     )
 
 

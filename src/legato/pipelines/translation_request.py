@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from legato.errors import InputError
+from legato.models.spec import find_folder
 from legato.pipelines.batch import refuse_folder_of_videos
 from legato.pipelines.limits import require_leading, require_raft
 from legato.pipelines.output import require_no_input, require_report, require_target
 from legato.pipelines.report import report_path
 from legato.pipelines.run_options import RunOptions
+from legato.pipelines.survey import require_start
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
@@ -43,6 +45,7 @@ def examine(
     Raises:
         DecodeError: the source holds no video or image.
         InputError: an option does not fit the source, or the target cannot be used.
+        ModelError: there is no model of that name.
         ResourceError: RAFT is asked for, and torchvision is not installed.
     """
     if options.model is None:
@@ -51,6 +54,7 @@ def examine(
             why="which image model shall translate must be said",
             fix="name its folder with --model; bundled is driving, for driving videos",
         )
+    find_folder(options.model)
     prompts = [text for _, text in options.prompts()]
     require_leading(options.guidance_scale, prompts, options.negative_prompt)
     run.require_no_offload()
@@ -61,7 +65,8 @@ def examine(
     if facts.kind != "video" and (options.start is not None or options.end is not None):
         notices.append("start and end are ignored: images have no time")
         options = replace(options, start=None, end=None)
-    codec = choose_codec(target, options.output, facts)
+    require_start(facts, options.read, options.start_seconds)
+    codec = choose_codec(target, options.output, facts.kind)
     require_target(source, target, is_folder=codec.codec == "png" and facts.kind != "image")
     read = (options.hint, options.lora, options.raft)
     require_no_input(target, [path for path in read if path is not None])

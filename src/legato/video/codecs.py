@@ -10,7 +10,7 @@ from legato.errors import InputError
 from legato.video.hdr import encoder_parameters
 from legato.video.icc import can_hold
 from legato.video.images import DEEP_STILLS, OPAQUE_STILLS
-from legato.video.probe import VideoFacts
+from legato.video.probe import FrameSource, VideoFacts
 
 CodecName = Literal["auto", "x264", "x265", "av1", "vp9", "prores", "ffv1", "png", "gif"]
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -148,7 +148,7 @@ FORMATS = {  # suffix: muxer and the codecs it holds, the usual one first
 }
 
 
-def choose_codec(target: Path, options: CodecOptions, facts: VideoFacts) -> CodecOptions:
+def choose_codec(target: Path, options: CodecOptions, kind: FrameSource) -> CodecOptions:
     """Return the options with `auto` replaced by the usual codec for the target's name.
 
     A name without suffix is a folder of PNG; so is `.png`, unless the source is a single image.
@@ -162,7 +162,7 @@ def choose_codec(target: Path, options: CodecOptions, facts: VideoFacts) -> Code
     if suffix in STILL_SUFFIXES and re.search(r"%\d*d", target.name):
         why, folder = "pictures are numbered by themselves", target.parent / "pictures"
         raise InputError(f"{target}", why=why, fix=f"name a folder, such as {folder}")
-    is_still = suffix in STILL_SUFFIXES and facts.kind == "image"
+    is_still = suffix in STILL_SUFFIXES and kind == "image"
     if is_still or suffix in ("", ".png") or target.is_dir():
         usual: tuple[str, ...] = ("png",)
     elif suffix in FORMATS:

@@ -39,6 +39,7 @@ from legato.video.hdr import StaticHdr, static_hdr
 from legato.video.images import display_matrix, orient, profile_of
 
 STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
+FrameSource = Literal["video", "images", "image"]
 FieldOrder = Literal["progressive", "top", "bottom"]
 FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
 SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut"}  # indexed, one clock throughout
@@ -65,7 +66,7 @@ class VideoFacts:
     """What is known of a file, a folder of images or an image before its frames are decoded."""
 
     path: Path
-    kind: Literal["video", "images", "image"]
+    kind: FrameSource
     width: int
     """Stored pixel columns, before rotation and sample aspect."""
     height: int

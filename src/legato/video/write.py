@@ -71,7 +71,7 @@ class VideoWriter:
         facts: VideoFacts,
     ) -> None:
         if options.codec == "auto":
-            options = choose_codec(path, options, facts)
+            options = choose_codec(path, options, facts.kind)
         check_size(options, size)
         self.path, self.size = Path(path), size
         self.notices = losses(options, facts, self.path, size=size)
