@@ -10,7 +10,7 @@ from tiny_generator import tiny_generator_folder
 from legato.apps import cli
 from legato.apps import generate as generate_app
 from legato.apps.arguments import SAMPLING_ALIASES, parse
-from legato.errors import ResourceError
+from legato.errors import InputError, ResourceError
 from legato.pipelines import output
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation import Generation
@@ -41,6 +41,11 @@ def test_help_tells_of_no_choice_that_is_refused(capsys):
     assert "Of --upsampler, keep only the part in memory" in said
     assert "driving knows no rates" in said
     assert parsed("--offload", "--dtype", "bfloat16").run.offload
+
+
+def test_choices_are_told_in_order():
+    with pytest.raises(InputError, match=r"'--interpolations', it is one of 0, 1, 2; see"):
+        parsed("--interpolations", "3")
 
 
 def test_flags_reach_the_options():

@@ -346,3 +346,9 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="holds something that is no model"):
         FolderWriter(Path())
+
+
+def test_a_folder_of_something_else_is_no_damaged_model(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ModelError, match="nothing in it is a part of a model; name the folder in"):
+        ModelFolder(tmp_path)

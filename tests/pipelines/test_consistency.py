@@ -11,6 +11,7 @@ from legato.pipelines.consistency import (
     GUIDED_ATTENTION,
     HOLDS,
     NEIGHBOURS,
+    TRANSLATING,
     holds,
     sees_other_frames,
 )
@@ -74,3 +75,9 @@ def test_any_list_is_understood_or_refused_in_one_way_whatever_its_order(names):
             return error.why
 
     assert outcome(names) == outcome(names[::-1])
+
+
+def test_none_stands_alone():
+    with pytest.raises(InputError, match="none goes with no other name"):
+        holds("none,fusion", known=TRANSLATING)
+    assert holds("none", known=TRANSLATING) == frozenset()

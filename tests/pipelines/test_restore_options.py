@@ -169,3 +169,10 @@ def test_windows_of_an_image_upscaler_share_frames_where_frames_see_each_other()
         resolve(RestoreOptions(consistency="none"), PER_FRAME, has_temporal_layers=False).overlap
         == 0
     )
+
+
+@pytest.mark.parametrize("tile", [-1, 8])
+def test_a_tile_out_of_range_tells_all_that_can_be(tile):
+    with pytest.raises(InputError, match="use 0 for whole frames, or a number from 16 to 1048576"):
+        RestoreOptions(tile=tile)
+    assert RestoreOptions(tile=0).tile == 0

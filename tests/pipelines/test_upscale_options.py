@@ -60,6 +60,12 @@ def test_what_cannot_be_meant_is_refused(changes):
         UpscaleOptions(**changes)
 
 
+def test_a_height_is_no_smaller_than_a_scale_could_be(facts):
+    with pytest.raises(InputError, match=r"height=1: that is less than 0\.25 .*; use 40 or more"):
+        output_size(facts, UpscaleOptions(height=1))
+    assert output_size(facts, UpscaleOptions(height=40)) == (40, 24)
+
+
 @pytest.mark.parametrize("texts", [{}, {"prompt": "face", "negative_prompt": " face"}], ids=len)
 def test_guidance_between_equal_texts_is_refused(texts):
     guided = RestoreOptions(guidance_scale=5.0, **texts)

@@ -33,6 +33,8 @@ WEIGHT_NAMES = (
     TEXT_WEIGHTS,
     "model.fp16.safetensors",
 )
+MARKS = ("*.json", "*/*.json", "*.safetensors", "*/*.safetensors")
+"""Files of which every model folder has one."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -45,12 +47,19 @@ class ModelFolder:
             hashes to `damages`.
 
     Raises:
-        ModelError: there is no such folder, or a file is missing or differs from its hash.
+        ModelError: there is no such folder, it is none of a model, or a file is missing or differs
+            from its hash.
     """
 
     def __init__(self, root: Path, *, headers_only: bool = False) -> None:
         if not root.is_dir():
             raise ModelError(f"model folder {root}", why="it does not exist", fix="name another")
+        if not any(any(root.glob(mark)) for mark in MARKS):
+            raise ModelError(
+                f"model folder {root}",
+                why="nothing in it is a part of a model",
+                fix=f"name the folder in which {MANIFEST} or unet/ lies",
+            )
         self.root = root
         self.manifest: Manifest | None = None
         self._read = read_headers if headers_only else read_weights

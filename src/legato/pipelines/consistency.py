@@ -44,6 +44,12 @@ def holds(
     names = named(consistency)
     if names == ["none"]:
         return frozenset()
+    if "none" in names:
+        raise InputError(
+            f"consistency={consistency!r}",
+            why="none goes with no other name",
+            fix="leave it out, or name it alone",
+        )
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise InputError(

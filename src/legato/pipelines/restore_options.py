@@ -17,6 +17,7 @@ from legato.pipelines.limits import within
 
 PHASES = ("early", "middle", "late", "none")
 MAX_STEPS = 1000
+MIN_TILE, MAX_TILE = 16, 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +96,12 @@ class RestoreOptions:
         within("strength", self.strength, 0.0, 1.0)
         within("seed", self.seed, 0, 2**63 - 1)
         within("window", self.window, 1, 1024)
-        if self.tile:
-            within("tile", self.tile, 16, 1 << 20)
-        elif self.tile is not None:
-            within("tile", self.tile, 0, 0)
+        if self.tile and not MIN_TILE <= self.tile <= MAX_TILE:
+            raise InputError(
+                f"tile={self.tile}",
+                why="out of range",
+                fix=f"use 0 for whole frames, or a number from {MIN_TILE} to {MAX_TILE}",
+            )
         if self.solver not in ("ddim", "dpm++", "unipc"):
             raise InputError(
                 f"solver={self.solver!r}",

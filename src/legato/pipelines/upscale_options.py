@@ -1,5 +1,6 @@
 """What changes the result of an upscaling job."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
@@ -113,9 +114,16 @@ def output_size(facts: VideoFacts, options: UpscaleOptions) -> tuple[int, int]:
     A height is that of the picture on the screen: with a quarter turn it is the stored width.
 
     Raises:
-        InputError: the output would be absurdly large.
+        InputError: the output would be absurdly small or large.
     """
-    width, height = facts.scaled(output_scale(facts, options))
+    scale = output_scale(facts, options)
+    if options.height is not None and scale < MIN_SCALE:
+        raise InputError(
+            f"height={options.height}",
+            why=f"that is less than {float(MIN_SCALE):g} of the input's rows",
+            fix=f"use {math.ceil(options.height * MIN_SCALE / scale)} or more",
+        )
+    width, height = facts.scaled(scale)
     if width * height > MAX_OUTPUT_PIXELS:
         raise InputError(
             f"{facts.path}: the output would be {width}x{height}",
