@@ -141,7 +141,7 @@ def test_a_clip_that_changed_meanwhile_is_damaged_anew(interrupted):
 
 def test_other_options_do_not_continue_an_interrupted_run(interrupted):
     source, target = interrupted
-    with pytest.raises(InputError, match="severity was 's2', now 's1'"):
+    with pytest.raises(InputError, match="--severity s1, was s2"):
         degrade_clips(source, target, DegradeOptions(severity="s1"))
 
 

@@ -487,7 +487,7 @@ def test_a_run_is_not_continued_with_another_given_frame(model, first_frame, tmp
     with pytest.raises(Interrupted):
         generate("", tmp_path / "out.mkv", options, run=RUN, stop=lambda: next(answers))
     cv2.imwrite(str(tmp_path / changed), np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(InputError, match=f"{changed[:-4]}_frame source"):
+    with pytest.raises(InputError, match=f"what --{changed[:-4]}-frame names has changed"):
         generate("", tmp_path / "out.mkv", options, run=RUN)
 
 
@@ -604,12 +604,12 @@ def test_an_interrupted_run_ends_with_the_same_frames(whole, tmp_path, parts):
 def test_another_video_does_not_continue_an_interrupted_one(make, monkeypatch):
     with pytest.raises(Interrupted):
         make(stop=iter([False, True]).__next__)
-    with pytest.raises(InputError, match="seed was 0, now 5"):
+    with pytest.raises(InputError, match="--seed 5, was 0"):
         make(seed=5)
-    with pytest.raises(InputError, match="prompt was 'night', now 'day'"):
+    with pytest.raises(InputError, match=": prompt day, was night"):
         make("day")
     monkeypatch.setitem(globals(), "RUN", replace(RUN, dtype="bfloat16"))
-    with pytest.raises(InputError, match="dtype was 'float32', now 'bfloat16'"):
+    with pytest.raises(InputError, match="--dtype bfloat16, was float32"):
         make()
 
 
@@ -728,7 +728,7 @@ def test_other_weights_of_a_model_known_by_name_are_refused(make, tmp_path, monk
     with pytest.raises(Interrupted):
         make(**chosen, stop=iter([False, True]).__next__)
     os.utime(models[named] / "legato.json", (1, 1))
-    with pytest.raises(InputError, match=f"{named} head was"):
+    with pytest.raises(InputError, match=f"what --{named} names has changed"):
         make(**chosen)
 
 

@@ -94,7 +94,7 @@ def test_other_weights_under_the_same_name_are_another_job(make, clip, tmp_path)
     with pytest.raises(Interrupted):
         make(source, raft=chosen, stop=lambda: next(stops, True))
     weights(chosen, 1.0, 0.0)
-    with pytest.raises(InputError, match="raft sha256 was"):
+    with pytest.raises(InputError, match="what --raft names has changed"):
         make(source, raft=chosen)
 
 

@@ -10,6 +10,7 @@ from legato.pipelines.saved_plan import (
     Execution,
     Fallback,
     SavedPlan,
+    as_flag,
     folder_fingerprint,
     require_same,
     source_fingerprint,
@@ -66,14 +67,42 @@ def test_the_same_job_is_continued(plan, tmp_path):
 
 
 def test_another_job_is_refused_by_what_differs(plan, tmp_path):
-    with pytest.raises(InputError, match=r"seed was 0, now 3.*--restart"):
+    with pytest.raises(InputError, match=r"--seed 3, was 0.*--restart"):
         require_same(plan.fingerprint, {"tile": None, "seed": 3}, tmp_path)
 
 
 @pytest.mark.parametrize("now", [{"seed": 0}, {"seed": 0, "tile": None, "lora": "a"}])
 def test_a_job_that_knows_less_or_more_is_another(plan, now, tmp_path):
     plan.fingerprint["tile"] = 64
-    with pytest.raises(InputError, match="tile was 64, now None"):
+    with pytest.raises(InputError, match="--tile not given, was 64"):
+        require_same(plan.fingerprint, now, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "said"),
+    [
+        ("num_inference_steps", None, 20, "--num-inference-steps 20, was not given"),
+        ("freeu", True, False, "--freeu not given, was given"),
+        ("prompt", "day", "night, rain", "--prompt 'night, rain', was day"),
+        ("prompt_at", ["3=rain"], [], "--prompt-at not given, was 3=rain"),
+        ("source", "/a.mp4", "/b.mp4", "the input /b.mp4, was /a.mp4"),
+        ("source head", "12", "34", "the input has changed"),
+        ("model sha256", "12", "34", "what --model names has changed"),
+        ("first_frame source changed", 1, 2, "what --first-frame names has changed"),
+        ("hint model size", 1, 2, "what --hint-model names has changed"),
+        ("hint legato", "1", "2", "legato's version 2, was 1"),
+        ("codec used", "x264", "ffv1", "the codec ffv1, was x264"),
+        ("dtype", "torch.float32", "torch.bfloat16", "--dtype bfloat16, was float32"),
+    ],
+)
+def test_differences_are_told_as_they_are_typed(name, before, now, said):
+    assert as_flag(name, before, now) == said
+
+
+def test_one_difference_is_told_once(plan, tmp_path):
+    plan.fingerprint = {"source size": 1, "source changed": 1, "legato": "1", "hint legato": "1"}
+    now = {"source size": 2, "source changed": 2, "legato": "2", "hint legato": "2"}
+    with pytest.raises(InputError, match=r"differs: legato.* 2, was 1; the input has changed; rep"):
         require_same(plan.fingerprint, now, tmp_path)
 
 

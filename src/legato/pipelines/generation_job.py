@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,12 @@ from legato.pipelines.latent_track import LatentTrack
 from legato.pipelines.pictures import to_pixels
 from legato.pipelines.report import GenerationReport, versions
 from legato.pipelines.run_options import RunOptions
-from legato.pipelines.saved_plan import folder_fingerprint, require_same, source_fingerprint
+from legato.pipelines.saved_plan import (
+    as_flag,
+    folder_fingerprint,
+    require_same,
+    source_fingerprint,
+)
 from legato.pipelines.segments import Segment, cut_segments
 from legato.pipelines.stage_work import Progress, StageWork
 from legato.pipelines.workfolder import WorkFolder, write_json
@@ -87,7 +93,8 @@ class GenerationJob:
                 why="an unfinished job of another kind, or a damaged file, lies here",
                 fix="use --restart to begin anew",
             ) from error
-        require_same(saved, fingerprint, self.folder.path)
+        tell = partial(as_flag, words=["prompt"])
+        require_same(saved, fingerprint, self.folder.path, tell=tell)
 
     def segments(self) -> list[Segment]:
         """Return the parts that are decoded, whole windows of the decoder."""

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from legato.pipelines.workfolder import write_json
 FORMAT = 3
 HEAD_BYTES = 1 << 20
 SHOWN_DIFFERENCES = 5
+FACTS = ("source", "size", "changed", "head", "name", "licence", "sha256")
+"""Ends of names in a fingerprint that tell of files which an option names."""
+Tell = Callable[[str, object, object], str]
+"""Says that what has a name was one value and is now another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +130,50 @@ class SavedPlan:
             ) from error
 
 
+def as_field(name: str, before: object, now: object) -> str:
+    """Say a difference by the name in the record."""
+    return f"{name} was {before!r}, now {now!r}"
+
+
+def as_flag(name: str, before: object, now: object, *, words: Sequence[str] = ()) -> str:
+    """Say a difference in the words of the command line.
+
+    Args:
+        name: in a fingerprint: an option; `legato`, `source` or `codec used`; or `WHAT FACT`, a
+            fact of the files that an option names, or `source`.
+        before: its value then; None: not given.
+        now: its value now.
+        words: options that are no flags.
+    """
+    what, _, fact = name.rpartition(" ")
+    if fact == "legato":
+        name = fact
+    elif fact in FACTS and what:
+        of = (
+            "the input" if what == "source" else f"what {_flag(what.removesuffix(' source'))} names"
+        )
+        return f"{of} has changed"
+    said = {"source": "the input", "legato": "legato's version", "codec used": "the codec"}.get(
+        name, name if name in words else _flag(name)
+    )
+    return f"{said} {_value(now)}, was {_value(before)}"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-").replace(" ", "-")
+
+
+def _value(value: object) -> str:
+    """Return a value as it is typed."""
+    if isinstance(value, list):
+        return " ".join(map(_value, value)) or "not given"
+    if value is None or value is False or value == "":
+        return "not given"
+    if value is True:
+        return "given"
+    return shlex.quote(str(value).removeprefix("torch."))
+
+
 def require_same(
     saved: dict[str, Any],
     fingerprint: dict[str, Any],
@@ -132,22 +181,31 @@ def require_same(
     *,
     holds: str = "an unfinished job",
     fix: str = "repeat its command to continue it, or use --restart to begin anew",
+    tell: Tell = as_flag,
 ) -> None:
-    """Refuse to continue what had another fingerprint; `holds` names it, `fix` says what to do.
+    """Refuse to continue what had another fingerprint.
+
+    Args:
+        saved: the fingerprint that was written.
+        fingerprint: the one that is wanted.
+        folder: where the first was found.
+        holds: what is there.
+        fix: what to do.
+        tell: says one difference.
 
     Raises:
         InputError: they differ; says where.
     """
     wanted = json.loads(json.dumps(fingerprint))
-    differences = [
-        f"{name} was {saved.get(name)!r}, now {wanted.get(name)!r}"
+    differences = dict.fromkeys(
+        tell(name, saved.get(name), wanted.get(name))
         for name in sorted(wanted | saved)
         if saved.get(name) != wanted.get(name)
-    ]
+    )
     if differences:
         raise InputError(
             f"{folder} holds {holds} that differs",
-            why="; ".join(differences[:SHOWN_DIFFERENCES]),
+            why="; ".join(list(differences)[:SHOWN_DIFFERENCES]),
             fix=fix,
         )
 

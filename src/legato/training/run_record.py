@@ -15,7 +15,7 @@ from legato.errors import InputError
 from legato.models.folder import hash_file
 from legato.models.manifest import MANIFEST
 from legato.models.spec import find_folder
-from legato.pipelines.saved_plan import folder_fingerprint, require_same
+from legato.pipelines.saved_plan import as_field, folder_fingerprint, require_same
 from legato.pipelines.workfolder import write_json
 from legato.training.captions import caption_file
 from legato.training.trainer import CHECKPOINT, Log
@@ -121,7 +121,7 @@ def _require_same(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     saved = {name: value for name, value in saved.items() if name not in MAY_CHANGE}
     if saved.get("recipe") != wanted["recipe"]:  # their options have little in common
         saved, wanted = ({"recipe": run.get("recipe")} for run in (saved, wanted))
-    require_same(saved, wanted, folder, holds="a run", fix=FIX)
+    require_same(saved, wanted, folder, holds="a run", fix=FIX, tell=as_field)
 
 
 def _defaults(options: RecipeOptions, wanted: dict[str, Any]) -> dict[str, Any]:
