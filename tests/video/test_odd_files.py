@@ -9,6 +9,7 @@ from tiny_files import upscale
 
 from legato.errors import DecodeError
 from legato.video.conservation import verify
+from legato.video.images import encode_image, read_image
 from legato.video.probe import probe
 from legato.video.read import ReadReport, read_frames
 
@@ -169,3 +170,27 @@ def test_tagged_bt601_is_not_decoded_as_bt709(odd):
     other = next(read_frames(odd / "39_name with spaces ünï 日本.mp4")).pixels.astype(int)
     assert probe(odd / "35_bt601.mp4").colour.matrix == 6
     assert np.abs(one - other).mean() < 12
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return name + len(data).to_bytes(4, "little") + data + b"\0" * (len(data) % 2)
+
+
+def animated_webp(num_frames: int) -> bytes:
+    """The container of WebP with a still picture as each frame of its animation."""
+    still = encode_image(np.full((4, 4, 3), 90, np.uint8), None, ".webp")[12:]
+    size = (3).to_bytes(3, "little") * 2  # less one, as they are stored
+    frame = bytes(6) + size + (40).to_bytes(3, "little") + b"\0" + still
+    chunks = chunk(b"VP8X", b"\x02\0\0\0" + size) + chunk(b"ANIM", bytes(6))
+    body = b"WEBP" + chunks + num_frames * chunk(b"ANMF", frame)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def test_an_animated_webp_is_called_what_it_is(tmp_path):
+    path = tmp_path / "a.webp"
+    path.write_bytes(animated_webp(3))
+    for read in (probe, read_image):
+        with pytest.raises(DecodeError, match=r"an animated WebP, .*; convert it to MP4, GIF or"):
+            read(path)
+    path.write_bytes(encode_image(np.full((4, 4, 3), 90, np.uint8), None, ".webp"))
+    assert probe(path).kind == "image"

@@ -58,6 +58,12 @@ def open_container(path: Path) -> Iterator[InputContainer]:
             raise DecodeError(
                 f"{path}", why="it holds text or data, no video", fix="give a video or an image"
             )
+        if container.format.name == "webp_pipe" and _is_animated_webp(path):
+            raise DecodeError(
+                f"{path}",
+                why="an animated WebP, which FFmpeg cannot decode",
+                fix="convert it to MP4, GIF or a folder of PNG first",
+            )
         yield container
 
 
@@ -159,6 +165,13 @@ def _cannot_open(path: Path, error: Exception) -> DecodeError:
         why=f"no known video or image format ({size} bytes; {type(error).__name__})",
         fix="check that it plays, or convert it to MP4 first",
     )
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """Tell whether the flags of a WebP, in its first chunk, tell of an animation."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and bool(head[20] & 2)
 
 
 def _is_text(head: bytes) -> bool:
