@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from legato.apps import cli, doctor
+from legato.apps import cli, doctor, entry
 from legato.apps.interrupt import SIGNALS, StopOnSignal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
@@ -45,3 +47,23 @@ def test_any_command_takes_sigterm_as_ctrl_c(monkeypatch, capsys):
     assert cli.main(["doctor"]) == 130
     assert capsys.readouterr().err.startswith("error: interrupted")
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+class Interrupting:
+    """Finds no module; somebody presses Ctrl-C while it looks for the command line."""
+
+    def find_spec(self, name, *_):
+        if name == "legato.apps.cli":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_modules_are_imported_ends_quietly(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "legato.apps.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert entry.main() == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_program_begins_with_what_catches_that():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"legato": "legato.apps.entry:main"}
