@@ -1,6 +1,7 @@
 """Processes that make batches end in order, whatever they are sending."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from threading import Thread
@@ -68,3 +69,20 @@ def test_an_interruption_reaches_the_training_and_not_its_workers():
     assert batch["stop"].tolist() == [True]
     assert batch["end"].tolist() == [False]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+class Ended(Dataset):
+    """Samples that are made although SIGTERM comes; the second of them meets it once more."""
+
+    def __getitem__(self, number):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_workers_outlive_the_first_sigterm_so_that_the_training_keeps_its_checkpoint():
+    batches = loaded(Ended(), [[0], [1]], num_workers=1, prefetch_factor=1)
+    assert next(batches).tolist() == [0]
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        next(batches)

@@ -10,6 +10,7 @@ from itertools import count
 from multiprocessing import resource_tracker
 from multiprocessing.util import Finalize
 from pathlib import Path
+from types import FrameType
 
 import cv2
 import numpy as np
@@ -162,13 +163,15 @@ def loaded(
 def _stop_signals_withheld() -> Iterator[None]:
     """Begin processes that Ctrl-C and a closed terminal do not reach: this one ends them in order.
 
-    Reached by them, each would print where it was.
+    Reached by them, each would print where it was; `begin_worker` says what SIGTERM does.
     """
     if os.name == "nt":
         yield
         return
     resource_tracker.ensure_running()  # beginning, it would let the signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM}
+    )
     try:
         yield
     finally:
@@ -200,11 +203,19 @@ def begin_worker(worker: int) -> None:
     """Begin a process that makes batches: its work is not divided further.
 
     It ends at once when its work does: the interpreter's own end stops the thread that sends
-    batches wherever it is, and within torch that aborts the process.
+    batches wherever it is, and within torch that aborts the process. The first SIGTERM is left to
+    the training, which goes on to its checkpoint where a whole group of processes was told to end.
     """
+    signal.signal(signal.SIGTERM, _next_ends)
+    if os.name != "nt":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     Finalize(None, os._exit, args=(0,), exitpriority=LAST)
+
+
+def _next_ends(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 def unit_range(frames: Tensor) -> Tensor:
