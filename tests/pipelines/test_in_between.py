@@ -117,6 +117,30 @@ def test_different_looks_change_over_in_time():
     assert all(15 / 255 < step < 25 / 255 for step in steps)
 
 
+def test_what_has_changed_over_to_the_later_key_frame_stays_so_where_it_moves():
+    """A bright thing, which the earlier key frame lacks, is hidden in the last frame between.
+
+    There the earlier key frame alone would be believed, whose look has no stripes.
+    """
+    step, thing = 4, slice(24, 36)
+
+    def drift(pair):
+        there = torch.tensor([float(step), 0.0]).view(1, 2, 1, 1).expand(1, 2, ROWS, COLS)
+        return there, -there
+
+    def seen(at, is_there):
+        frame = np.full((ROWS, COLS, 3), 90, np.uint8)
+        frame[12:36, thing.start + step * at : thing.stop + step * at] += 110 * is_there
+        return frame
+
+    frames = [seen(at, is_there) for at, is_there in enumerate([False, True, False, True])]
+    plain = np.full((ROWS, COLS, 3), 0.4, np.float32)
+    striped = plain + np.where(np.arange(ROWS) % 2, 0.1, -0.1).astype(np.float32)[:, None, None]
+    _, got = FlowBlend(drift)(frames, plain, striped)
+    inside = got[14:34, thing.start + 2 * step + 1 : thing.stop + 2 * step - 1]
+    assert abs(np.diff(inside, axis=0)).min() > 0.1
+
+
 def test_what_lies_outside_a_key_frame_is_not_trusted_there():
     """Where the border goes on outwards, only the flow tells."""
     flat = np.full((8, 12, 3), 90, np.uint8)

@@ -60,3 +60,12 @@ def test_a_skipped_frame_is_refused():
     detector.feed(3, np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="after frame 3"):
         detector.feed(5, np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("motion", [0, 1])
+def test_a_flash_that_rises_and_ends_at_once_is_no_cut(motion):
+    """Its end stands out, its beginning does not: only the frame before it tells that it ends."""
+    frames = list(shot(motion, 40))
+    for index, white in ((20, 0.3), (21, 1.0)):
+        frames[index] = (frames[index] * (1 - white) + 255 * white).astype(np.uint8)
+    assert cuts(frames) == []
