@@ -25,6 +25,7 @@ from legato.pipelines.box_file import read_boxes
 from legato.pipelines.clip_sampler import ClipSampler
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.generation import finite
 from legato.pipelines.generation_forecast import _Clock
 from legato.pipelines.generation_settings import resolve, untold
 from legato.pipelines.given_frame import read_given_frame
@@ -836,3 +837,16 @@ def test_memory_that_runs_out_names_the_dials(make, monkeypatch):
     monkeypatch.setattr(ClipSampler, "__call__", fail)
     with pytest.raises(ResourceError, match="--width"):
         make()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [
+        (torch.bfloat16, "do not fit bfloat16, .*; repeat with --dtype float32, with --restart"),
+        (torch.float32, "guided too strongly; use other weights, or less guidance, with --restart"),
+    ],
+)
+def test_what_is_no_number_is_told_with_a_cure_for_the_precision(dtype, said):
+    assert finite(torch.zeros(1), dtype) == 0
+    with pytest.raises(ResourceError, match=said):
+        finite(torch.tensor([0.0, torch.nan]), dtype)

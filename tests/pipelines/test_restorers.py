@@ -145,3 +145,16 @@ def test_integers_give_nearly_the_same_video():
         found[dtype], _ = restorer(frames, range(3), num_anchors=0, num_lookahead=0, state=None)
     error = (found["int8"] - found["float32"]).square().mean()
     assert 0 < error < 10 ** (-5.0) * 4, "less than 50 dB, of a range of 2"
+
+
+@pytest.mark.parametrize(("offload", "fix"), [(False, "or use --offload$"), (True, "free memory$")])
+def test_memory_that_runs_out_while_the_need_is_measured_is_told(
+    clip, guided, monkeypatch, offload, fix
+):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Restorers, "footprint", fail)
+    wanted = module.replace(WANTED, offload=offload)
+    with pytest.raises(ResourceError, match=rf"in\.mkv: memory ran out: even .*{fix}"):
+        fit_into_memory(guided, wanted, probe(clip(frames=4)), "x264", longest_shot=4)

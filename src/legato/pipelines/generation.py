@@ -136,7 +136,7 @@ class Generation:
             ),
             on_pass=_Spread(progress, first, call.stop - first),
         )
-        track.write(part, finite(made[0, call.num_given :]))
+        track.write(part, finite(made[0, call.num_given :], self.sampler.dtype))
 
     def make_between(self, part: int, progress: Progress) -> None:
         """Make the frames between a part's key frames, pass after pass, and save them."""
@@ -172,7 +172,7 @@ class Generation:
             low = max(start - context, 0)
             high = min(start + defaults.decoder_window + context, end)
             latents = self.frames.read(low, high)[None].to(self.sampler.device)
-            pictures = finite(self.model.decode(latents)[0].cpu())
+            pictures = finite(self.model.decode(latents)[0].cpu(), self.sampler.dtype)
             if passes:
                 pictures = fuse_coarse(pictures, passes=passes, finer_px=self.model.scale / 2)
             yield pictures[start - low : after - low]
@@ -223,7 +223,7 @@ class Generation:
                 told=ClipConditions(),
                 on_pass=progress,
             )
-        return finite(made[0])
+        return finite(made[0], self.sampler.dtype)
 
     def _ending(self) -> list[Float[Tensor, "1 C h w"]]:
         """Return the latents of the last frame, if it is given."""
@@ -285,7 +285,7 @@ class Generation:
                 ),
                 on_pass=_Spread(on_pass, at / len(pairs), len(some) / len(pairs)),
             )
-            between.append(finite(made[:, :-1]))
+            between.append(finite(made[:, :-1], sampler.dtype))
         filled = rearrange(torch.cat(between), "n t c h w -> (n t) c h w")
         return torch.cat((filled, latents[-1:]))
 
@@ -348,16 +348,21 @@ def missing_parts(track: LatentTrack) -> list[int]:
     return [part for part, _ in enumerate(pairwise(track.bounds)) if not track.has(part)]
 
 
-def finite(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def finite(x: Float[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
     """Return x.
+
+    Args:
+        x: what a model gave.
+        dtype: precision in which it computed.
 
     Raises:
         ResourceError: it holds NaN or infinity.
     """
-    if not torch.isfinite(x).all():
-        raise ResourceError(
-            "the model gave NaN or infinity",
-            why="its numbers do not fit the precision, or its weights are damaged",
-            fix="repeat with --dtype float32 --restart, or use other weights",
-        )
-    return x
+    if torch.isfinite(x).all():
+        return x
+    what, why = "the model gave NaN or infinity", "its weights are damaged"
+    if dtype == torch.float32:
+        why, fix = f"{why}, or guided too strongly", "use other weights, or less guidance"
+    else:
+        why, fix = f"its numbers do not fit {dtype}, or {why}", "repeat with --dtype float32"
+    raise ResourceError(what, why=why.replace("torch.", ""), fix=f"{fix}, with --restart")

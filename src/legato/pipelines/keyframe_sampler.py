@@ -99,7 +99,7 @@ class KeyframeSampler:
                 solver=self._rule(latents, ticks),
                 hooks=(edits, [*([] if anchors is None else [anchors]), recorder]),
             )
-        return finite(sampled[0]).cpu(), recorder
+        return finite(sampled[0], self.dtype).cpu(), recorder
 
     def _start(
         self,

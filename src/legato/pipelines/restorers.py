@@ -30,6 +30,7 @@ from legato.pipelines.memory import (
     bytes_per_pixel,
     choose_size,
     estimate_bytes,
+    memory_errors,
     smaller_tiles,
 )
 from legato.pipelines.restore import Restorer
@@ -260,13 +261,27 @@ def fit_into_memory(
         fits = partial(estimate, footprint)
         return choose_size(fits, tiles, wanted.segment, size=size, available=available)
 
-    footprint, tile, segment = _kept_or_offloaded(restorers.footprint(wanted), choose)
+    footprint, tile, segment = _kept_or_offloaded(_measured(restorers, wanted, facts), choose)
     own = wanted.tile if tile == usual else tile
     chosen = replace(wanted, tile=own, segment=segment, offload=footprint.offload)
     doubled = replace(footprint, denoising=2 * footprint.denoising)
     if restorers.may_guide(restorer) and estimate(doubled, tile, segment) <= SHARE * available:
         footprint, chosen = doubled, replace(chosen, batches_guidance=True)
     return chosen, estimate(footprint, tile, segment)
+
+
+def _measured(restorers: Restorers, wanted: Execution, facts: VideoFacts) -> Footprint:
+    """Return what the model's activations take.
+
+    Raises:
+        ResourceError: memory ran out while they were measured.
+    """
+    with memory_errors(
+        f"{facts.path}",
+        why="even a frame so small that it only shows the need does not fit beside the model",
+        fix="free memory" if wanted.offload else "free memory, or use --offload",
+    ):
+        return restorers.footprint(wanted)
 
 
 def _frames_decoded(settings: Settings, model: UpscalerModel) -> Callable[[int, int], int]:

@@ -162,7 +162,8 @@ class TranslationJob:
     def _look(self, ordinal: int) -> Look:
         """Return a translated key frame at the source's size, RGB in [0, 1]."""
         latents = self.key_frames.read(ordinal, ordinal + 1).to(self.sampler.device)
-        picture = finite(self.sampler.model.decode(latents[None])[0].cpu())
+        made = self.sampler.model.decode(latents[None])[0].cpu()
+        picture = finite(made, self.sampler.dtype)
         size = (self.facts.width, self.facts.height)
         unit = ((to_size(picture, size)[0] + 1) / 2).clamp(0, 1)
         return np.ascontiguousarray(unit.permute(1, 2, 0).numpy())
