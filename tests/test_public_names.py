@@ -10,6 +10,9 @@ from legato.apps.cli import COMMANDS
 def test_public_names():
     assert sorted(legato.__all__) == [
         "CodecOptions",
+        "CompareOptions",
+        "DegradeOptions",
+        "EvaluateOptions",
         "GenerateOptions",
         "ReadOptions",
         "RestoreOptions",
@@ -17,6 +20,9 @@ def test_public_names():
         "TranslateOptions",
         "UpscaleOptions",
         "__version__",
+        "compare",
+        "degrade",
+        "evaluate",
         "generate",
         "plan",
         "preview",

@@ -7,6 +7,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from legato.evaluation.compare import CompareOptions as CompareOptions
+    from legato.evaluation.compare import compare as compare
+    from legato.evaluation.damage import DegradeOptions as DegradeOptions
+    from legato.evaluation.damage import degrade as degrade
+    from legato.evaluation.evaluate import evaluate as evaluate
+    from legato.evaluation.evaluate_options import EvaluateOptions as EvaluateOptions
     from legato.pipelines.batch import upscale_folder as upscale_folder
     from legato.pipelines.forecast import plan as plan
     from legato.pipelines.generate import generate as generate
@@ -27,12 +33,18 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CodecOptions": "legato.video.codecs",
+    "CompareOptions": "legato.evaluation.compare",
+    "DegradeOptions": "legato.evaluation.damage",
+    "EvaluateOptions": "legato.evaluation.evaluate_options",
     "GenerateOptions": "legato.pipelines.generate_options",
     "ReadOptions": "legato.video.read",
     "RestoreOptions": "legato.pipelines.restore_options",
     "RunOptions": "legato.pipelines.run_options",
     "TranslateOptions": "legato.pipelines.translate_options",
     "UpscaleOptions": "legato.pipelines.upscale_options",
+    "compare": "legato.evaluation.compare",
+    "degrade": "legato.evaluation.damage",
+    "evaluate": "legato.evaluation.evaluate",
     "generate": "legato.pipelines.generate",
     "plan": "legato.pipelines.forecast",
     "preview": "legato.pipelines.preview",

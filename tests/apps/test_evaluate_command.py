@@ -122,3 +122,14 @@ def test_degrade_takes_severity_and_seed(roots, tmp_path, capsys):
 def test_degrade_refuses_bad_flags_in_one_line(roots, tmp_path, capsys, flags):
     assert cli.main(["degrade", roots[0], str(tmp_path / "x"), *flags]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_quiet_shows_no_progress(roots, tmp_path, capsys):
+    for command in (
+        ["evaluate", *roots, "-o", str(tmp_path / "o")],
+        ["degrade", roots[1], str(tmp_path / "small"), "--severity", "s1"],
+    ):
+        assert cli.main([*command, "--quiet"]) == 0
+        said = capsys.readouterr()
+        assert said.out
+        assert said.err == ""

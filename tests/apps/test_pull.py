@@ -146,6 +146,11 @@ def test_a_pulled_model_is_found_by_its_name_and_is_whole(hub, home, pull, capsy
     assert sorted(path.name for path in home.iterdir()) == [NAME, f"{NAME}.download.json"]
 
 
+def test_quiet_shows_no_progress(hub, home, capsys):
+    assert cli.main(["models", "pull", NAME, "--quiet"]) == 0
+    assert capsys.readouterr() == (f"{NAME}: {home / NAME}\n", "")
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_precision_decides_what_is_fetched_and_written(hub, home, pull, dtype):
     state = load_file(hub.folder / UNET)

@@ -10,8 +10,9 @@ from judged import truth_clip, write_images
 
 import legato.evaluation.damage as damage_module
 from legato.errors import InputError, ResourceError
-from legato.evaluation.damage import DegradeOptions, degrade_clips
-from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.evaluation.damage import DegradeOptions, degrade
+from legato.evaluation.datasets import SEVERITIES, seed_of
+from legato.evaluation.datasets import degrade as damaged
 from legato.pipelines.lock import Lock
 from legato.video.probe import probe
 from legato.video.streams import join
@@ -28,15 +29,15 @@ def video(tmp_path):
 
 @pytest.mark.parametrize("name", ["small.mkv", "small.MKV"])
 def test_a_video_gets_the_damage_of_its_name_and_keeps_its_times(video, tmp_path, name):
-    (target,) = degrade_clips(video, tmp_path / name, S2)
-    expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("a")))
+    (target,) = degrade(video, tmp_path / name, S2)
+    expected = damaged(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("a")))
     assert np.array_equal(pixels_of(target), expected)
     assert times_of(target) == times_of(video)
 
 
 def test_a_clip_in_other_ticks_and_with_sound_keeps_its_times(tmp_path):
     write_clip(tmp_path / "a.avi", truth_clip(), sound=True)
-    (target,) = degrade_clips(tmp_path / "a.avi", tmp_path / "small.mkv", S2)
+    (target,) = degrade(tmp_path / "a.avi", tmp_path / "small.mkv", S2)
     assert len(probe(tmp_path / "a.avi").streams) == 2
     assert [s.type for s in probe(target).streams] == ["video"]
     wanted = times_of(tmp_path / "a.avi")
@@ -46,13 +47,13 @@ def test_a_clip_in_other_ticks_and_with_sound_keeps_its_times(tmp_path):
 def test_a_video_keeps_the_shape_of_its_pixels(video, tmp_path):
     wide = replace(probe(video), sample_aspect=Fraction(4, 3))
     join([video], tmp_path / "wide.mkv", source=video, facts=wide)
-    (target,) = degrade_clips(tmp_path / "wide.mkv", tmp_path / "small.mkv", S2)
+    (target,) = degrade(tmp_path / "wide.mkv", tmp_path / "small.mkv", S2)
     assert probe(target).sample_aspect == Fraction(4, 3)
 
 
 def test_a_name_that_is_no_text_is_a_name(video, tmp_path):
     source = video.rename(video.with_name(os.fsdecode(b"bad\xff.mkv")))
-    (target,) = degrade_clips(source, tmp_path / os.fsdecode(b"small\xff.mkv"), S2)
+    (target,) = degrade(source, tmp_path / os.fsdecode(b"small\xff.mkv"), S2)
     assert len(pixels_of(target)) == len(truth_clip())
 
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_decoded_is_told(tmp_path):
     write_images(tmp_path / "a", truth_clip())
     (tmp_path / "a" / "002.png").write_bytes(b"\x89PNG broken")
     told = []
-    degrade_clips(tmp_path / "a", tmp_path / "small", S2, on_notice=told.append)
+    degrade(tmp_path / "a", tmp_path / "small", S2, on_notice=told.append)
     assert len(list((tmp_path / "small").iterdir())) == 4
     (notice,) = told
     assert "1 of 4 frames could not be decoded" in notice
@@ -69,12 +70,12 @@ def test_what_cannot_be_decoded_is_told(tmp_path):
 def test_a_folder_keeps_names_and_kinds(video, tmp_path):
     write_images(tmp_path / "in" / "b", truth_clip())
     told = []
-    degrade_clips(tmp_path / "in", tmp_path / "out", S2, on_clip=told.append)
+    degrade(tmp_path / "in", tmp_path / "out", S2, on_clip=told.append)
     assert told == ["a", "b"]
     assert (tmp_path / "out" / "a.mkv").is_file()
     names = sorted(path.name for path in (tmp_path / "out" / "b").iterdir())
     assert names == ["000.png", "001.png", "002.png", "003.png"]
-    expected = degrade(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("b")))
+    expected = damaged(truth_clip(), SEVERITIES["s2"], np.random.default_rng(seed_of("b")))
     assert np.array_equal(pixels_of(tmp_path / "out" / "b"), expected)
 
 
@@ -84,11 +85,11 @@ def test_a_folder_with_something_in_it_stays_as_it_is(video, tmp_path):
         full.mkdir(parents=True)
         (full / "keep.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
-        degrade_clips(tmp_path / "in" / "b", tmp_path / "photographs", S2)
+        degrade(tmp_path / "in" / "b", tmp_path / "photographs", S2)
     with pytest.raises(InputError, match="is not empty"):
-        degrade_clips(tmp_path / "in", tmp_path / "out", S2)
+        degrade(tmp_path / "in", tmp_path / "out", S2)
     with pytest.raises(InputError, match="lies in the input folder"):
-        degrade_clips(tmp_path / "in" / "b", tmp_path / "in" / "b" / "out", S2)
+        degrade(tmp_path / "in" / "b", tmp_path / "in" / "b" / "out", S2)
     assert (tmp_path / "photographs" / "keep.txt").read_text() == "mine"
     assert [path.name for path in (tmp_path / "out" / "b").iterdir()] == ["keep.txt"]
 
@@ -111,7 +112,7 @@ def interrupted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(damage_module, "join", stop_in_b)
     with pytest.raises(StopError):
-        degrade_clips(tmp_path / "in", tmp_path / "out", S2)
+        degrade(tmp_path / "in", tmp_path / "out", S2)
     monkeypatch.undo()
     return tmp_path / "in", tmp_path / "out"
 
@@ -122,10 +123,10 @@ def test_an_interrupted_run_goes_on_with_the_clip_that_was_in_work(interrupted, 
     (target / "b" / "000.png").write_bytes(b"half")
     marked = (target / "a" / "000.png").stat().st_mtime_ns
     told = []
-    degrade_clips(source, target, S2, on_clip=told.append)
+    degrade(source, target, S2, on_clip=told.append)
     assert told == ["b", "c"]
     assert (target / "a" / "000.png").stat().st_mtime_ns == marked
-    degrade_clips(source, tmp_path / "afresh", S2)
+    degrade(source, tmp_path / "afresh", S2)
     for name in ("a", "b", "c"):
         expected = pixels_of(tmp_path / "afresh" / name)
         assert np.array_equal(pixels_of(target / name), expected)
@@ -135,14 +136,14 @@ def test_an_interrupted_run_goes_on_with_the_clip_that_was_in_work(interrupted, 
 def test_a_clip_that_changed_meanwhile_is_damaged_anew(interrupted):
     source, target = interrupted
     (source / "a" / "003.png").unlink()
-    degrade_clips(source, target, S2)
+    degrade(source, target, S2)
     assert len(list((target / "a").iterdir())) == 3
 
 
 def test_other_options_do_not_continue_an_interrupted_run(interrupted):
     source, target = interrupted
     with pytest.raises(InputError, match="--severity s1, was s2"):
-        degrade_clips(source, target, DegradeOptions(severity="s1"))
+        degrade(source, target, DegradeOptions(severity="s1"))
 
 
 def test_two_runs_do_not_fill_one_folder(interrupted):
@@ -150,22 +151,22 @@ def test_two_runs_do_not_fill_one_folder(interrupted):
     before = sorted(target.iterdir())
     with Lock(target / damage_module.LOCK):
         with pytest.raises(ResourceError, match=r"out: another run.*works on it"):
-            degrade_clips(source, target, S2)
+            degrade(source, target, S2)
         assert sorted(target.iterdir()) == sorted([*before, target / damage_module.LOCK])
-    degrade_clips(source, target, S2)
+    degrade(source, target, S2)
     assert sorted(path.name for path in target.iterdir()) == ["a", "b", "c"]
 
 
 def test_a_run_that_fails_at_its_first_clip_leaves_nothing(tmp_path):
     write_images(tmp_path / "in" / "a", np.zeros((2, 2, 2, 3), np.uint8))
     with pytest.raises(InputError):
-        degrade_clips(tmp_path / "in", tmp_path / "out", S2)
+        degrade(tmp_path / "in", tmp_path / "out", S2)
     assert not (tmp_path / "out").exists()
 
 
 def test_it_is_repeatable_and_the_seed_changes_it(video, tmp_path):
     runs = [
-        pixels_of(degrade_clips(video, tmp_path / str(k), DegradeOptions(severity="s2", seed=s))[0])
+        pixels_of(degrade(video, tmp_path / str(k), DegradeOptions(severity="s2", seed=s))[0])
         for k, s in enumerate((0, 0, 1))
     ]
     assert np.array_equal(runs[0], runs[1])
@@ -174,8 +175,7 @@ def test_it_is_repeatable_and_the_seed_changes_it(video, tmp_path):
 
 def test_the_severity_changes_it(video, tmp_path):
     runs = [
-        pixels_of(degrade_clips(video, tmp_path / s, DegradeOptions(severity=s))[0])
-        for s in SEVERITIES
+        pixels_of(degrade(video, tmp_path / s, DegradeOptions(severity=s))[0]) for s in SEVERITIES
     ]
     assert len({run.tobytes() for run in runs}) == 3
 
@@ -187,18 +187,18 @@ def test_every_severity_can_be_named():
 
 def test_the_input_is_never_overwritten(video):
     with pytest.raises(InputError, match="the input itself"):
-        degrade_clips(video.parent, video.parent, S2)
+        degrade(video.parent, video.parent, S2)
 
 
 def test_a_folder_that_links_to_itself_is_refused(video, tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(InputError, match="leads to itself"):
-        degrade_clips(video.parent, tmp_path / "loop", S2)
+        degrade(video.parent, tmp_path / "loop", S2)
 
 
 def test_lossy_containers_are_refused(video, tmp_path):
     with pytest.raises(InputError, match=r"ends in \.mkv"):
-        degrade_clips(video, tmp_path / "small.mp4", S2)
+        degrade(video, tmp_path / "small.mp4", S2)
 
 
 def test_a_negative_seed_is_refused():

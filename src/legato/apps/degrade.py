@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from legato.apps.arguments import Flat, parse
-from legato.evaluation.damage import DegradeOptions, degrade_clips
+from legato.evaluation.damage import DegradeOptions, degrade
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,18 @@ class DegradeCommand:
 
     options: Flat[DegradeOptions]
 
+    quiet: bool = False
+    """Show no progress."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(DegradeCommand, arguments, name="degrade")
-    written = degrade_clips(
+    written = degrade(
         command.source,
         command.target,
         command.options,
-        on_clip=lambda name: _say(f"damaging {name}"),
+        on_clip=lambda name: None if command.quiet else _say(f"damaging {name}"),
         on_notice=lambda sentence: _say(f"note: {sentence}"),
     )
     for path in written:

@@ -33,6 +33,9 @@ class EvaluateCommand:
     json: bool = False
     """Print all values as JSON instead of the table."""
 
+    quiet: bool = False
+    """Show no progress."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
@@ -41,10 +44,15 @@ def run(arguments: Sequence[str]) -> int:
     from legato.evaluation.summary import to_json, to_markdown
 
     found = evaluate(
-        command.results, command.references, command.out, command.options, on_clip=_say
+        command.results,
+        command.references,
+        command.out,
+        command.options,
+        on_clip=lambda name: None if command.quiet else _say(name),
     )
     sys.stdout.write((to_json(found) if command.json else to_markdown(found)) + "\n")
-    sys.stderr.write(f"written: {command.out / NAME}.md, .json, .tex and .html\n")
+    if not command.quiet:
+        sys.stderr.write(f"written: {command.out / NAME}.md, .json, .tex and .html\n")
     return 0
 
 

@@ -56,6 +56,9 @@ class PullCommand:
 
     options: Flat[ConvertOptions] = field(default_factory=ConvertOptions)
 
+    quiet: bool = False
+    """Show no progress."""
+
 
 def convert(arguments: Sequence[str]) -> int:
     """Run `legato models convert` and return its exit code."""
@@ -117,7 +120,7 @@ def _convert_raft(command: ConvertCommand, weights: Mapping[str, Tensor]) -> int
 def pull(arguments: Sequence[str]) -> int:
     """Run `legato models pull` and return its exit code."""
     command = parse(PullCommand, arguments, name="models pull")
-    folder = pull_model(command.name, command.options, on_file=_say)
+    folder = pull_model(command.name, command.options, on_file=None if command.quiet else _say)
     sys.stdout.write(f"{command.name}: {folder}\n")
     return 0
 

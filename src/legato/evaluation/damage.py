@@ -12,7 +12,8 @@ import numpy as np
 from legato.errors import InputError
 from legato.evaluation.clips import find_clips, shown
 from legato.evaluation.damage_record import DamageRecord
-from legato.evaluation.datasets import SEVERITIES, degrade, seed_of
+from legato.evaluation.datasets import SEVERITIES, seed_of
+from legato.evaluation.datasets import degrade as damaged
 from legato.pipelines.lock import Lock
 from legato.pipelines.output import require_no_loop, require_target
 from legato.video.atomic import making_folder
@@ -44,7 +45,7 @@ class DegradeOptions:
             raise InputError(f"seed={self.seed}", why="too small", fix="use 0 or more")
 
 
-def degrade_clips(
+def degrade(
     source: Path | str,
     target: Path | str,
     options: DegradeOptions,
@@ -111,7 +112,7 @@ def _damage(name: str, source: Path, target: Path, options: DegradeOptions) -> l
     frames = [(frame.time, shown(frame, facts)) for frame in reader]
     rng = np.random.default_rng(seed_of(name) + options.seed)
     clip = np.stack([picture for _, picture in frames])
-    small = degrade(clip, SEVERITIES[options.severity], rng)
+    small = damaged(clip, SEVERITIES[options.severity], rng)
     _write(target, small, [time for time, _ in frames], facts)
     return report.notices(facts)
 
@@ -120,7 +121,7 @@ def _require_single(source: Path, target: Path) -> None:
     """Refuse what cannot take one damaged clip.
 
     Raises:
-        InputError: see `degrade_clips`.
+        InputError: see `degrade`.
     """
     if target.suffix.lower() not in ("", SUFFIX):
         raise InputError(
