@@ -119,6 +119,26 @@ def test_a_prompt_alone_gives_clipsim(folder, tmp_path):
     assert "fram_acc" not in found.figures
 
 
+def test_clips_are_held_to_captions_of_their_own(folder, tmp_path, similarity):
+    results = tmp_path / "r"
+    for name, caption in (("a", "night\n"), ("b", "a day"), ("c", None)):
+        write_images(results / name, truth_clip())
+        if caption is not None:
+            (results / f"{name}.txt").write_text(caption)
+    found = evaluate(results, None, tmp_path / "out", EvaluateOptions(clip=folder))
+    of_clip = {clip.name: clip.means.get("clipsim") for clip in found.clips}
+    for name, text in (("a", "night"), ("b", "a day")):
+        alone = ContentFigures(similarity=similarity, prompts=("", text))
+        for frame in truth_clip():
+            alone.add(frame)
+        assert of_clip[name] == pytest.approx(np.mean(alone.series["clipsim"]))
+    assert of_clip["c"] is None
+    assert "c has no CLIPSIM: c.txt is not beside it" in found.notices
+    options = EvaluateOptions(clip=folder, prompt="night", shown=0)
+    told = evaluate(results, None, tmp_path / "one", options).clips[1]
+    assert told.means["clipsim"] == pytest.approx(of_clip["a"])  # the same pictures
+
+
 def test_without_prompts_there_is_no_fram_acc(folder, tmp_path):
     write_images(tmp_path / "r", truth_clip())
     found = evaluate(tmp_path / "r", None, tmp_path / "out", EvaluateOptions(clip=folder))

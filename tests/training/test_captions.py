@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from legato.training.captions import caption_of
+from legato.evaluation.captions import caption_of
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "a.b.png", "frames", "frames.v2"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from legato.device import choose_device
 from legato.errors import InputError
+from legato.evaluation.captions import caption_of
 from legato.evaluation.clips import ClipPair, pair_clips, read_pair
 from legato.evaluation.dists import DISTS
 from legato.evaluation.evaluate_options import (
@@ -14,7 +15,7 @@ from legato.evaluation.evaluate_options import (
     EvaluateOptions,
     judge_names,
 )
-from legato.evaluation.measure import Instruments, measure
+from legato.evaluation.measure import ClipFigures, Instruments, measure
 from legato.evaluation.niqe import TOO_FEW_PATCHES, NaturalModel
 from legato.evaluation.page import to_html
 from legato.evaluation.picture_judges import load_judge
@@ -69,9 +70,10 @@ def evaluate(
         for pair in pairs:
             on_clip(pair.name)
             frames = read_pair(pair, options.frames, notices=notices)
-            clips.append(measure(pair.name, whole.watch(frames), instruments))
+            clips.append(measure(pair.name, whole.watch(frames), _told(instruments, pair)))
             if instruments.natural and "niqe" not in clips[-1].series:
                 notices.append(f"{pair.name} has no NIQE: {TOO_FEW_PATCHES}")
+        notices += _uncaptioned(clips)
         of_all, told = whole.finish()
         evaluation = summarise(clips, seed=options.seed, notices=[*notices, *told], whole=of_all)
         texts = (
@@ -153,6 +155,22 @@ def _refuse(options: EvaluateOptions, names: Sequence[str], why: str) -> None:
     for name in names:
         if getattr(options, name):
             raise InputError(f"{name}={getattr(options, name)}", why=why, fix="leave it out")
+
+
+def _told(instruments: Instruments, pair: ClipPair) -> Instruments:
+    """Return the instruments for a clip, with its own caption where no prompt holds for all."""
+    caption = caption_of(pair.result)
+    if instruments.similarity is None or instruments.prompts is not None or not caption:
+        return instruments
+    return replace(instruments, prompts=("", caption))
+
+
+def _uncaptioned(clips: Sequence[ClipFigures]) -> list[str]:
+    """Return a sentence for each clip that lacks a prompt where others have one."""
+    lacking = [clip.name for clip in clips if "clipsim" not in clip.series]
+    if len(lacking) == len(clips):
+        return []
+    return [f"{name} has no CLIPSIM: {name}.txt is not beside it" for name in lacking]
 
 
 def _content_instruments(options: EvaluateOptions) -> Instruments:

@@ -49,7 +49,8 @@ class EvaluateOptions:
     both prompts, which of them frames fit (Fram-Acc)."""
 
     prompt: str = ""
-    """What clips were to show: with --clip how near their frames are to it (CLIPSIM)."""
+    """What clips were to show: with --clip how near their frames are to it (CLIPSIM). Default: of
+    each clip its own, NAME.txt beside NAME.mp4 or the folder NAME, where there is one."""
 
     source_prompt: str = ""
     """What translated clips were made from shows; Fram-Acc needs it beside the prompt."""

@@ -6,10 +6,11 @@ from itertools import islice
 from pathlib import Path
 
 from legato.errors import DecodeError, InputError
+from legato.evaluation.captions import caption_file, caption_of
 from legato.evaluation.clips import Picture, find_clips, read_clip
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipPair, ClipText
-from legato.training.captions import caption_file, caption_of, require_known
+from legato.training.captions import require_known
 from legato.training.pictures import joined
 from legato.training.shards import Shards
 from legato.video.probe import probe

@@ -18,9 +18,9 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import DecodeError, InputError
+from legato.evaluation.captions import text_of
 from legato.evaluation.clips import read_clip
 from legato.models.text import words_in
-from legato.training.captions import text_of
 from legato.training.focus import out_of_focus
 from legato.video.atomic import put_in_place, remove, temporary_beside, writing
 from legato.video.read import read_times

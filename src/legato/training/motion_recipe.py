@@ -20,6 +20,7 @@ from legato.device import choose_device, keep_freed_memory
 from legato.diffusion.noise import NoisePrior
 from legato.diffusion.schedule import Schedule
 from legato.errors import InputError
+from legato.evaluation.captions import caption_of
 from legato.evaluation.clips import find_clips, read_clip
 from legato.models.generator import GeneratorModel
 from legato.models.generator_folder import load_generator
@@ -27,7 +28,7 @@ from legato.models.low_rank import adapt_, save_low_rank
 from legato.models.text import WordEncoder
 from legato.models.trainable_text import TrainableText
 from legato.pipelines.limits import all_above_zero, all_within
-from legato.training.captions import caption_of, require_known
+from legato.training.captions import require_known
 from legato.training.generator_stages import DenoisingOptions, DenoisingTask, VideoLdm
 from legato.training.pictures import as_clip, fitted, joined
 from legato.training.run_record import begin_run, beginning

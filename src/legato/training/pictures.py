@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from legato.errors import DecodeError, InputError
+from legato.evaluation.captions import caption_of
 from legato.models.text import WordEncoder
 from legato.pipelines.pictures import cover, to_model
 from legato.training.batches import PASSED_OVER, unit_range
-from legato.training.captions import caption_of, require_known
+from legato.training.captions import require_known
 from legato.training.shards import Shards
 from legato.training.trainer import Batch
 from legato.video.container import list_images

@@ -12,12 +12,12 @@ import torch
 from accelerate import PartialState
 
 from legato.errors import InputError
+from legato.evaluation.captions import caption_file
 from legato.models.folder import hash_file
 from legato.models.manifest import MANIFEST
 from legato.models.spec import find_folder
 from legato.pipelines.saved_plan import as_field, folder_fingerprint, require_same
 from legato.pipelines.workfolder import write_json
-from legato.training.captions import caption_file
 from legato.training.trainer import CHECKPOINT, Log
 from legato.video.atomic import making_folder, writing
 

@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from legato.errors import DecodeError, InputError
+from legato.evaluation.captions import caption_of
 from legato.evaluation.clips import find_clips, read_clip, shown
 from legato.evaluation.datasets import SCALE
 from legato.pipelines.limits import all_above_zero, all_within, none_empty
-from legato.training.captions import caption_of
 from legato.training.degradation import SMALL_CROPS, second_order, sharpen
 from legato.training.shards import ShardedClip, ShardWriter
 from legato.video.atomic import making_folder
