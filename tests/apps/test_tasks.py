@@ -75,6 +75,8 @@ def test_what_cannot_work_is_told_before_it_waits(clip, results, tmp_path):
         made_by(UPSCALE, results, source, noise_level="twenty")
     with pytest.raises(InputError, match="model"):
         made_by(TRANSLATE, results, source)
+    with pytest.raises(InputError, match=r"nothing\.png"):
+        made_by(GENERATE, results, "night", first_frame=str(tmp_path / "nothing.png"))
 
 
 @pytest.mark.parametrize("name", ["../out.mp4", "/tmp/out.mp4", "a/b.mp4", "..", "."])

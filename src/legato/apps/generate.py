@@ -63,8 +63,7 @@ class GenerateCommand:
 def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     command = parse(GenerateCommand, arguments, name="generate", aliases=SAMPLING_ALIASES)
-    # Refuse before torch and diffusers are imported, which takes seconds.
-    examine(command.target, command.options, command.run)
+    check(command)  # before torch and diffusers are imported, which takes seconds
     with importing_torch():
         import legato.pipelines.generate  # noqa: F401
 
@@ -75,6 +74,15 @@ def run(arguments: Sequence[str]) -> int:
     text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
     sys.stdout.write(f"{text}\n")
     return 0
+
+
+def check(command: GenerateCommand) -> None:
+    """Refuse what cannot work, without torch.
+
+    Raises:
+        LegatoError: see `examine`.
+    """
+    examine(command.target, command.options, command.run)
 
 
 def perform(command: GenerateCommand, *, on_event: OnEvent, stop: Stop) -> GenerationReport:

@@ -7,7 +7,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
-from legato.apps import translate, upscale
+from legato.apps import generate, translate, upscale
 from legato.apps.arguments import parse
 from legato.apps.form import Entry, Value, entries, to_arguments
 from legato.apps.generate import GenerateCommand
@@ -93,9 +93,11 @@ class Task:
         flags = to_arguments(chosen)
         if self.reads_words:
             flags += ["--plan"] if way == "plan" else []
+            arguments = [f"--out={target}", *flags, "--", first]
             with PARSING:
-                arguments = [f"--out={target}", *flags, "--", first]
-                return parse(GenerateCommand, arguments, name="generate")
+                made = parse(GenerateCommand, arguments, name=self.name)
+            generate.check(made)
+            return made
         kind: type[Command] = PlanCommand if way == "plan" else self.command
         flags += ["--preview"] if way == "preview" else []
         with PARSING:
