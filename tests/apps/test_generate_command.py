@@ -44,7 +44,7 @@ def test_help_tells_of_no_choice_that_is_refused(capsys):
 
 
 def test_choices_are_told_in_order():
-    with pytest.raises(InputError, match=r"'--interpolations', it is one of 0, 1, 2; see"):
+    with pytest.raises(InputError, match=r"Expected one of \('0', '1', '2'\); see"):
         parsed("--interpolations", "3")
 
 

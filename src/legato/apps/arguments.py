@@ -125,12 +125,11 @@ def _reason(said: str) -> str:
         if not is_rule:
             body.append(line)
     reason = re.sub(r"^Missing from legato [\w ]+:", "missing:", " ".join(body))
-    reason = re.sub(r"\. Expected one of \(([^)]*)\)", _choices, reason)
+    reason = re.sub(r"\([^()]*'None'[^()]*\)", _choices, reason)
     return reason.rstrip(".") or "the flags cannot be understood"
 
 
 def _choices(listed: re.Match[str]) -> str:
     """Return the choices that the parser lists, in order and without the one of no flag."""
-    found = re.findall(r"'([^']*)'", listed[1])
-    names = sorted((name for name in found if name != "None"), key=lambda name: (len(name), name))
-    return f", it is one of {', '.join(names)}"
+    names = set(re.findall(r"'[^']*'", listed[0])) - {"'None'"}
+    return f"({', '.join(sorted(names))})"

@@ -24,7 +24,8 @@ class WebCommand:
     stopped one goes on when it is begun again. Needs gradio: pip install 'legato[page]'."""
 
     folder: tyro.conf.Positional[Path] = Path("legato-results")
-    """Where results and uploads go; made if need be."""
+    """Where results go; made if need be. What is uploaded stays in .uploads there, so that stopped
+    jobs can go on, until you delete it."""
 
     host: str = "127.0.0.1"
     """Address to listen at. Whoever reaches it can read this user's videos and write results: the
