@@ -1,6 +1,7 @@
 """The page of `legato web`: a form for each task, made from its options, and the jobs."""
 
 import html
+import threading
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +22,7 @@ from legato.video.images import read_image
 SHOWN_VIDEOS = (".mp4", ".mov", ".webm")  # by browsers
 SHOWN_STILLS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 COLUMN_PX = 300
+BEGINNING = threading.Lock()  # names that are free are taken one at a time, flags are read so too
 UNSEEN: tuple[Any, ...] = ("", None, ())  # of the jobs' side: list, chosen job, names
 
 
@@ -63,11 +65,12 @@ def _form(task: Task, queue: Queue, folder: Path) -> None:
             source = next((str(part) for part in given if part), "")
             chosen = dict(zip(widgets, values[len(first) + 1 :], strict=True))
             results = Results(folder, queue.jobs)
-            try:
-                made = list(task.commands(way, source, named or "", chosen, results))
-            except LegatoError as error:
-                raise gr.Error(str(error), duration=20, print_exception=False) from error
-            begun = [queue.submit(title_of(command), command) for command in made]
+            with BEGINNING:
+                try:
+                    made = list(task.commands(way, source, named or "", chosen, results))
+                except LegatoError as error:
+                    raise gr.Error(str(error), duration=20, print_exception=False) from error
+                begun = [queue.submit(title_of(command), command) for command in made]
             return ", ".join(f"job {job.number}: {job.title}" for job in begun)
 
         return begin

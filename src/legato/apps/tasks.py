@@ -1,6 +1,5 @@
 """What the page offers, and the commands that its forms mean; nothing here is drawn."""
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
@@ -21,7 +20,6 @@ from legato.pipelines.output import preview_path
 from legato.video.codecs import FORMATS, STILL_SUFFIXES
 
 NOT_OFFERED = ("preview", "plan", "json", "quiet", "report")  # buttons, and what a page shows
-PARSING = threading.Lock()  # the parser speaks through the one standard output
 
 Way = Literal["start", "preview", "plan"]
 
@@ -94,14 +92,12 @@ class Task:
         if self.reads_words:
             flags += ["--plan"] if way == "plan" else []
             arguments = [f"--out={target}", *flags, "--", first]
-            with PARSING:
-                made = parse(GenerateCommand, arguments, name=self.name)
+            made = parse(GenerateCommand, arguments, name=self.name)
             generate.check(made)
             return made
         kind: type[Command] = PlanCommand if way == "plan" else self.command
         flags += ["--preview"] if way == "preview" else []
-        with PARSING:
-            command = parse(kind, [*flags, "--", first, str(target)], name=self.name)
+        command = parse(kind, [*flags, "--", first, str(target)], name=self.name)
         if isinstance(command, UpscaleCommand):
             upscale.check(command)
         elif isinstance(command, TranslateCommand):
