@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# the networks of the tests are tiny: cores are better used by files of tests side by side than by threads
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# the networks of the tests are tiny: files of tests side by side, at 1.2 GB each, use cores better than threads
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 FAST := -m "not slow"
 
 .PHONY: demo setup check test test-slow test-all clean
