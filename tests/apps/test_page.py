@@ -69,6 +69,8 @@ def test_a_previews_halves_lie_over_one_another(tmp_path, monkeypatch):
     before, after = (read_image(Path(half["path"]))[0] for half in slider.value)
     assert slider.visible
     assert (before.max(), after.min()) == (0, 255)
+    (tmp_path / "out.mp4.preview.png").unlink()
+    assert not news([job], 1, UNSEEN)[3].visible
     plan = Job(number=2, title="p", command=PlanCommand(source=tmp_path), state="done", text="a\nb")
     assert not news([job, plan], 1, UNSEEN)[3].visible
     assert "a\nb" in described(plan)

@@ -108,6 +108,15 @@ def test_stopping_twice_ends_a_job_at_once(jobs, clip, options, tmp_path):
     assert not (tmp_path / "a.mkv").exists()
 
 
+def test_a_plan_which_asks_nobody_ends_when_it_is_told(jobs, clip, options):
+    job = jobs.submit("plan", PlanCommand(source=clip(frames=5), options=options()))
+    while job.state == "waiting":
+        sleep(0.01)
+    jobs.stop(job)
+    assert jobs.wait(LONG)
+    assert (job.state, job.text) == ("stopped", "stopped at once")
+
+
 def test_a_closed_queue_begins_nothing(clip, options, tmp_path):
     queue = Queue()
     queue.close()

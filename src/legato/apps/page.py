@@ -201,11 +201,13 @@ def _shown(path: Path) -> str:
 
 def _slider(job: Job | None) -> gr.ImageSlider:
     """Return the halves of a preview's picture, one over the other."""
-    if job is None or job.state != "done" or not isinstance(job.command, UpscaleCommand):
+    path = None
+    match job:
+        case Job(state="done", command=UpscaleCommand(preview=True, target=target)):
+            path = picture_path(target)
+    if path is None or not path.is_file():
         return gr.ImageSlider(value=None, visible=False)
-    if not job.command.preview:
-        return gr.ImageSlider(value=None, visible=False)
-    picture, _ = read_image(picture_path(job.command.target))
+    picture, _ = read_image(path)
     if picture.dtype == np.uint16:
         picture = (picture >> 8).astype(np.uint8)
     half = picture.shape[1] // 2

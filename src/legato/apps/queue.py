@@ -56,6 +56,14 @@ class Job:
         """Whether it is neither waiting nor at work."""
         return self.state in ENDED
 
+    @property
+    def is_plan(self) -> bool:
+        """Whether it only measures: it writes nothing, and has nothing to go on with."""
+        match self.command:
+            case PlanCommand() | GenerateCommand(plan=True):
+                return True
+        return False
+
 
 class Queue:
     """Takes jobs and does one after another, in the order in which they came."""
@@ -84,7 +92,7 @@ class Queue:
     def stop(self, job: Job) -> None:
         """Take a waiting job out; let a running one end behind its segment, or, asked again, now.
 
-        Either way the same command goes on with what is finished.
+        Either way the same command goes on with what is finished. A plan ends now.
         """
         with self._news:
             if job in self._waiting:
@@ -93,7 +101,7 @@ class Queue:
                 self._news.notify_all()
             elif self._running is not None and self._running[0] is job:
                 _, process, stopping = self._running
-                if stopping.is_set():
+                if stopping.is_set() or job.is_plan:
                     process.terminate()
                 else:
                     job.notices.append(STOPPING)
@@ -125,7 +133,7 @@ class Queue:
             process.join()
             with self._news:
                 if end is None:
-                    end = _lost(process.exitcode, was_stopped=stopping.is_set())
+                    end = _lost(job, process.exitcode, was_stopped=stopping.is_set())
                 job.state, job.text = end.state, end.text
                 self._running = None
                 self._news.notify_all()
@@ -204,8 +212,10 @@ def _follow(
     job.share = event.done / event.total if event.total else 0.0
 
 
-def _lost(code: int | None, *, was_stopped: bool) -> End:
+def _lost(job: Job, code: int | None, *, was_stopped: bool) -> End:
+    """Return the end of a job whose process said none."""
+    cure = "" if job.is_plan else f"; {GO_ON}"
     if was_stopped:
-        return End("stopped", f"stopped at once; {GO_ON}")
+        return End("stopped", f"stopped at once{cure}")
     killed = "it was killed, as systems do where memory is short" if code == -9 else "it died"
-    return End("failed", f"{killed} (exit code {code}); {GO_ON}")
+    return End("failed", f"{killed} (exit code {code}){cure}")

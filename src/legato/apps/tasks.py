@@ -15,7 +15,7 @@ from legato.apps.queue import Command, Job
 from legato.apps.translate import TranslateCommand
 from legato.apps.upscale import UpscaleCommand
 from legato.errors import InputError
-from legato.pipelines.batch import is_folder_of_videos, list_videos
+from legato.pipelines.batch import FALLBACK_SUFFIX, is_folder_of_videos, list_videos
 from legato.pipelines.output import preview_path
 from legato.video.codecs import FORMATS, STILL_SUFFIXES
 
@@ -136,7 +136,7 @@ def result_name(source: Path, ending: str) -> str:
         return f"{source.name}_{ending}"
     suffix = source.suffix.lower()
     kept = suffix in FORMATS or suffix in STILL_SUFFIXES
-    return f"{source.stem}_{ending}{suffix if kept else '.mp4'}"
+    return f"{source.stem}_{ending}{suffix if kept else FALLBACK_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,11 @@ class Results:
 
 def target_of(command: Command) -> Path | None:
     """Return where a command's result goes; None: it has none."""
-    if isinstance(command, PlanCommand) or (isinstance(command, GenerateCommand) and command.plan):
-        return None
-    if isinstance(command, UpscaleCommand) and command.preview:
-        return preview_path(command.target)
+    match command:
+        case PlanCommand() | GenerateCommand(plan=True):
+            return None
+        case UpscaleCommand(preview=True):
+            return preview_path(command.target)
     return command.target
 
 
@@ -187,6 +188,6 @@ def title_of(command: Command) -> str:
     """Return a command in a few words."""
     target = target_of(command)
     if target is not None:
-        return f"{target.name}"
+        return target.name
     about = command.prompt if isinstance(command, GenerateCommand) else command.source.name
     return f"plan of {about or 'a video'}"
