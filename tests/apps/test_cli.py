@@ -165,7 +165,7 @@ def test_a_path_that_may_not_be_read_or_written_is_named(capsys, monkeypatch):
     [
         (["upscale", "a", "b", "--steps", "0"], "error: num_inference_steps=0: out of range"),
         (["upscale", "a", "b", "--crf", "999"], "error: crf=999: out of range"),
-        (["upscale", "a"], "error: legato upscale a: missing: PATH What to write"),
+        (["upscale", "a"], "error: legato upscale a: missing: OUT What to write"),
         (["upscale", "a", "b", "--color", "foo"], "'none'); see legato upscale --help"),
     ],
 )

@@ -9,15 +9,19 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, TypeVar
 
 import tyro
 
+from legato.apps.help import tidied
 from legato.errors import InputError
 from legato.pipelines.run_options import RunOptions
 
 T = TypeVar("T")
+Input = Annotated[Path, tyro.conf.arg(metavar="IN")]
+Output = Annotated[Path, tyro.conf.arg(metavar="OUT")]
 Flat = Annotated[T, tyro.conf.arg(name="")]
 """Options of a command whose name no heading of its help repeats."""
 
@@ -26,7 +30,8 @@ SAMPLING_ALIASES: Mapping[str, str] = {
     "--guidance": "--guidance-scale",
 }
 """Short names of the commands that sample; `train` has steps of its own."""
-MIN_COLUMNS = 40
+COLUMNS = (40, 80)
+"""Of the help: in fewer it never ends, in more its options stand beside each other."""
 CONFIG = (
     tyro.conf.OmitArgPrefixes,
     tyro.conf.OmitSubcommandPrefixes,
@@ -64,11 +69,15 @@ def parse(
     expanded = [_expand(argument, aliases) for argument in arguments]
     said = io.StringIO()
     try:
-        with _wide_enough(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with (
+            _fitting_columns() as columns,
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
             return tyro.cli(command, args=expanded, prog=f"legato {name}", config=CONFIG)
     except SystemExit as stop:
         if stop.code in (0, None):
-            sys.stdout.write(said.getvalue())
+            sys.stdout.write(tidied(said.getvalue(), columns))
             raise
         if refused := _refusal(stop):
             raise refused from None
@@ -81,12 +90,14 @@ def parse(
 
 
 @contextlib.contextmanager
-def _wide_enough() -> Iterator[None]:
-    """Within the block, terminals have the columns without which the help never ends."""
+def _fitting_columns() -> Iterator[int]:
+    """Within the block, the terminal has columns that suit the help; yield how many."""
     before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = str(max(shutil.get_terminal_size().columns, MIN_COLUMNS))
+    least, most = COLUMNS
+    columns = min(max(shutil.get_terminal_size().columns, least), most)
+    os.environ["COLUMNS"] = str(columns)
     try:
-        yield
+        yield columns
     finally:
         del os.environ["COLUMNS"]
         if before is not None:
@@ -96,7 +107,7 @@ def _wide_enough() -> Iterator[None]:
 def _flags(command: type[object]) -> list[str]:
     """Return the names of the flags that a command's help tells."""
     said = io.StringIO()
-    with _wide_enough(), contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+    with _fitting_columns(), contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         tyro.cli(command, args=["--help"], config=CONFIG)
     return re.findall(r"--\w[\w-]*", said.getvalue())
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -20,13 +21,15 @@ class CompareCommand:
     NAME.profile.png: in it time runs downwards, and what flickers looks like a comb.
     """
 
-    a: tyro.conf.Positional[Path]
+    a: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="A")]]
     """The video on the left, such as the input."""
 
-    b: tyro.conf.Positional[Path]
+    b: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="B")]]
     """The video on the right, such as the output."""
 
-    target: tyro.conf.Positional[Path] = Path("compare.mp4")
+    target: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="[OUT]")]] = Path(
+        "compare.mp4"
+    )
     """What to write."""
 
     options: Flat[CompareOptions] = field(default_factory=CompareOptions)

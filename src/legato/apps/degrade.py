@@ -3,11 +3,10 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import Flat, parse
+from legato.apps.arguments import Flat, Input, Output, parse
 from legato.evaluation.damage import DegradeOptions, degrade
 
 
@@ -19,10 +18,10 @@ class DegradeCommand:
     The same command again continues over a folder after an interruption.
     """
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Input]
     """A clip, or a folder of clips: videos, or ROOT/CLIP/FRAME.png."""
 
-    target: tyro.conf.Positional[Path]
+    target: tyro.conf.Positional[Output]
     """An .mkv or (no suffix) a folder of PNG for one clip; a folder for several."""
 
     options: Flat[DegradeOptions]

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -19,10 +20,12 @@ class EvaluateCommand:
     or folder of images each. Written are evaluation.md, .json, .tex and .html. Short flag: -o.
     """
 
-    results: tyro.conf.Positional[Path]
+    results: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RESULTS")]]
     """The clips to judge."""
 
-    references: tyro.conf.Positional[Path | None] = None
+    references: tyro.conf.Positional[
+        Annotated[Path | None, tyro.conf.arg(metavar="[REFERENCES]")]
+    ] = None
     """The same clips as they should be. Default: only figures that need none."""
 
     out: Path = Path(NAME)

@@ -40,7 +40,7 @@ class GenerateCommand:
     continues after an interruption.
     Short flags: --steps for --num-inference-steps, --guidance for --guidance-scale."""
 
-    prompt: tyro.conf.Positional[str] = ""
+    prompt: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="[PROMPT]")]] = ""
     """What the video shows; a comma list of words where the model knows a closed vocabulary."""
 
     target: Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"])]

@@ -4,11 +4,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from torch import Tensor
 
-from legato.apps.arguments import Flat, parse
+from legato.apps.arguments import Flat, Input, Output, parse
 from legato.apps.models import LENDING
 from legato.errors import InputError, ModelError
 from legato.flow.raft import is_raft, save_raft
@@ -34,10 +35,10 @@ class ConvertCommand:
     which become one file for --raft. Of .bin, .pth and .ckpt files only tensors are read.
     """
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Input]
     """Folder of the released files, or a single one; they tell which model it is."""
 
-    target: tyro.conf.Positional[Path]
+    target: tyro.conf.Positional[Output]
     """Folder to write; of RAFT's weights a .safetensors file."""
 
     options: Flat[ConvertOptions] = field(default_factory=ConvertOptions)
@@ -51,7 +52,7 @@ class PullCommand:
     download. The model can then be used by its name; one that is here and whole stays as it is.
     """
 
-    name: tyro.conf.Positional[str]
+    name: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]]
     """Of the model, as `legato models list` shows it."""
 
     options: Flat[ConvertOptions] = field(default_factory=ConvertOptions)

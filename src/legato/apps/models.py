@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -36,7 +36,7 @@ class InspectCommand:
     Weights are not loaded; every file is hashed and compared with legato.json.
     """
 
-    model: tyro.conf.Positional[str]
+    model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="NAME_OR_FOLDER")]]
     """Name of a model, or path of its folder."""
 
     json: bool = False
@@ -50,7 +50,9 @@ class MatchCommand:
     All temporal layers among the models are held beside all image models among them.
     """
 
-    models: tyro.conf.Positional[tuple[str, ...]] = ()
+    models: tyro.conf.Positional[
+        Annotated[tuple[str, ...], tyro.conf.arg(metavar="[NAME_OR_FOLDER ...]")]
+    ] = ()
     """Names of models, or paths of model folders, also of diffusers. Default: all that are here."""
 
     json: bool = False

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, Input, parse
 from legato.apps.computing import importing_torch
 from legato.apps.progress import Reporter
 from legato.pipelines.events import OnEvent
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class PlanCommand:
     """Say what `upscale` with the same flags would need, measured on a few frames of the video."""
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Input]
     """What would be read."""
 
-    target: tyro.conf.Positional[Path | None] = None
+    target: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="[OUT]")]] = None
     """Where the output would go. Default: an MP4 beside the input."""
 
     options: Flat[UpscaleOptions] = field(default_factory=UpscaleOptions)

@@ -4,11 +4,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, Flat, SamplingRun, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, Input, Output, SamplingRun, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
@@ -33,10 +32,10 @@ class TranslateCommand:
     says. The same command again continues after an interruption.
     Short flags: --steps for --num-inference-steps, --guidance for --guidance-scale."""
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Input]
     """What to read."""
 
-    target: tyro.conf.Positional[Path]
+    target: tyro.conf.Positional[Output]
     """What to write: a video by its suffix, an image, or (no suffix) a folder of PNG."""
 
     options: Flat[TranslateOptions] = field(default_factory=TranslateOptions)

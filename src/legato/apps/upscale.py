@@ -4,11 +4,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import SAMPLING_ALIASES, Flat, parse
+from legato.apps.arguments import SAMPLING_ALIASES, Flat, Input, Output, parse
 from legato.apps.cli import exit_code
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
@@ -29,10 +28,10 @@ class UpscaleCommand:
     an image. The same command again continues after an interruption.
     Short flags: --steps for --num-inference-steps, --guidance for --guidance-scale."""
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Input]
     """What to read."""
 
-    target: tyro.conf.Positional[Path]
+    target: tyro.conf.Positional[Output]
     """What to write: a video by its suffix, an image, or (no suffix) a folder of PNG."""
 
     options: Flat[UpscaleOptions] = field(default_factory=UpscaleOptions)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from legato.apps.arguments import parse
+from legato.apps.arguments import Input, Output, parse
 from legato.errors import InputError
 from legato.pipelines.report import read_range, read_report, report_path
 from legato.video.conservation import verify
@@ -25,10 +25,10 @@ class VerifyCommand:
     1: the differences are printed.
     """
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Input]
     """The input of `upscale`."""
 
-    target: tyro.conf.Positional[Path]
+    target: tyro.conf.Positional[Output]
     """Its output."""
 
     report: Path | None = None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -23,7 +24,9 @@ class WebCommand:
     """Serve a page where upscale, generate and translate are forms. Jobs run one after another; a
     stopped one goes on when it is begun again. Needs gradio: pip install 'legato[page]'."""
 
-    folder: tyro.conf.Positional[Path] = Path("legato-results")
+    folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="[FOLDER]")]] = Path(
+        "legato-results"
+    )
     """Where results go; made if need be. What is uploaded stays in .uploads there, so that stopped
     jobs can go on, until you delete it."""
 

@@ -18,7 +18,7 @@ FILES = ("first_frame", "last_frame", "boxes", "motion_lora")
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
-    """Everything that changes a generated video. Frozen, so it can be logged and replayed."""
+    """Everything that changes a generated video."""
 
     frames: int | None = None
     """Frames of the video, any number. Default: as many as one clip of key frames reaches."""

@@ -22,7 +22,7 @@ MIN_TILE, MAX_TILE = 16, 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """Everything that changes the restored picture. Frozen, so it can be logged and replayed."""
+    """Everything that changes the restored picture."""
 
     num_inference_steps: int | None = None
     """Denoising steps, 1 to 1000; more invents more detail and takes longer. Default: the model's

@@ -20,7 +20,7 @@ MAX_BATCH, MAX_RESOLUTION, MAX_SEGMENT = 64, 4096, 4096
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateOptions(TimeRange):
-    """Everything that changes the result of `translate`. Frozen, so it can be logged and replayed.
+    """Everything that changes the result of `translate`.
 
     Raises:
         InputError: a value is out of range, or two contradict each other.

@@ -23,7 +23,7 @@ PARTS: dict[str, Any] = {"read": ReadOptions, "restore": RestoreOptions, "output
 
 @dataclass(frozen=True, kw_only=True)
 class UpscaleOptions(TimeRange):
-    """Everything that changes the result of `upscale`. Frozen, so it can be logged and replayed."""
+    """Everything that changes the result of `upscale`."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
 
