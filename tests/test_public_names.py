@@ -107,6 +107,7 @@ def test_defaults_of_generating():
         "spatial": None,
         "last_frame": None,
         "reconstruction_guidance": 4.0,
+        "motion_bucket": None,
         "motion_lora": None,
         "motion_lora_scale": 1.0,
         "boxes": None,

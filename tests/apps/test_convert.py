@@ -14,14 +14,13 @@ from pickles import Malicious
 from safetensors.torch import load_file, save_file
 from tiny import (
     SCHEDULER,
-    TEXT_WIDTH,
-    randomise_,
     tiny_autoencoder_kl,
     tiny_clip,
     tiny_clip_text,
     tiny_diffusers_upscaler,
     tiny_unet,
 )
+from tiny_svd import tiny_unet as tiny_svd_unet
 from transformers import CLIPTextModel
 
 from legato.apps import cli
@@ -143,27 +142,9 @@ SVD_INPUT = {"sample": (2, 3, 8, 16, 16), "text": (2, 1, 16), "ids": (2, 3)}
 
 @cache
 def tiny_svd():
-    """Stable Video Diffusion's U-Net, tiny, with temporal layers and mixing weights that act."""
     with torch.random.fork_rng():
         torch.manual_seed(6)
-        model = SpatioTemporal(
-            sample_size=16,
-            in_channels=8,
-            out_channels=4,
-            down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-            up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-            block_out_channels=(32, 64),
-            layers_per_block=1,
-            cross_attention_dim=TEXT_WIDTH,
-            num_attention_heads=(2, 4),
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=24,
-            num_frames=3,
-        )
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.GroupNorm) and ".resnets." in name:
-            module.eps = 1e-5  # as in the original release; diffusers has 1e-6 in some blocks
-    return randomise_(model, scale=0.02).eval()
+        return tiny_svd_unet()
 
 
 class TestStableVideoDiffusion:

@@ -72,6 +72,8 @@ class Schedule:
                 why="only linear and scaled_linear schedules are known",
                 fix="use a model with one of these schedules",
             )
+        if config.get("use_karras_sigmas") and config.get("timestep_type") == "continuous":
+            return KarrasSchedule.from_levels(config)
         known = {name: config.get(name, default) for name, default in _DIFFUSERS_DEFAULTS.items()}
         _check_kinds(known)
         _check(known)
@@ -151,6 +153,70 @@ class Schedule:
         return products.float()
 
 
+@dataclass(frozen=True, kw_only=True)
+class KarrasSchedule(Schedule):
+    """Noise levels s of Karras et al. 2022 (arXiv:2206.00364, eq. 5), latents scaled to variance 1.
+
+    x_0 + s eps becomes alpha x_0 + sigma eps with alpha = 1 / sqrt(1 + s^2) and sigma = s alpha:
+    the paper's preconditioning by v (Stable Video Diffusion's) and its Euler steps are then
+    v-prediction and DDIM. A timestep says how far s^(1/rho) has gone from the least level to the
+    greatest, in billionths.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 700.0
+    rho: float = 7.0
+
+    @classmethod
+    def from_levels(cls, config: Mapping[str, Any]) -> "KarrasSchedule":
+        """Build from the configuration of diffusers' `EulerDiscreteScheduler`.
+
+        Raises:
+            ModelError: it has no levels, or predicts something else than v.
+        """
+        low, high = config.get("sigma_min"), config.get("sigma_max")
+        kind = config.get("prediction_type")
+        if not (
+            isinstance(low, int | float)
+            and isinstance(high, int | float)
+            and 0 < low < high
+            and kind == "v_prediction"
+        ):
+            raise ModelError(
+                f"scheduler: sigma_min={low!r}, sigma_max={high!r}, prediction_type={kind!r}",
+                why="Karras's levels rise from one above 0 to another, and the network predicts v",
+                fix="fetch the model again, or point to an undamaged copy",
+            )
+        return cls(sigma_min=float(low), sigma_max=float(high))
+
+    def timesteps(self, num_inference_steps: int) -> list[int]:
+        """Return the timesteps to visit: evenly from the greatest level to the least.
+
+        Raises:
+            InputError: not 1 to 1000 steps.
+        """
+        count, most = num_inference_steps, self.num_train_timesteps
+        if not 1 <= count <= most:
+            raise InputError(
+                f"num_inference_steps={count}",
+                why=f"the model's schedule has {most} timesteps",
+                fix=f"use 1 to {most}",
+            )
+        return [round(_BILLION * (1 - k / max(count - 1, 1))) for k in range(count)]
+
+    def noise_level(self, timestep: int) -> float:
+        """Return s."""
+        low, high = (level ** (1 / self.rho) for level in (self.sigma_min, self.sigma_max))
+        return float((low + timestep / _BILLION * (high - low)) ** self.rho)
+
+    def scales(self, timestep: int | None) -> tuple[float, float]:
+        """Return (alpha, sigma) at a timestep; None is the end, without noise."""
+        level = 0.0 if timestep is None else self.noise_level(timestep)
+        alpha = (1 + level**2) ** -0.5
+        return alpha, level * alpha
+
+
+_BILLION = 10**9
 _DIFFUSERS_DEFAULTS: dict[str, object] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.0001,

@@ -61,6 +61,8 @@ class TemporalDecoderOptions:
     """Width of the features of the low-resolution frames; None: the decoder does not see them."""
     norm_stats: NormStats = "frame"
     """Whether the image decoder's norms see a frame or the clip."""
+    norm_eps: float = 1e-6
+    """Of the temporal residual blocks' norms; Stable Video Diffusion was trained with 1e-5."""
 
     def build(self, site: Site) -> nn.Module | None:
         """Return the fresh layer of a site; None: none there."""
@@ -71,7 +73,9 @@ class TemporalDecoderOptions:
             wanted = self.conv == "time" and self.conv_out_time
             return ClipTimeConv(site.channels) if wanted else None
         if self.conv == "time":
-            return TemporalConv(site.channels, None, mixer=TimeMixer(initial=0.0))
+            return TemporalConv(
+                site.channels, None, mixer=TimeMixer(initial=0.0), eps=self.norm_eps
+            )
         return VolumeConv(site.channels) if self.conv == "volume" else None
 
 

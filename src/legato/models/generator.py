@@ -12,6 +12,7 @@ from legato.models.box_layout import BoxLayout
 from legato.models.image_model import ImageModel
 from legato.models.inflate import VideoModel
 from legato.models.manifest import GeneratorDefaults
+from legato.models.picture_encoder import PictureEncoder
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 
@@ -34,6 +35,8 @@ class GeneratorModel(ImageModel):
     """What tells the image model of boxes; None: it cannot be told."""
     upsampler: Path | None
     """Folder of the upscaling model that goes with it."""
+    picture: PictureEncoder | None = None
+    """What sees the picture that the video is made of; None: it is made of words."""
 
     @property
     def predicts(self) -> bool:

@@ -9,8 +9,9 @@
 | `temporal_decoder/` | layers of the decoder |
 | `layout/` | what tells the image model of boxes |
 | `upsampler/` | a whole upscaling model |
+| `image_encoder/` `feature_extractor/` | what embeds the picture that a video is made of |
 
-The last four are optional.
+The last five are optional.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from legato.models.decoder import TemporalDecoder
 from legato.models.folder import FolderWriter, ModelFolder
 from legato.models.generator import GeneratorModel
 from legato.models.inflate import VideoModel
-from legato.models.load import refuse_layers, require_job
+from legato.models.load import PICTURE_ENCODER, refuse_layers, require_job
 from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,
@@ -40,6 +41,7 @@ from legato.models.parts import (
     load_unet,
     ready_,
 )
+from legato.models.picture_encoder import PictureEncoder
 from legato.models.save import write_decoder, write_layers, write_text, write_unet
 from legato.models.spec import find_folder
 from legato.models.text import WordEncoder
@@ -95,8 +97,10 @@ def load_generator(
         )
     manifest = folder.manifest
     require_job(manifest, "generate")
-    image = ModelFolder(find_folder(spatial)) if spatial else folder
-    refuse_layers(image, "make images")
+    image = folder
+    if spatial is not None:
+        image = ModelFolder(find_folder(spatial))
+        refuse_layers(image, "make images")
     unet, autoencoder = load_unet(folder, image=image), load_autoencoder(folder)
     if not isinstance(autoencoder, TemporalDecoder):
         raise ModelError(
@@ -105,9 +109,11 @@ def load_generator(
             fix="use an AutoencoderKL",
         )
     interpolation = load_interpolation(folder, unet, image)
-    require_fitting(
-        manifest, autoencoder, [unet] if interpolation is None else [unet, interpolation]
-    )
+    picture = None
+    if folder.has(PICTURE_ENCODER):
+        picture = PictureEncoder(folder, device, dtype)
+    networks = [unet] if interpolation is None else [unet, interpolation]
+    require_fitting(manifest, autoencoder, networks, picture=picture)
     layout = load_layout(image) if image.has("layout") else None
     for network in (unet, interpolation, layout):
         if network is not None:
@@ -129,6 +135,7 @@ def load_generator(
         schedule=folder.config("scheduler", SCHEDULE),
         layout=layout,
         upsampler=folder.path(UPSAMPLER) if folder.has(UPSAMPLER) else None,
+        picture=picture,
     )
 
 
@@ -163,22 +170,30 @@ def load_interpolation(
 
 
 def require_fitting(
-    manifest: Manifest, autoencoder: TemporalDecoder, networks: list[VideoModel]
+    manifest: Manifest,
+    autoencoder: TemporalDecoder,
+    networks: list[VideoModel],
+    *,
+    picture: PictureEncoder | None = None,
 ) -> None:
     """Refuse parts that do not belong together.
 
     Raises:
-        ModelError: channels or scale of the latents differ.
+        ModelError: channels or scale of the latents differ, or widths of the embedded picture.
     """
     latent, scale = latent_facts(autoencoder)
+    seen = latent if picture is None else 2 * latent  # a picture's latents lie beside the own
     facts = [("the decoder's scale", scale, manifest.scale)]
     for network in networks:
         shape: Any = network.spatial.config
         facts += [
-            ("the U-Net's input channels", shape.in_channels, latent),
+            ("the U-Net's input channels", shape.in_channels, seen),
             ("the U-Net's output channels", shape.out_channels, latent),
             ("the context's channels", network.context_channels or latent + 1, latent + 1),
         ]
+        if picture is not None:
+            width = ("the U-Net's text width", shape.cross_attention_dim, picture.width)
+            facts.append(width)
     for name, value, needed in facts:
         if value != needed:
             raise ModelError(

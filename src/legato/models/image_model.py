@@ -104,6 +104,12 @@ class ImageModel:
         """
         return self.text.encode(prompt)
 
+    @property
+    def latent_factor(self) -> float:
+        """What the encoder's latents are multiplied by."""
+        config: Any = self.autoencoder.spatial.config
+        return float(config.scaling_factor)
+
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T C h w"]:
         """Return the scaled latents of frames in [-1, 1], float32."""

@@ -17,7 +17,7 @@ from legato.models.folder import ModelFolder
 from legato.models.generator_folder import load_interpolation
 from legato.models.image_model import SECOND, require_image
 from legato.models.inflate import Inflated, VideoModel
-from legato.models.load import checked_manifest, lends_layers
+from legato.models.load import PICTURE_ENCODER, checked_manifest, lends_layers
 from legato.models.manifest import LAYERS, REFILL, ImageDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 PARTS = (
     *("unet", "temporal", "vae", "temporal_decoder", "words", "text_encoder", SECOND),
-    *("interpolation", "interpolation/unet", "layout"),
+    *("interpolation", "interpolation/unet", "layout", PICTURE_ENCODER),
 )
 """Folders that hold weights."""
 TOKENIZERS = ("vocab.json", "tokenizer.json")

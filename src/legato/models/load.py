@@ -25,6 +25,7 @@ from legato.models.parts import (
 from legato.models.spec import find_folder
 from legato.models.upscaler import UpscalerModel
 
+PICTURE_ENCODER = "image_encoder"
 PER_FRAME = UpscalerDefaults(guidance_scale=9.0)
 """Of a plain image upscaler: diffusers' defaults; its frames are independent."""
 
@@ -93,14 +94,23 @@ def offloaded(
     return replace(model, offload=Offload({unet: fill_unet, autoencoder: fill_autoencoder}))
 
 
+def follows_picture(folder: ModelFolder) -> bool:
+    """Tell whether a folder is a whole model of Stable Video Diffusion's kind."""
+    return _sees_picture(folder) and folder.has(PICTURE_ENCODER)
+
+
 def lends_layers(folder: ModelFolder) -> bool:
     """Tell whether a folder is one of temporal layers for others: nothing samples with its U-Net.
 
     That of Stable Video Diffusion sees a given picture's latents beside its own, whatever an older
-    `legato.json` says.
+    `legato.json` says, and is of no use without what embeds the picture.
     """
     if folder.manifest is not None and folder.manifest.job == LAYERS:
         return True
+    return _sees_picture(folder) and not folder.has(PICTURE_ENCODER)
+
+
+def _sees_picture(folder: ModelFolder) -> bool:
     if not (folder.path("unet") / "config.json").is_file():
         return False
     config = folder.config("unet")
@@ -110,7 +120,7 @@ def lends_layers(folder: ModelFolder) -> bool:
 
 
 def refuse_layers(folder: ModelFolder, job: str) -> None:
-    """Refuse a folder of temporal layers for others, and say what can be done with it.
+    """Refuse a folder of temporal layers for others, or one that needs a picture to begin with.
 
     Args:
         folder: of a model.
@@ -122,10 +132,16 @@ def refuse_layers(folder: ModelFolder, job: str) -> None:
     if lends_layers(folder):
         raise ModelError(
             f"{folder.root} cannot {job}",
-            why="it holds temporal layers and the image U-Net of Stable Video Diffusion, which "
-            "also sees a given picture: no command samples with that",
-            fix="see it with legato models inspect, and image models that its temporal layers "
-            "attach to with legato models match; legato.models.parts.load_unet attaches them",
+            why="it holds temporal layers and the image U-Net of Stable Video Diffusion, and lacks "
+            "what embeds the picture that this sees",
+            fix="convert the whole folder of Stable Video Diffusion; image models that these "
+            "layers attach to are shown by legato models match",
+        )
+    if job != "generate" and follows_picture(folder):
+        raise ModelError(
+            f"{folder.root} cannot {job}",
+            why="it makes a video of a picture",
+            fix="use it with legato generate --first-frame, or another model here",
         )
 
 

@@ -22,7 +22,10 @@ from legato.models.spec import SPECS, ModelSpec, home_of
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError)
 """What a download raises; the bases name the errors of the HTTP client that the hub's uses."""
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "low_res_scheduler")
+PARTS = (
+    *("unet", "vae", "text_encoder", "tokenizer", "scheduler", "low_res_scheduler"),
+    *("image_encoder", "feature_extractor"),
+)
 LOOSE_FILES = ("model_index.json", "README.md")
 UNHASHED = ("README.md",)
 """Files that may be edited without the model being another."""

@@ -42,6 +42,10 @@ class GenerateOptions:
     """How strongly key frames are led to the last frame, which no layer has learned to see; twice
     as slow. Refused where the frames between two key frames are the whole video."""
 
+    motion_bucket: int | None = None
+    """How much moves, from 0 to 255, as Stable Video Diffusion counts: for a model that makes a
+    video of its first frame. Default: 127."""
+
     boxes: Path | None = None
     """Where cars are in the first frame, for a model that can be told: a text file with a line
     `left top right bottom` per car, in shares of the picture, and `back` for one seen from
@@ -162,6 +166,7 @@ class GenerateOptions:
         within("temporal_share", self.temporal_share, 0.0, 1.0)
         within("motion_guidance", self.motion_guidance, 0.0, 1.0)
         within("motion_share", self.motion_share, 0.0, 1.0)
+        within("motion_bucket", self.motion_bucket, 0, 255)
         within("speed", self.speed, -100.0, 100.0)
         within("anchoring", self.anchoring, 0.0, 1.0)
         within("reconstruction_guidance", self.reconstruction_guidance, 0.0, 1000.0)

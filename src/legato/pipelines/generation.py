@@ -134,7 +134,7 @@ class Generation:
                 noise_level=torch.tensor(settings.context_noise),
                 window=settings.attention_window,
             ),
-            on_pass=_Spread(progress, first, call.stop - first),
+            on_pass=Spread(progress, first, call.stop - first),
         )
         track.write(part, finite(made[0, call.num_given :], self.sampler.dtype))
 
@@ -148,7 +148,7 @@ class Generation:
         begin, end = self.frames.bounds[part], self.frames.bounds[part + 1]
         for stage in range(passes):
             share = (end - begin) / passes
-            spread = _Spread(progress, begin + stage * share, share)
+            spread = Spread(progress, begin + stage * share, share)
             latents = self._interpolate(latents, start=start, stage=stage, on_pass=spread)
             start *= BETWEEN
         is_last = part == len(timeline.parts) - 1
@@ -202,10 +202,15 @@ class Generation:
                     metres=settings.speed / float(self._rate(after=0)),
                 )
             )
-        if settings.anchoring and call.first > 0:
-            anchor = self.key_frames.read(0, settings.window)
-            edits.append(AnchoredStatistics.of(anchor, weight=settings.anchoring))
-        return edits
+        return [*edits, *self.anchors(call)]
+
+    def anchors(self, call: Call) -> list[Edit]:
+        """Return what holds a later clip to the colours and contrast of the first."""
+        weight = self.settings.anchoring
+        if not weight or call.first == 0:
+            return []
+        anchor = self.key_frames.read(0, self.settings.window)
+        return [AnchoredStatistics.of(anchor, weight=weight)]
 
     def _image(self, progress: Progress) -> Float[Tensor, "1 C h w"]:
         """Return the latents of the first frame: the user's, or one of the image model."""
@@ -283,7 +288,7 @@ class Generation:
                     stage=torch.tensor(stage),
                     noise_level=torch.tensor(0),
                 ),
-                on_pass=_Spread(on_pass, at / len(pairs), len(some) / len(pairs)),
+                on_pass=Spread(on_pass, at / len(pairs), len(some) / len(pairs)),
             )
             between.append(finite(made[:, :-1], sampler.dtype))
         filled = rearrange(torch.cat(between), "n t c h w -> (n t) c h w")
@@ -296,7 +301,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spread:
+class Spread:
     """Tells a share of a part as a share of the whole."""
 
     progress: Progress
@@ -304,6 +309,7 @@ class _Spread:
     size: float | int
 
     def __call__(self, share: float | int) -> None:
+        """Tell how far the part is."""
         self.progress(self.begin + share * self.size)
 
 

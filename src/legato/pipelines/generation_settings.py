@@ -20,6 +20,15 @@ from legato.pipelines.timeline import Timeline
 
 LAYERED = ("context_guidance", "context_noise", "reconstruction_guidance", "motion_lora")
 """Options that act through the temporal layers of key frames alone."""
+UNREAD_WITH_PICTURE = (
+    *("start", "last_frame", "reconstruction_guidance", "boxes", "negative_prompt"),
+    *("interpolations", "interpolation_steps", "context_guidance", "context_frames"),
+    *("context_noise", "temporal_guidance", "temporal_share", "motion_guidance", "motion_share"),
+    *("speed", "spatial", "motion_lora", "motion_lora_scale"),
+)
+"""Options that mean nothing to a model that makes a video of a picture."""
+MOTION_BUCKET = 127
+"""Of Stable Video Diffusion where nothing else is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +48,8 @@ class Settings:
     motion_guidance: float
     motion_share: float
     speed: float
+    motion_bucket: int | None
+    """How much moves in a video of a picture; None: it is made of words."""
     anchoring: float
     context_frames: int
     context_noise: int
@@ -58,6 +69,7 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
         ModelError: a stage model is missing, named in the message.
         InputError: a length or size that this model cannot make, or what would count for nothing.
     """
+    _require_beginning(options, model)
     defaults = model.defaults
     window = defaults.window if options.window is None else options.window
     usual = 0 if model.interpolation is None else defaults.interpolations
@@ -102,8 +114,9 @@ def resolve(options: GenerateOptions, model: GeneratorModel, prompt: str) -> Set
         motion_guidance=_motion_guidance(options, model),
         motion_share=_or(options.motion_share, defaults.motion_share),
         speed=_or(options.speed, defaults.speed if options.last_frame is None else 0.0),
+        motion_bucket=_motion_bucket(options, model),
         anchoring=_or(options.anchoring, defaults.anchoring),
-        context_frames=options.context_frames,
+        context_frames=options.context_frames if model.picture is None else 1,
         context_noise=options.context_noise,
         window=window,
         attention_window=defaults.window - 1 if window > defaults.window else None,
@@ -119,7 +132,8 @@ def untold(options: GenerateOptions, settings: Settings, model: GeneratorModel) 
     """Return sentences about options of which the model's layers are not told."""
     said, stride = [], BETWEEN**settings.timeline.interpolations
     pace = float(settings.frame_rate / stride) / model.defaults.key_frame_rate
-    if options.fps is not None and not _sees(model, "sees_frame_rate") and pace != 1:
+    is_told = model.picture is not None or _sees(model, "sees_frame_rate")
+    if options.fps is not None and not is_told and pace != 1:
         said.append(
             f"model {model.name!r} knows no frame rates: "
             f"at {options.fps:g} frames per second its motion plays {pace:.3g} times as fast"
@@ -160,6 +174,42 @@ def _motion_guidance(options: GenerateOptions, model: GeneratorModel) -> float:
                 fix="give --motion-guidance too, or leave it out",
             )
     return weight
+
+
+def _require_beginning(options: GenerateOptions, model: GeneratorModel) -> None:
+    """Refuse what says nothing to a model that makes a video of a picture, or to all others.
+
+    Raises:
+        InputError: names the first such option, or says that the picture is missing.
+    """
+    if model.picture is None:
+        if options.motion_bucket is not None:
+            raise InputError(
+                f"motion_bucket={options.motion_bucket} with model {model.name!r}",
+                why="it makes a video of words and is told no such number",
+                fix="leave it out",
+            )
+        return
+    for name in UNREAD_WITH_PICTURE:
+        value = getattr(options, name)
+        if value != getattr(GenerateOptions, name):
+            raise InputError(
+                f"{name}={value} with model {model.name!r}",
+                why="it makes a video of a picture, and nothing in it reads this",
+                fix="leave it out",
+            )
+    if options.first_frame is None:
+        raise InputError(
+            f"model {model.name!r}",
+            why="it makes a video of a picture, and there is none",
+            fix="name one with --first-frame",
+        )
+
+
+def _motion_bucket(options: GenerateOptions, model: GeneratorModel) -> int | None:
+    if model.picture is None:
+        return None
+    return MOTION_BUCKET if options.motion_bucket is None else options.motion_bucket
 
 
 def _interpolation_steps(options: GenerateOptions, model: GeneratorModel, usual: int) -> int:
@@ -207,7 +257,7 @@ def _require_continuing(
     options: GenerateOptions, model: GeneratorModel, timeline: Timeline, window: int
 ) -> None:
     """Refuse what needs key frames that follow given ones, where the model cannot make them."""
-    if model.predicts:
+    if model.predicts or model.picture is not None:
         return
     longest = (window - 1) * timeline.stride + 1
     reasons = {
@@ -289,7 +339,8 @@ def _require_acted_on(
             why="all frames of this video are given",
             fix="ask for more frames, or leave it out",
         )
-    require_leading(options.guidance_scale, [prompt], options.negative_prompt)
+    if model.picture is None:
+        require_leading(options.guidance_scale, [prompt], options.negative_prompt)
 
 
 def _sees(model: GeneratorModel, fact: str) -> bool:

@@ -23,6 +23,7 @@ from legato.pipelines.generation_limits import require_memory, require_sides
 from legato.pipelines.generation_request import examine
 from legato.pipelines.generation_settings import Settings, resolve, untold
 from legato.pipelines.given_frame import read_given_frame
+from legato.pipelines.picture_generation import PictureGeneration
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions, losses, segment_suffix
@@ -65,6 +66,7 @@ def prepare(
         if path is not None:
             ends[name], fitted = read_given_frame(path, (settings.width, settings.height))
             notices += [fitted] if fitted else []
+    kind = Generation if model.picture is None else PictureGeneration
     rows, columns = settings.height // model.scale, settings.width // model.scale
     notices += losses(codec, facts, target, size=(facts.width, facts.height))
     return GenerationJob(
@@ -75,7 +77,7 @@ def prepare(
         on_event=on_event,
         model=model,
         settings=settings,
-        generation=Generation(
+        generation=kind(
             model=model,
             settings=settings,
             sampler=_sampler(prompt, options, settings, model, (device, dtype)),
