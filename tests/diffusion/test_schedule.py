@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -161,3 +161,39 @@ def test_predictions_give_back_signal_and_noise(kind):
     for estimate, wanted in ((x0_from, x0), (eps_from, eps)):
         found = estimate(prediction, z, scales=(alpha, sigma), prediction_type=kind)
         torch.testing.assert_close(found, wanted)
+
+
+KARRAS = {
+    "use_karras_sigmas": True,
+    "timestep_type": "continuous",
+    "prediction_type": "v_prediction",
+    "sigma_min": 0.002,
+    "sigma_max": 700.0,
+}
+
+
+@pytest.mark.parametrize("count", [2, 7, 25])
+def test_levels_of_karras_are_those_of_diffusers(count):
+    theirs = EulerDiscreteScheduler.from_config({**KARRAS, "beta_schedule": "scaled_linear"})
+    theirs.set_timesteps(count)
+    ours = Schedule.from_config(KARRAS)
+    path = ours.path(ours.timesteps(count))
+    levels = torch.tensor([sigma / alpha for alpha, sigma in path])
+    torch.testing.assert_close(levels, theirs.sigmas, rtol=1e-5, atol=0)
+    assert [alpha**2 + sigma**2 for alpha, sigma in path] == pytest.approx([1.0] * len(path))
+    assert not any(ours.is_blind(timestep) for timestep in ours.timesteps(count))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"sigma_min": None}, {"sigma_min": 0}, {"sigma_max": "7"}, {"prediction_type": "epsilon"}],
+)
+def test_levels_that_make_no_schedule_are_refused(damage):
+    with pytest.raises(ModelError, match=f"scheduler: .*{next(iter(damage))}="):
+        Schedule.from_config(KARRAS | damage)
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_so_many_levels_are_refused(count):
+    with pytest.raises(InputError, match="use 1 to 1000"):
+        Schedule.from_config(KARRAS).timesteps(count)

@@ -1,6 +1,6 @@
 """A video made from a picture, which it follows the more, the further it is from it.
 
-Stable Video Diffusion (Blattmann et al. 2023, arXiv:2311.15127, appendix D.3): the picture's
+Stable Video Diffusion (Blattmann et al. 2023, arXiv:2311.15127, section 4.3): the picture's
 latents lie under the noisy ones of every frame, its CLIP embedding takes the place of text, and
 f_0 + g_i (f - f_0), where f_0 sees neither, has a scale g_i that rises from the first frame to the
 last.
