@@ -1,6 +1,5 @@
 """`legato compare A B OUT`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from legato.apps.arguments import Flat, parse
+from legato.apps.results import print_json
 from legato.evaluation.compare import CompareOptions, compare
 
 
@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     for sentence in found.notices:
         sys.stderr.write(f"note: {sentence}\n")
     if command.json:
-        sys.stdout.write(json.dumps(asdict(found), indent=1, default=str) + "\n")
+        print_json(asdict(found))
     else:
         sys.stdout.write(f"{found.video}: {found.num_frames} frames\n{found.profile}\n")
     return 0

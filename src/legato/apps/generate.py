@@ -1,7 +1,5 @@
 """`legato generate PROMPT -o OUT`."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from legato.apps.arguments import SAMPLING_ALIASES, Flat, SamplingRun, parse
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
+from legato.apps.results import tell
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_request import examine
@@ -71,8 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         return _plan(command)
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
         report = perform(command, on_event=reporter, stop=stop)
-    text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
-    sys.stdout.write(f"{text}\n")
+    tell(report, summary, as_json=command.json)
     return 0
 
 
@@ -111,8 +109,7 @@ def forecast(command: GenerateCommand, *, on_event: OnEvent) -> "GenerationForec
 def _plan(command: GenerateCommand) -> int:
     with Reporter(quiet=command.quiet) as reporter:
         found = forecast(command, on_event=reporter)
-    text = json.dumps(found.to_json(), indent=1) if command.json else describe(found)
-    sys.stdout.write(f"{text}\n")
+    tell(found, describe, as_json=command.json)
     return 0
 
 

@@ -1,6 +1,5 @@
 """`legato models list`, `inspect MODEL`, `match MODEL...`; the way to `convert` and `pull`."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from legato.apps.arguments import parse
+from legato.apps.results import print_json, tell
 from legato.errors import InputError, ModelError
 from legato.models.manifest import LAYERS
 
@@ -113,7 +113,10 @@ def _list(arguments: Sequence[str]) -> int:
             fix = error.fix
         known[name] = {"job": spec.job, "licence": spec.licence, "needs": spec.needs}
         known[name] |= {"folder": folder, "fix": fix}
-    sys.stdout.write(f"{json.dumps(known, indent=1)}\n" if command.json else _listed(known))
+    if command.json:
+        print_json(known)
+    else:
+        sys.stdout.write(_listed(known))
     return 0
 
 
@@ -132,8 +135,7 @@ def _inspect(arguments: Sequence[str]) -> int:
     from legato.models.spec import find_folder
 
     facts = inspect_model(find_folder(command.model))
-    text = json.dumps(facts.to_json(), indent=1) if command.json else describe(facts)
-    sys.stdout.write(f"{text}\n")
+    tell(facts, describe, as_json=command.json)
     return BROKEN if facts.problems else 0
 
 
@@ -144,7 +146,7 @@ def _match(arguments: Sequence[str]) -> int:
 
     found = matches([find_folder(name) for name in command.models or installed()])
     if command.json:
-        sys.stdout.write(f"{json.dumps([asdict(match) for match in found], indent=1)}\n")
+        print_json([asdict(match) for match in found])
         return 0
     for match in found:
         verdict = "fit" if match.fits else f"do not fit: {match.reason}"

@@ -1,7 +1,5 @@
 """`legato plan IN`."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ import tyro
 from legato.apps.arguments import SAMPLING_ALIASES, Flat, Input, parse
 from legato.apps.computing import importing_torch
 from legato.apps.progress import Reporter
+from legato.apps.results import tell
 from legato.pipelines.events import OnEvent
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
@@ -51,8 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
     with Reporter(quiet=command.quiet) as reporter:
         found = perform(command, on_event=reporter)
-    text = json.dumps(found.to_json(), indent=1) if command.json else describe(found)
-    sys.stdout.write(f"{text}\n")
+    tell(found, describe, as_json=command.json)
     return 0
 
 

@@ -1,7 +1,5 @@
 """`legato translate IN OUT --prompt WORDS`."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +9,7 @@ from legato.apps.arguments import SAMPLING_ALIASES, Flat, Input, Output, Samplin
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
+from legato.apps.results import shortfalls, tell
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.report import TranslationReport
 from legato.pipelines.timecode import format_time
@@ -58,8 +57,7 @@ def run(arguments: Sequence[str]) -> int:
 
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
         report = perform(command, on_event=reporter, stop=stop)
-    text = json.dumps(report.to_json(), indent=1) if command.json else summary(report)
-    sys.stdout.write(f"{text}\n")
+    tell(report, summary, as_json=command.json)
     return 0
 
 
@@ -92,11 +90,6 @@ def summary(report: TranslationReport) -> str:
         f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
         f"{report.key_frames} key frames in {report.batches} batches",
         f"in {format_time(report.seconds)}",
+        *shortfalls(report),
     ]
-    if report.frames_repeated:
-        parts.append(f"{report.frames_repeated} damaged frames repeat the one before")
-    if report.streams["dropped"]:
-        parts.append(f"dropped: {', '.join(report.streams['dropped'])}")
-    if report.differences:
-        parts.append(f"differs: {'; '.join(report.differences)}")
     return ", ".join(parts)

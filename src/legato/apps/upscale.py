@@ -1,6 +1,5 @@
 """`legato upscale IN OUT`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from legato.apps.cli import exit_code
 from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
+from legato.apps.results import print_json, shortfalls, tell
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.output import picture_path, preview_path
@@ -62,12 +62,9 @@ def run(arguments: Sequence[str]) -> int:
         return _run_folder(command)
     with StopOnSignal() as stop, Reporter(quiet=command.quiet) as reporter:
         report = perform(command, on_event=reporter, stop=stop)
-    if command.json:
-        _print_json(report.to_json())
-    else:
-        sys.stdout.write(f"{summary(report)}\n")
-        if command.preview:
-            sys.stdout.write(f"{picture_path(command.target)}\n")
+    tell(report, summary, as_json=command.json)
+    if command.preview and not command.json:
+        sys.stdout.write(f"{picture_path(command.target)}\n")
     return 0
 
 
@@ -111,10 +108,10 @@ def _run_folder(command: UpscaleCommand) -> int:
         )
     if command.json:
         failed = {name: str(error) for name, error in found.failed.items()}
-        _print_json({"done": [r.to_json() for r in found.done], "failed": failed})
+        print_json({"done": [r.to_json() for r in found.done], "failed": failed})
     else:
         for report in found.done:
-            sys.stdout.write(f"{summary(report)}\n")
+            tell(report, summary, as_json=False)
     for name, error in found.failed.items():
         sys.stderr.write(f"error: {name}: {' '.join(str(error).split())}\n")
     return next((exit_code(error) for error in found.failed.values()), 0)
@@ -127,15 +124,6 @@ def summary(report: Report) -> str:
         f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
         f"{width}x{height} -> {new_width}x{new_height}",
         f"in {format_time(report.seconds)} ({report.frames_per_second:.3g} frames/s)",
+        *shortfalls(report),
     ]
-    if report.frames_repeated:
-        parts.append(f"{report.frames_repeated} damaged frames repeat the one before")
-    if report.streams["dropped"]:
-        parts.append(f"dropped: {', '.join(report.streams['dropped'])}")
-    if report.differences:
-        parts.append(f"differs: {'; '.join(report.differences)}")
     return ", ".join(parts)
-
-
-def _print_json(data: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(data, indent=1) + "\n")

@@ -1,6 +1,5 @@
 """`legato verify IN OUT`."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from legato.apps.arguments import Input, Output, parse
+from legato.apps.results import print_json
 from legato.errors import InputError
 from legato.pipelines.report import read_range, read_report, report_path
 from legato.video.conservation import verify
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     start, end = _ends(command.report or report_path(command.target))
     found = verify(command.source, command.target, start=start, end=end)
     if command.json:
-        sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n")
+        print_json(asdict(found))
     elif found.kept:
         kept = f"all of the input is in the output: {found.num_frames_target} frames"
         sys.stdout.write("\n".join([f"{kept}, except" if found.notices else kept, *found.notices]))
