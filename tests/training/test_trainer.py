@@ -64,8 +64,8 @@ def options(steps):
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     whole, parts = Line(), Line()
-    assert train(whole, batches, options(40), folder=_made(tmp_path / "whole"))
-    assert not train(parts, batches, options(40), folder=_made(tmp_path / "parts"), max_minutes=0.0)
+    assert train(whole, batches, options(40), folder=tmp_path / "whole")
+    assert not train(parts, batches, options(40), folder=tmp_path / "parts", max_minutes=0.0)
     again = Line()
     assert train(again, batches, options(40), folder=tmp_path / "parts")
     for mine, theirs in zip(whole.module.parameters(), again.module.parameters(), strict=True):
@@ -86,10 +86,10 @@ def stopped_behind(step):
 @pytest.mark.parametrize("step", [3, 10, 40])
 def test_a_run_that_is_asked_to_stop_goes_on_to_the_same_weights(tmp_path, step):
     whole, parts, again = Line(), Line(), Line()
-    assert train(whole, batches, options(40), folder=_made(tmp_path / "whole"))
+    assert train(whole, batches, options(40), folder=tmp_path / "whole")
     said = rf"stopped behind step {step} of 40: .*; the same command goes on"
     with stopped_behind(step), pytest.raises(Interrupted, match=said):
-        train(parts, batches, options(40), folder=_made(tmp_path / "parts"))
+        train(parts, batches, options(40), folder=tmp_path / "parts")
     lines = []
     assert train(again, batches, options(40), folder=tmp_path / "parts", log=lines.append)
     assert lines[0] == f"continuing at step {step}"
@@ -129,8 +129,8 @@ class Picture(Line):
 
 def test_resuming_keeps_moments_beside_their_weights_whatever_the_memory_layout(tmp_path):
     whole, parts, again = Picture(), Picture(), Picture()
-    train(whole, batches, options(4), folder=_made(tmp_path / "whole"))
-    train(parts, batches, options(4), folder=_made(tmp_path / "parts"), max_minutes=0.0)
+    train(whole, batches, options(4), folder=tmp_path / "whole")
+    train(parts, batches, options(4), folder=tmp_path / "parts", max_minutes=0.0)
     train(again, batches, options(4), folder=tmp_path / "parts")
     assert torch.equal(whole.module.weight, again.module.weight)
 
@@ -143,9 +143,9 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path):
         for batch in batches(first):
             yield from ({"x": half} for half in batch["x"].chunk(2))
 
-    train(at_once, batches, options(20), folder=_made(tmp_path / "whole"))
+    train(at_once, batches, options(20), folder=tmp_path / "whole")
     accumulating = replace(options(20), accumulation=2)
-    train(in_parts, halves, accumulating, folder=_made(tmp_path / "halves"))
+    train(in_parts, halves, accumulating, folder=tmp_path / "halves")
     for mine, theirs in zip(at_once.module.parameters(), in_parts.module.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
@@ -249,7 +249,7 @@ def test_what_one_process_is_asked_all_do(tmp_path):
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path):
     alone = Still()
-    train(alone, batches, options(20), folder=_made(tmp_path / "alone"))
+    train(alone, batches, options(20), folder=tmp_path / "alone")
     script, tests = tmp_path / "script.py", str(Path(__file__).parent)
     script.write_text(ON_TWO)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -300,7 +300,7 @@ def test_the_seed_decides_the_noise(tmp_path):
     learned = []
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         task = Line()
-        train(task, batches, replace(options(5), seed=seed), folder=_made(tmp_path / name))
+        train(task, batches, replace(options(5), seed=seed), folder=tmp_path / name)
         learned.append(task.module.weight.item())
     assert learned[0] == learned[1] != learned[2]
 
@@ -349,11 +349,6 @@ def test_a_checkpoint_restores_module_averages_and_optimizer(tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def _made(folder):
-    folder.mkdir()
-    return folder
-
-
 def test_the_stages_of_a_run_share_its_minutes(tmp_path, monkeypatch):
     now = 100.0
     monkeypatch.setattr("legato.training.trainer.time.monotonic", lambda: now)
@@ -364,7 +359,8 @@ def test_the_stages_of_a_run_share_its_minutes(tmp_path, monkeypatch):
     now += 90
     assert clock.left == 0
     assert endless.left is None
-    fresh, begun = _made(tmp_path / "fresh"), _made(tmp_path / "begun")
+    fresh, begun = tmp_path / "fresh", tmp_path / "begun"
+    begun.mkdir()
     (begun / CHECKPOINT).touch()
     assert clock.allows(fresh)  # the first stage of a run
     assert not clock.allows(fresh)

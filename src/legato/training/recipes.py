@@ -229,13 +229,11 @@ def _run_stage(
             task = LevelTask(system, loss, fixed, recipe.options)
         case _:
             task = UpscaleTask(system, name, loss, fixed, recipe.options)
-    folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
     finished = train(
         task,
         lambda step: batches(packed, learning, recipe.batch, step, num_workers=options.num_workers),
         recipe.trainer,
-        folder=folder,
+        folder=options.out / name,
         max_minutes=options.max_minutes,
         log=log,
     )

@@ -25,6 +25,7 @@ from legato.pipelines.lock import Lock
 from legato.training.checkpoint import load_checkpoint, save_checkpoint
 from legato.training.ema import Ema
 from legato.training.stopping import listening
+from legato.video.atomic import writing
 from legato.video.images import encode_image
 
 Batch = dict[str, Any]
@@ -142,16 +143,21 @@ def train(
         task: what to learn.
         batches: from a step number, this process's batches from that step on, `accumulation` to a
             step; must depend on it only.
-        folder: checkpoint, `log.csv` and pictures; a checkpoint there is continued exactly.
+        folder: checkpoint, `log.csv` and pictures, made if need be; a checkpoint there is
+            continued exactly.
         max_minutes: stop, with a checkpoint, after this long.
         log: receives lines for people.
 
     Raises:
+        InputError: the folder cannot be made.
         ResourceError: another run trains in the folder.
         ModelError: the checkpoint is damaged.
         Interrupted: it was asked to stop; the checkpoint is that of its last step.
     """
     is_first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    if is_first:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder / LOCK) if is_first else nullcontext():
         return _train(task, batches, options, folder=folder, max_minutes=max_minutes, log=log)
 

@@ -29,7 +29,6 @@ from legato.training.upscaler_stages import (
     UnetStage,
     with_temporal_layers,
 )
-from legato.video.atomic import writing
 
 UpscalerStageName = Literal["unet", "refine", "decoder"]
 HELD_BACK_SEED = 12345
@@ -242,14 +241,11 @@ def _run_stage(
         if name == "decoder"
         else UnetStage(model, held_back, distance, recipe.batch.seed)
     )
-    folder = options.out / name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     return train(
         task,
         lambda step: numbered_batches(samples, recipe.batch.batch_size, share, step, log=log),
         trainer,
-        folder=folder,
+        folder=options.out / name,
         max_minutes=options.max_minutes,
         log=log,
     )

@@ -35,7 +35,6 @@ from legato.training.run_record import begin_run, beginning
 from legato.training.shard_batches import Share, numbered_batches
 from legato.training.trainer import Batch, Clock, Log, Task, TrainerOptions, silent, train
 from legato.training.upscaler_recipes import SMALLEST_FOR_LPIPS
-from legato.video.atomic import writing
 
 STAGES: tuple[GeneratorStage, ...] = ("key_frames", "interpolation", "decoder")
 HELD_BACK_SEED, VALIDATED_CLIPS = 12345, 8
@@ -292,20 +291,18 @@ def _run_stage(
     """Run or continue a stage; return whether it is finished."""
     torch.manual_seed(options.seed)  # whatever ran before, and on every process
     recipe, samples = options.recipe(name), inputs.samples[name]
-    folder, share = options.out / name, inputs.share
+    share = inputs.share
     task = _task(system, name, options, inputs)
 
     def batches(step: int) -> Iterator[Batch]:
         for batch in numbered_batches(samples, recipe.batch_size, share, step, log=log):
             yield _encoded(system, name, batch)
 
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     return train(
         task,
         batches,
         replace(recipe.trainer, accumulation=share.accumulation(recipe.batch_size)),
-        folder=folder,
+        folder=options.out / name,
         max_minutes=options.max_minutes,
         log=log,
     )

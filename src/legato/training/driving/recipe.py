@@ -116,13 +116,11 @@ def run_stage(
             decoder = system.begin_decoder_().to(device)
             truth = _on(device, moving(held_back))
             task = DecoderTask(decoder, PixelLoss(recipe.pixels, distance), truth, recipe.decoder)
-    folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
     finished = train(
         task,
         _batches(learning, name, recipe),
         recipe.trainers[name],
-        folder=folder,
+        folder=options.out / name,
         max_minutes=options.max_minutes,
         log=log,
     )

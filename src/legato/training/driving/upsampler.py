@@ -198,15 +198,13 @@ def run_stage(
 ) -> bool:
     """Run or continue a stage; return whether it is finished."""
     learning, held_back = clips
-    folder = options.out / name
-    folder.mkdir(parents=True, exist_ok=True)
     frames = FRAMES if name == "temporal" else 1
     size, seed = recipe.batch_sizes[name], recipe.trainers[name].seed
     return train(
         PixelTask(system, name, held_back.whole(frames)),
         lambda step: learning.patches(step, batch_size=size, frames=frames, seed=seed),
         recipe.trainers[name],
-        folder=folder,
+        folder=options.out / name,
         max_minutes=options.max_minutes,
         log=log,
     )
