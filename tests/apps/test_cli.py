@@ -352,6 +352,8 @@ def test_models_are_listed(capsys):
     [
         ["upscale", "x", "--scale", "y"],
         ["upscale", "/nowhere.mp4", "out.mp4"],
+        ["plan", "/nowhere.mp4", "--device", "abacus"],
+        ["upscale", "/nowhere.mp4", "out.mp4", "--dtype", "float8"],
         ["generate", "--frames", "y"],
         ["generate", "-o", "out.mp4", "--first-frame", "/nowhere.png"],
         ["generate", "-o", "out.xyz"],
@@ -366,3 +368,14 @@ def test_errors_do_not_wait_for_torch(arguments):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps:0", "xpu"])
+def test_devices_of_torch_are_taken(device):
+    assert RunOptions(device=device).device == device
+
+
+@pytest.mark.parametrize("wrong", [{"device": d} for d in ("abacus", "cuda:", "cuda:x", "", "CPU")])
+def test_devices_that_torch_does_not_know_are_refused(wrong):
+    with pytest.raises(InputError, match=r"device='.*': torch does not know it"):
+        RunOptions(**wrong)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -43,8 +43,8 @@ CONFIG = (
 class SamplingRun(RunOptions):
     """`RunOptions` as they are told of commands that do not begin with an upscaling model."""
 
-    dtype: str = RunOptions.dtype
-    """Precision of the networks: auto, float32, bfloat16 or float16."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the networks; auto takes the one that the hardware multiplies fastest."""
 
 
 def parse(

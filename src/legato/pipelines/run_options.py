@@ -1,9 +1,15 @@
 """Where and how a job runs."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from legato.errors import InputError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "xla", "mtia")
+"""Kinds of devices that torch computes with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,9 +19,9 @@ class RunOptions:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps, ..."""
 
-    dtype: str = "auto"
-    """Precision of the networks: auto, float32, bfloat16, float16, or for the embedded upscaler on
-    CPUs with VNNI or AVX2 alone also int8, whose convolutions multiply 8-bit integers."""
+    dtype: Precision = "auto"
+    """Precision of the networks; int8, whose convolutions multiply 8-bit integers, is for the
+    embedded upscaler on CPUs with VNNI or AVX2 alone."""
 
     offload: bool = False
     """Keep only the part of the upscaling model in memory that is at work, and read the other again
@@ -26,6 +32,20 @@ class RunOptions:
 
     report: Path | None = None
     """Where to write the report. Default: beside the output, as NAME.legato.json."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(rf"auto|({'|'.join(DEVICES)})(:\d+)?", self.device):
+            raise InputError(
+                f"device={self.device!r}",
+                why="torch does not know it",
+                fix="use auto, cpu, cuda or mps",
+            )
+        if self.dtype not in get_args(Precision):
+            raise InputError(
+                f"dtype={self.dtype!r}",
+                why="not a supported precision",
+                fix="use auto, float32, bfloat16 or float16; int8 is for small models that upscale",
+            )
 
     def require_no_offload(self) -> None:
         """Refuse `offload` where no upscaling model is at work: others are in memory as a whole.
