@@ -130,11 +130,6 @@ class SavedPlan:
             ) from error
 
 
-def as_field(name: str, before: object, now: object) -> str:
-    """Say a difference by the name in the record."""
-    return f"{name} was {before!r}, now {now!r}"
-
-
 def as_flag(name: str, before: object, now: object, *, words: Sequence[str] = ()) -> str:
     """Say a difference in the words of the command line.
 

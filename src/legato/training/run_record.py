@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +17,7 @@ from legato.evaluation.captions import caption_file
 from legato.models.folder import hash_file
 from legato.models.manifest import MANIFEST
 from legato.models.spec import find_folder
-from legato.pipelines.saved_plan import as_field, folder_fingerprint, require_same
+from legato.pipelines.saved_plan import as_flag, folder_fingerprint, require_same
 from legato.pipelines.workfolder import write_json
 from legato.training.trainer import CHECKPOINT, Log
 from legato.video.atomic import making_folder, writing
@@ -121,7 +122,8 @@ def _require_same(saved: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     saved = {name: value for name, value in saved.items() if name not in MAY_CHANGE}
     if saved.get("recipe") != wanted["recipe"]:  # their options have little in common
         saved, wanted = ({"recipe": run.get("recipe")} for run in (saved, wanted))
-    require_same(saved, wanted, folder, holds="a run", fix=FIX, tell=as_field)
+    tell = partial(as_flag, words=["recipe"])
+    require_same(saved, wanted, folder, holds="a run", fix=FIX, tell=tell)
 
 
 def _defaults(options: RecipeOptions, wanted: dict[str, Any]) -> dict[str, Any]:

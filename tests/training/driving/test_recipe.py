@@ -465,7 +465,7 @@ def test_what_layers_were_taught_is_exported_and_used(few, tmp_path):
         recipes.train_driving(DrivingOptions(out=tmp_path / "more", warm_start=str(folder)))
     assert "\n" not in str(found.value)
     assert not (tmp_path / "more").exists()
-    with pytest.raises(InputError, match="noise_prior was 'mixed', now 'independent'"):
+    with pytest.raises(InputError, match="--noise-prior independent, was mixed"):
         recipes.train_driving(replace(options, noise_prior="independent"))
 
 
@@ -489,7 +489,7 @@ def test_a_model_of_128x256_pixels_is_trained_exported_and_used(few, tmp_path):
     asked = GenerateOptions(model=str(folder), frames=6, num_inference_steps=2, boxes=boxes)
     generate("night", tmp_path / "out.mkv", asked)
     assert pixels_of(tmp_path / "out.mkv").shape == (6, 128, 256, 3)
-    with pytest.raises(InputError, match="size was 128, now 64"):
+    with pytest.raises(InputError, match="--size 64, was 128"):
         recipes.train_driving(replace(options, size=64))
 
 
