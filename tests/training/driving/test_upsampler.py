@@ -27,9 +27,11 @@ from legato.training.driving.upsampler import (
     UpsamplerRecipe,
     build_upsampler,
     export_upsampler,
+    large_size,
     load_upsampler,
     render_large,
     set_residual_scale_,
+    train_upsampler,
 )
 from legato.training.pixel_stage import PixelTask
 from legato.training.trainer import TrainerOptions
@@ -188,6 +190,22 @@ def test_an_exported_model_enlarges_a_video(tmp_path, small, changes):
     assert report.frames_out == 10
     made = probe(tmp_path / "out.mkv")
     assert (made.width, made.height) == (128, 96)
+
+
+def test_clips_are_rendered_for_the_size_of_the_model(generator, small, tmp_path):
+    made = generator.defaults
+    options = UpsamplerOptions(out=tmp_path, model=str(generator.root), clips=1, steps=1)
+    train_upsampler(options)
+    for part in ("clips", "held_back"):
+        large = np.load(tmp_path / part / "frames.npy", mmap_mode="r")
+        assert large.shape[2:4] == (4 * made.height, 4 * made.width)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 64), (64, 24), (256, 512)])
+def test_models_of_sizes_that_cannot_be_rendered_are_refused(generator, height, width):
+    odd = replace(generator, defaults=replace(generator.defaults, height=height, width=width))
+    with pytest.raises(ModelError, match=f"makes frames of {width}x{height} pixels: .* --model"):
+        large_size(odd)
 
 
 @pytest.mark.slow

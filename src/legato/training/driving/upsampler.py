@@ -34,6 +34,7 @@ from legato.pipelines.limits import all_within, in_order, none_empty
 from legato.training.batches import unit_range
 from legato.training.driving import model as generating
 from legato.training.driving.clips import HELD_BACK_FROM, is_current, save_array
+from legato.training.driving.options import MOST_ROWS
 from legato.training.driving.render import SIZE, World
 from legato.training.export import scheduler_config
 from legato.training.pixel_stage import PixelStage, PixelTask, PixelUpsampler
@@ -115,6 +116,11 @@ class UpsamplerRecipe:
     )
     batch_sizes: dict[PixelStage, int] = field(default_factory=lambda: {"image": 20, "temporal": 4})
 
+    def rendering(self, size: tuple[int, int]) -> "UpsamplerRecipe":
+        """Return the recipe with clips of other rows and columns, also held back."""
+        clips, held_back = (replace(part, size=size) for part in (self.clips, self.held_back))
+        return replace(self, clips=clips, held_back=held_back)
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplerOptions:
@@ -123,7 +129,8 @@ class UpsamplerOptions:
     out: Path = Path("runs/driving_x4")
     """Folder of rendered clips, checkpoints, logs, picture grids and the exported model."""
     model: str = "driving"
-    """Generating model whose autoencoder half of the small frames go through."""
+    """Generating model whose frames shall be enlarged: clips are rendered four times as large as
+    they are, and half of the small ones go through its autoencoder."""
     stages: tuple[PixelStage, ...] = ("image", "temporal")
     """Stages to run, in this order; a finished one that is found in `out` is not run again. Name it
     all the same: later ones go on from it."""
@@ -163,13 +170,13 @@ def train_upsampler(
 
     Raises:
         InputError: the folder cannot be written.
-        ModelError: a model that is named cannot be read.
+        ModelError: a model that is named cannot be read, or makes pictures of another kind.
     """
     keep_freed_memory()
     torch.manual_seed(0)
     device = choose_device("auto")
-    recipe = options.recipe()
     generator = load_generator(options.model, device, torch.float32)
+    recipe = options.recipe().rendering(large_size(generator))
     system = load_upsampler(options.warm_start) if options.warm_start else build_upsampler()
     system.to(device)
     begin_run("driving_x4", options, log)
@@ -208,6 +215,23 @@ def run_stage(
         max_minutes=options.max_minutes,
         log=log,
     )
+
+
+def large_size(generator: GeneratorModel) -> tuple[int, int]:
+    """Return rows and columns of what a generating model makes, enlarged.
+
+    Raises:
+        ModelError: no patch fits into its frames, or they become larger than the renderer draws.
+    """
+    made = generator.defaults
+    most = MOST_ROWS // FACTOR
+    if not (PATCH <= made.height <= most and made.width >= PATCH):
+        raise ModelError(
+            f"model {generator.name!r} makes frames of {made.width}x{made.height} pixels",
+            why=f"the upsampler learns from {PATCH} to {most} rows and {PATCH} or more columns",
+            fix="name a model of such a size with --model",
+        )
+    return FACTOR * made.height, FACTOR * made.width
 
 
 def render_large(folder: Path, options: LargeClipOptions, generator: GeneratorModel) -> Path:
