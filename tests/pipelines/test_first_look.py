@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from tiny_generator import tiny_generator_folder
 
@@ -12,10 +13,13 @@ from legato.errors import InputError
 from legato.pipelines import prepare, prepare_generation, prepare_translation
 from legato.pipelines.generate import generate
 from legato.pipelines.generate_options import GenerateOptions
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.survey import require_start
 from legato.pipelines.translate import translate
 from legato.pipelines.translate_options import TranslateOptions
+from legato.pipelines.translation_request import examine
 from legato.pipelines.upscale import upscale
+from legato.video.images import encode_image
 from legato.video.probe import probe
 from legato.video.read import ReadOptions
 
@@ -42,6 +46,17 @@ def test_a_start_behind_the_end(clip, options, tmp_path):
     asked = TranslateOptions(model="driving", prompt="night", start="9")
     with pytest.raises(InputError, match="no frame in the chosen range"):
         translate(source, target, asked)
+
+
+def test_pictures_that_are_too_thin_to_be_enlarged_for_a_model(tmp_path):
+    thin, wide = tmp_path / "thin.png", tmp_path / "wide.png"
+    for path, size in ((thin, (48, 1, 3)), (wide, (2, 32, 3))):
+        path.write_bytes(encode_image(np.zeros(size, np.uint8), None, ".png"))
+    asked = TranslateOptions(model="driving", prompt="night")
+    with pytest.raises(InputError, match=r"is 1x48: .* smaller --resolution"):
+        examine(thin, tmp_path / "out.png", asked, RunOptions())
+    examine(thin, tmp_path / "out.png", replace(asked, resolution=16), RunOptions())
+    examine(wide, tmp_path / "out.png", asked, RunOptions())
 
 
 def test_frames_behind_the_duration_that_a_file_tells_are_believed(clip):

@@ -19,6 +19,9 @@ from legato.pipelines.workfolder import WorkFolder
 from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
 from legato.video.probe import VideoFacts, probe
 
+MOST_STRETCHED = 16
+"""Longer by shorter side, above which the model would work on what is mostly made up."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationRequest:
@@ -61,6 +64,7 @@ def examine(
     refuse_folder_of_videos(source)
     require_raft(options.raft)
     facts = probe(source)
+    _require_shape(facts, options.resolution)
     notices = [*facts.notices, *options.read.notices(facts)]
     if facts.kind != "video" and (options.start is not None or options.end is not None):
         notices.append("start and end are ignored: images have no time")
@@ -75,3 +79,18 @@ def examine(
     return TranslationRequest(
         facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
     )
+
+
+def _require_shape(facts: VideoFacts, resolution: int | None) -> None:
+    """Refuse thin pictures: their shorter side would be enlarged to what the model was trained on.
+
+    A picture of 1x48 would become one of 512x24576.
+    """
+    shorter, longer = sorted((facts.width, facts.height))
+    if resolution is None and longer > MOST_STRETCHED * shorter:
+        raise InputError(
+            f"{facts.path} is {facts.width}x{facts.height}",
+            why=f"one side is more than {MOST_STRETCHED} times as long as the other, and the model "
+            "would work on the shorter one at the size that it was trained on",
+            fix="cut it, or name a smaller --resolution",
+        )
