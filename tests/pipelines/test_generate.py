@@ -157,6 +157,14 @@ def test_a_size_beyond_memory_is_refused_before_all_work(make, monkeypatch):
     assert len(make()) == 4
 
 
+@pytest.mark.parametrize(
+    "large", [{"width": 65_536}, {"width": 16_384, "upsampler": "embedded-x4"}]
+)
+def test_a_size_beyond_the_codec_is_refused_before_all_work(make, large):
+    with pytest.raises(InputError, match=r"ffv1 holds 65535x65535 at the most; make them smaller"):
+        make(**large)
+
+
 def test_a_length_beyond_the_disk_is_refused_before_all_work(make, monkeypatch, tmp_path):
     free = SimpleNamespace(free=10**6)
     monkeypatch.setattr(output.shutil, "disk_usage", lambda _: free)

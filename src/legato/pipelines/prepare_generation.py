@@ -25,8 +25,9 @@ from legato.pipelines.generation_settings import Settings, resolve, untold
 from legato.pipelines.given_frame import read_given_frame
 from legato.pipelines.picture_generation import PictureGeneration
 from legato.pipelines.run_options import RunOptions
+from legato.pipelines.upscale_options import UpscaleOptions, output_size
 from legato.pipelines.workfolder import WorkFolder
-from legato.video.codecs import CodecOptions, losses, segment_suffix
+from legato.video.codecs import CodecOptions, losses, require_size, segment_suffix
 from legato.video.colour import BT709, ColourTags
 from legato.video.probe import VideoFacts
 
@@ -52,12 +53,15 @@ def prepare(
     on_event(Event(stage="load", message=f"model {options.model}"))
     model = load_generator(options.model, device, dtype, spatial=options.spatial)
     settings = resolve(options, model, prompt)
+    facts = generated_facts(target, settings)
+    size = (facts.width, facts.height)
+    made = output_size(facts, UpscaleOptions()) if settings.upsampler else size
+    require_size(final, target, size=made)
     require_memory(model, settings, device)
     if settings.upsampler is None:
         run.require_no_offload()
     if options.motion_lora is not None:
         add_lora_(model.unet.temporal, (), options.motion_lora, scale=options.motion_lora_scale)
-    facts = generated_facts(target, settings)
     codec = LOSSLESS if settings.upsampler else final
     folder = WorkFolder(target, suffix=segment_suffix(codec, facts))
     ends: dict[str, Tensor] = {}
@@ -68,7 +72,7 @@ def prepare(
             notices += [fitted] if fitted else []
     kind = Generation if model.picture is None else PictureGeneration
     rows, columns = settings.height // model.scale, settings.width // model.scale
-    notices += losses(codec, facts, target, size=(facts.width, facts.height))
+    notices += losses(codec, facts, target, size=size)
     return GenerationJob(
         prompt=prompt,
         target=target,

@@ -20,7 +20,7 @@ from legato.video.codecs import (
     choose_codec,
     holds_opacity,
     losses,
-    require_still_fits,
+    require_size,
 )
 from legato.video.probe import VideoFacts, probe
 
@@ -73,7 +73,7 @@ def examine(source: Path, target: Path, options: UpscaleOptions, run: RunOptions
     require_no_input(target, [] if raft is None else [raft])
     require_report(run.report or report_path(target), target)
     size = output_size(facts, options)
-    require_still_fits(codec, target, size=size)
+    require_size(codec, target, size=size)
     notices += losses(codec, facts, target, size=size)
     if facts.has_alpha and holds_opacity(codec, target):
         notices.append("opacity is enlarged by itself, with a bicubic kernel")

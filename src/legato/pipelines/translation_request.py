@@ -16,7 +16,7 @@ from legato.pipelines.run_options import RunOptions
 from legato.pipelines.survey import require_start
 from legato.pipelines.translate_options import TranslateOptions
 from legato.pipelines.workfolder import WorkFolder
-from legato.video.codecs import CodecOptions, choose_codec, losses, segment_suffix
+from legato.video.codecs import CodecOptions, choose_codec, losses, require_size, segment_suffix
 from legato.video.probe import VideoFacts, probe
 
 MOST_STRETCHED = 16
@@ -75,7 +75,9 @@ def examine(
     read = (options.hint, options.lora, options.raft)
     require_no_input(target, [path for path in read if path is not None])
     require_report(run.report or report_path(target), target)
-    notices += losses(codec, facts, target, size=(facts.width, facts.height))
+    size = (facts.width, facts.height)
+    require_size(codec, target, size=size)
+    notices += losses(codec, facts, target, size=size)
     return TranslationRequest(
         facts=facts, target=target, options=options, run=run, codec=codec, notices=notices
     )

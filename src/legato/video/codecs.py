@@ -15,6 +15,8 @@ from legato.video.probe import FrameSource, VideoFacts
 CodecName = Literal["auto", "x264", "x265", "av1", "vp9", "prores", "ffv1", "png", "gif"]
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 LARGEST_STILL_PX = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+LARGEST_IN_CONTAINER_PX = 65_535
+"""Of MP4 and MOV, which tell sides in 16 bits; segments of every codec lie in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class Codec:
     smallest_side: int = 1
     smallest_odd_side: int = 1
     """The same where `odd_formats` are used."""
+    largest: tuple[int, int] = (LARGEST_IN_CONTAINER_PX, LARGEST_IN_CONTAINER_PX)
+    """Columns and rows."""
     options: tuple[tuple[str, str], ...] = ()
     segment_suffix: str = ".mp4"
     full_range: bool = True
@@ -74,6 +78,7 @@ CODECS: dict[CodecName, Codec] = {
         formats=YUV,
         odd_formats=YUV444,
         crf=16,
+        largest=(16_384, 16_384),
         options=(("preset", "faster"), ("bf", "0")),  # as small as medium, in half the time
     ),
     "x265": Codec(
@@ -95,6 +100,7 @@ CODECS: dict[CodecName, Codec] = {
         crf=20,
         largest_crf=63,
         smallest_side=4,
+        largest=(16_384, 8_704),
         options=(("preset", "7"),),
     ),
     "vp9": Codec(
@@ -124,6 +130,7 @@ CODECS: dict[CodecName, Codec] = {
         encoder="png",
         formats=("rgb24", "rgb48le"),
         alpha_formats=("rgba", "rgba64le"),
+        largest=(1_000_000, 1_000_000),  # libpng's own
         segment_suffix="",
     ),
     "gif": Codec(
@@ -209,13 +216,13 @@ def pixel_format(options: CodecOptions, facts: VideoFacts, *, size: tuple[int, i
     return chosen
 
 
-def check_size(options: CodecOptions, size: tuple[int, int]) -> None:
-    """Refuse frames that the codec cannot hold at their exact size.
+def require_size(options: CodecOptions, target: Path, *, size: tuple[int, int]) -> None:
+    """Refuse frames that the codec, or the kind of image, cannot hold at their exact size.
 
     Raises:
-        InputError: they are too small.
+        InputError: they are too small or too large.
     """
-    codec = CODECS[options.codec]
+    codec, suffix = CODECS[options.codec], _still(options, target)
     odd = codec.odd_formats and (size[0] % 2 or size[1] % 2)
     smallest = codec.smallest_odd_side if odd else codec.smallest_side
     if min(size) < smallest:
@@ -224,6 +231,24 @@ def check_size(options: CodecOptions, size: tuple[int, int]) -> None:
             why=f"{options.codec} needs at least {smallest} rows and columns here",
             fix="use the codec x264, or a folder of PNG",
         )
+    if max(size) > LARGEST_STILL_PX.get(suffix, max(size)):
+        raise InputError(
+            f"{target}",
+            why=f"{size[0]}x{size[1]} pixels, and {suffix} holds {LARGEST_STILL_PX[suffix]} at the "
+            "most",
+            fix="use .png, or a smaller --scale",
+        )
+    if not _holds(codec, size):
+        others = [name for name in CODECS if name != "gif" and _holds(CODECS[name], size)]
+        raise InputError(
+            f"{size[0]}x{size[1]} frames",
+            why=f"{options.codec} holds {codec.largest[0]}x{codec.largest[1]} at the most",
+            fix=f"make them smaller{', or use ' if others else ''}{', '.join(others)}",
+        )
+
+
+def _holds(codec: Codec, size: tuple[int, int]) -> bool:
+    return size[0] <= codec.largest[0] and size[1] <= codec.largest[1]
 
 
 def holds_opacity(options: CodecOptions, target: Path) -> bool:
@@ -236,22 +261,6 @@ def _still(options: CodecOptions, target: Path) -> str:
     """Return the suffix of a single image; "": it is none."""
     suffix = target.suffix.lower()
     return suffix if options.codec == "png" and suffix in STILL_SUFFIXES else ""
-
-
-def require_still_fits(options: CodecOptions, target: Path, *, size: tuple[int, int]) -> None:
-    """Refuse an image that is wider or higher than its kind of file can be.
-
-    Raises:
-        InputError: it is.
-    """
-    suffix = _still(options, target)
-    largest = LARGEST_STILL_PX.get(suffix, max(size))
-    if max(size) > largest:
-        raise InputError(
-            f"{target}",
-            why=f"{size[0]}x{size[1]} pixels, and {suffix} holds {largest} at the most",
-            fix="use .png, or a smaller --scale",
-        )
 
 
 def losses(

@@ -20,13 +20,13 @@ from legato.video.codecs import (
     CODECS,
     FORMATS,
     CodecOptions,
-    check_size,
     choose_codec,
     encoder_rate,
     lookahead_parameters,
     losses,
     muxer_options,
     pixel_format,
+    require_size,
 )
 from legato.video.colour import BT709, RGB, ColourConverter, ColourTags
 from legato.video.frame import Alpha, Pixels
@@ -72,8 +72,8 @@ class VideoWriter:
     ) -> None:
         if options.codec == "auto":
             options = choose_codec(path, options, facts.kind)
-        check_size(options, size)
         self.path, self.size = Path(path), size
+        require_size(options, self.path, size=size)
         self.notices = losses(options, facts, self.path, size=size)
         self._temporary = temporary_beside(self.path)
         self._last_pts: int | None = None
