@@ -54,7 +54,7 @@ def legato_upscale(clip: np.ndarray, folder: Path, settings: Mapping[str, Any]) 
 
 def upscale_command(source: Path, target: Path, *flags: str) -> list[str]:
     """Return the command line that users give, for a process of its own."""
-    job = [sys.executable, "-m", "legato.apps.cli", "upscale", str(source), str(target)]
+    job = [sys.executable, "-m", "legato.apps.entry", "upscale", str(source), str(target)]
     return [*job, "--quiet", *flags]
 
 

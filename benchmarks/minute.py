@@ -72,7 +72,7 @@ def main() -> int:
 
 def command(world: World, target: Path, seconds: float, flags: Sequence[str]) -> list[str]:
     """Return the command line that makes a video of a world's labels."""
-    base = [sys.executable, "-m", "legato.apps.cli", "generate", ", ".join(world.labels.words)]
+    base = [sys.executable, "-m", "legato.apps.entry", "generate", ", ".join(world.labels.words)]
     base += ["-o", str(target), "--seconds", str(seconds), "--seed", str(world.seed)]
     return [*base, "--codec", "ffv1", "--quiet", *flags]
 

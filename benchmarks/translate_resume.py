@@ -30,7 +30,7 @@ KEYS, WRITTEN = "latents_keys_*", "segment_*"
 
 def command(source: Path, target: Path, options: argparse.Namespace) -> list[str]:
     """Return the command line that users give."""
-    job = [sys.executable, "-m", "legato.apps.cli", "translate", str(source), str(target)]
+    job = [sys.executable, "-m", "legato.apps.entry", "translate", str(source), str(target)]
     chosen = ["--model", options.model, "--prompt", "night", "--consistency", options.consistency]
     return [*job, "--quiet", *chosen, "--steps", str(options.steps), "--codec", "ffv1"]
 

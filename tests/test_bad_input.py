@@ -390,7 +390,7 @@ def test_any_name_is_a_name(name, source, tmp_path, capsys, tiny_model):
 def test_without_locale_or_terminal_the_output_is_ascii(source, tmp_path, tiny_model):
     target = tmp_path / "日本.mkv"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "-m", "legato.apps.cli", "upscale", str(source), str(target)]
+    command = [sys.executable, "-m", "legato.apps.entry", "upscale", str(source), str(target)]
     result = subprocess.run(
         [*command, "--model", tiny_model], capture_output=True, env=environment, check=False
     )

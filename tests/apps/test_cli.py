@@ -230,7 +230,7 @@ def test_closed_standard_streams_do_no_harm(monkeypatch):
 def test_output_that_cannot_be_written_is_one_line(command):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "legato.apps.cli", command],
+            [sys.executable, "-m", "legato.apps.entry", command],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_frames(model, clip, tmp_path):
     flags = ["--prompt", "night", "--model", model, "--min-interval", "1", "--max-interval", "2"]
     flags += ["--batch-size", "3", "--segment", "4", *QUICK[:4], "--consistency", "all-frames"]
     flags += ["--codec", "ffv1", "--quiet"]
-    command = [sys.executable, "-m", "legato.apps.cli", "translate", source]
+    command = [sys.executable, "-m", "legato.apps.entry", "translate", source]
     whole, target = tmp_path / "whole.mkv", tmp_path / "out.mkv"
     assert cli.main(["translate", source, str(whole), *flags]) == 0
     work = tmp_path / ".out.mkv.legato"

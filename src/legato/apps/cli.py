@@ -138,7 +138,3 @@ def _complain(text: str) -> None:
     encoding = sys.stderr.encoding or "ascii"
     safe = line.encode(encoding, "backslashreplace").decode(encoding)
     sys.stderr.write(f"error: {safe}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

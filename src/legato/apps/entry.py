@@ -1,5 +1,7 @@
 """Where the program begins: Ctrl-C ends it quietly while it is still being imported, too."""
 
+import sys
+
 
 def main() -> int:
     """Run the command line and return its exit code; see `cli.main`."""
@@ -9,3 +11,7 @@ def main() -> int:
         return run()
     except KeyboardInterrupt:
         return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
