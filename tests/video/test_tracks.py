@@ -1,17 +1,21 @@
 """Streams that a container holds only in another form, or not at all."""
 
+import contextlib
+import io
 from fractions import Fraction
 
 import av
+import av.codec
 import cv2
 import numpy as np
 import pytest
 from tiny_files import STEADY, TICK, make_video, picture, upscale
 
+from legato.video.codecs import FORMATS
 from legato.video.conservation import verify
 from legato.video.probe import probe
 from legato.video.remux import MP4_FAMILY
-from legato.video.tracks import plan_tracks
+from legato.video.tracks import SUFFIX_AUDIO, SUFFIX_TEXT, SUFFIX_VIDEO, plan_tracks
 
 
 def with_sound(path, codec, *, pts=STEADY, start=0):
@@ -57,6 +61,7 @@ def heard(path):
         (".mkv", "pcm_s16le", ".mov", "copy"),
         (".mkv", "flac", ".avi", "transcode"),
         (".ts", "libmp3lame", ".ts", "copy"),
+        (".avi", "adpcm_ms", ".mkv", "transcode"),
     ],
 )
 def test_sound_is_copied_or_coded_anew_and_stays_in_step(
@@ -84,6 +89,25 @@ def test_sound_is_copied_or_coded_anew_and_stays_in_step(
     assert best > 0.5 * float(middle @ middle)
     assert abs(shift) <= 2400
     assert abs(len(after) - len(before)) <= 4800
+
+
+def taken_by(muxer):
+    """The codecs that a muxer takes, as the probe names them."""
+    with av.open(io.BytesIO(), "w", format=muxer) as container:
+        names = container.supported_codecs
+    coders = ((name, mode) for name in names for mode in "rw")
+    found = set()
+    for name, mode in coders:
+        with contextlib.suppress(av.codec.codec.UnknownCodecError):
+            found.add(av.codec.Codec(name, mode).canonical_name)
+    return found
+
+
+@pytest.mark.parametrize("suffix", sorted({*SUFFIX_AUDIO} - {".ts"}))  # its muxer does not tell
+def test_what_is_copied_into_a_container_its_muxer_takes(suffix):
+    tables = (SUFFIX_AUDIO, SUFFIX_TEXT, SUFFIX_VIDEO)
+    held = {codec for table in tables for codec in table.get(suffix, ())}
+    assert held - taken_by(FORMATS[suffix][0]) == set()
 
 
 def test_sound_that_starts_later_than_the_picture_still_does(tmp_path):

@@ -7,14 +7,24 @@ from typing import Literal
 
 from legato.video.probe import StreamFacts, VideoFacts
 
-ANY = ("*",)
 NO_ROTATION = (".avi", ".ts")  # nor has a GIF or PNG, whose pixels are turned instead
 MP4_AUDIO = ("aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac")
+MKV_AUDIO = (
+    *("aac", "ac3", "alac", "atrac1", "atrac3", "cook", "dts", "eac3", "flac", "mlp", "mp1"),
+    *("mp2", "mp3", "opus", "qdm2", "qdmc", "ra_144", "ra_288", "sipr", "truehd", "tta"),
+    *("vorbis", "wavpack", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),
+    *("pcm_s32le", "pcm_s32be", "pcm_f32le", "pcm_f64le"),
+)  # of others, such as WMA, ADPCM and AMR, the muxer knows no name
+MKV_VIDEO = (
+    *("av1", "dirac", "ffv1", "h264", "hevc", "jpeg2000", "mjpeg", "mpeg1video", "mpeg2video"),
+    *("mpeg4", "msmpeg4v3", "prores", "rawvideo", "rv10", "rv20", "rv30", "rv40", "snow"),
+    *("theora", "vp8", "vp9", "vvc"),
+)
 SUFFIX_AUDIO: dict[str, tuple[str, ...]] = {  # what is copied
     ".mp4": MP4_AUDIO,
     ".m4v": MP4_AUDIO,
     ".mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s16be"),
-    ".mkv": ANY,
+    ".mkv": MKV_AUDIO,
     ".webm": ("opus", "vorbis"),
     ".avi": ("mp3", "mp2", "ac3", "pcm_s16le", "pcm_u8"),
     ".ts": ("aac", "mp3", "mp2", "ac3", "eac3"),
@@ -37,7 +47,7 @@ SUFFIX_VIDEO: dict[str, tuple[str, ...]] = {  # further video streams and cover 
     ".mp4": ("h264", "hevc", "av1", "vp9", "mpeg4", "mjpeg", "png"),
     ".m4v": ("h264", "hevc", "mpeg4", "mjpeg", "png"),
     ".mov": ("h264", "hevc", "prores", "mpeg4", "mjpeg", "png"),
-    ".mkv": ANY,
+    ".mkv": MKV_VIDEO,
     ".webm": ("vp8", "vp9", "av1"),
 }
 
@@ -81,10 +91,11 @@ def _plan(streams: Iterable[StreamFacts], suffix: str) -> Iterable[Track]:
             is_text = stream.codec in TEXT_CODECS
             encoder = TEXT_ENCODERS.get(suffix, "") if is_text else ""
             yield _choose(stream, suffix, SUFFIX_TEXT.get(suffix, ()), encoder)
+        elif suffix == ".mkv" and (stream.type == "attachment" or stream.is_cover_art):
+            # cover art becomes an attachment there, of whatever kind
+            yield Track(stream=stream, action="copy", codec=stream.codec)
         elif stream.type == "video":
             yield _choose(stream, suffix, SUFFIX_VIDEO.get(suffix, ()), "")
-        elif stream.type == "attachment" and suffix == ".mkv":
-            yield Track(stream=stream, action="copy", codec=stream.codec)
         elif stream.type == "data":
             yield Track(stream=stream, action="drop", codec="", reason="it holds data, not media")
         else:
@@ -92,7 +103,7 @@ def _plan(streams: Iterable[StreamFacts], suffix: str) -> Iterable[Track]:
 
 
 def _choose(stream: StreamFacts, suffix: str, held: tuple[str, ...], encoder: str) -> Track:
-    if stream.codec in held or held == ANY:
+    if stream.codec in held:
         return Track(stream=stream, action="copy", codec=stream.codec)
     if encoder:
         return Track(stream=stream, action="transcode", codec=encoder)
