@@ -110,6 +110,17 @@ def test_what_is_copied_into_a_container_its_muxer_takes(suffix):
     assert held - taken_by(FORMATS[suffix][0]) == set()
 
 
+@pytest.mark.parametrize("codec", ["libopus", "flac"])
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_the_first_sound_is_heard_whole_in_matroska(tmp_path, codec, suffix):
+    source, target = with_sound(tmp_path / "a.mkv", codec), tmp_path / f"out{suffix}"
+    upscale(source, target)
+    (before, first_before), (after, first_after) = heard(source), heard(target)
+    assert abs(first_after - first_before) <= Fraction(1, 1000)
+    begin = slice(0, 2400)  # 50 ms
+    assert np.abs(after[begin]).mean() > 0.9 * np.abs(before[begin]).mean()
+
+
 def test_sound_that_starts_later_than_the_picture_still_does(tmp_path):
     source = with_sound(tmp_path / "a.mkv", "flac", start=9600)
     upscale(source, tmp_path / "out.mp4")

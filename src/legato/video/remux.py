@@ -27,7 +27,7 @@ from legato.video.probe import VideoFacts
 from legato.video.segments import first_pts, segment_packets
 from legato.video.stretches import move, packets_in_step
 from legato.video.tracks import NO_ROTATION, Track, counts_samples, plan_tracks
-from legato.video.transcode import AudioTranscoder, SubtitleTranscoder
+from legato.video.transcode import MILLISECOND, AudioTranscoder, SubtitleTranscoder
 from legato.video.untimed_sound import UntimedCopy
 
 TECHNICAL_TAGS = {"encoder", "duration", "major_brand", "minor_version", "compatible_brands"} | {
@@ -59,7 +59,9 @@ MOV_LANGUAGES = {"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": 
     "ces": "cze",
 }  # QuickTime's own codes, as FFmpeg's table spells them
 MP4_FAMILY = (".mp4", ".m4v", ".mov")
+MATROSKA = (".mkv", ".webm")
 STARTS_AT_0 = (".gif", ".avi")  # they hold no start time
+OPUS_LEAD = Fraction(312, 48_000) + MILLISECOND / 2  # what its encoder puts before the sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class _Route:
     stream: Stream
     packets: Callable[[Any], Iterator[Any]]
     clips_start: bool
+    lead: Fraction = Fraction(0)
+    """Seconds of sound before the first one that is heard, which Matroska holds before its 0."""
 
 
 class Joiner:
@@ -139,7 +143,7 @@ class Joiner:
     def _set_aspect(self, size: tuple[int, int]) -> None:
         """Add the sample aspect where the muxer cannot be told."""
         aspect = self.facts.sample_aspect
-        if self.suffix not in (".mkv", ".webm") or aspect == 1:
+        if self.suffix not in MATROSKA or aspect == 1:
             return
         if not set_sample_aspect(self.temporary, aspect, size=size):
             self.notices.append(f"{self.suffix}: the sample aspect {aspect} could not be kept")
@@ -152,7 +156,7 @@ class Joiner:
             if keys - MP4_TAGS:
                 flags += "+use_metadata_tags"
             options["movflags"] = flags
-        elif self.suffix in (".mkv", ".webm"):
+        elif self.suffix in MATROSKA:
             options["avoid_negative_ts"] = "disabled"  # else a sound's lead-in moves the video
             options["write_crc32"] = "0"  # the header is amended below
         elif self.suffix == ".ts":
@@ -231,16 +235,18 @@ class Joiner:
         is_text = track.stream.type == "subtitle"
         counts = isinstance(stream, AudioStream) and counts_samples(track.codec, self.suffix)
         is_plain = counts and track.codec.startswith("pcm_")  # coded anew, it stays what it is
+        lead = _lead(stream) if self.suffix in MATROSKA else Fraction(0)
         if track.action == "copy" and not is_plain:
             copy = output.add_stream_from_template(stream, opaque=True)
             if counts:
                 self.untimed.append(UntimedCopy(track.label, self.cut.origin))
                 return _Route(copy, self.untimed[-1].packets, is_text)
-            return _Route(copy, lambda p: iter(() if p is None else (p,)), is_text)
+            return _Route(copy, lambda p: iter(() if p is None else (p,)), is_text, lead)
         if isinstance(stream, AudioStream):
             begin = self.cut.origin if counts else None
             sound = AudioTranscoder(stream, output, track.codec, begin=begin)
-            return _Route(sound.stream, sound.packets, is_text)
+            coded = OPUS_LEAD if track.codec == "libopus" else Fraction(0)
+            return _Route(sound.stream, sound.packets, is_text, max(lead, coded))
         assert isinstance(stream, SubtitleStream)
         text = SubtitleTranscoder(stream, output, track.codec)
         self.texts.append((track.label, text))
@@ -309,9 +315,9 @@ class Joiner:
         for packet in packets_in_step(original, streams, self.facts):
             route = routes[packet.stream.index]
             if self._keep(packet, route):
-                yield from self._placed(route.packets(packet), route.stream)
+                yield from self._placed(route.packets(packet), route)
         for route in routes.values():
-            yield from self._placed(route.packets(None), route.stream)
+            yield from self._placed(route.packets(None), route)
 
     def _keep(self, packet: Any, route: _Route) -> bool:  # noqa: ANN401
         """Decide on a packet, and clip one that began before the range where that is possible."""
@@ -323,7 +329,7 @@ class Joiner:
         if self._is_past(time):
             return False
         needs_clip = self.cut.is_range or self.suffix not in MP4_FAMILY
-        if time >= 0 or not needs_clip:
+        if time >= -route.lead or not needs_clip:
             return True
         late = math.ceil(-time / packet.time_base)
         if route.clips_start and packet.duration and packet.duration > late:
@@ -332,15 +338,14 @@ class Joiner:
             return True
         return False
 
-    def _placed(
-        self, packets: Iterator[Any], stream: Stream
-    ) -> Iterator[tuple[Fraction, int, Any]]:
-        """Move packets to the output's 0; what lies before it only MP4 can hold."""
+    def _placed(self, packets: Iterator[Any], route: _Route) -> Iterator[tuple[Fraction, int, Any]]:
+        """Move packets to the output's 0; what lies before it only MP4 can hold, but for a lead."""
+        stream = route.stream
         for packet in packets:
             move(packet, -self.cut.origin)
             ticks = packet.dts if packet.dts is not None else packet.pts or 0
             time = ticks * packet.time_base
-            if time >= 0 or self.suffix in MP4_FAMILY:
+            if time >= -route.lead or self.suffix in MP4_FAMILY:
                 self._put_in_order(packet, stream)
                 packet.stream = stream
                 yield time, stream.index, packet
@@ -356,11 +361,18 @@ class Joiner:
         )
         last = self.last_ticks.get(stream.index)
         if last is not None and ticks <= last:
-            holds_equal = self.suffix in (".mkv", ".webm") or stream.type == "subtitle"
+            holds_equal = self.suffix in MATROSKA or stream.type == "subtitle"
             ticks = last if holds_equal else last + 1
             packet.duration = round((packet.duration or 0) * packet.time_base / base)
             packet.time_base, packet.dts, packet.pts = base, ticks, max(ticks, shown)
         self.last_ticks[stream.index] = ticks
+
+
+def _lead(stream: Stream) -> Fraction:
+    """Return what a stream says that its decoder throws away at first, up to a tick of Matroska."""
+    if not isinstance(stream, AudioStream) or not stream.codec_context.delay:
+        return Fraction(0)
+    return Fraction(stream.codec_context.delay, stream.rate) + MILLISECOND / 2
 
 
 def _annex_b(packets: Iterator[tuple[int, Any]], stream: VideoStream) -> Iterator[Any]:
