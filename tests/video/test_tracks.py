@@ -14,14 +14,15 @@ from tiny_files import STEADY, TICK, make_video, picture, upscale
 from legato.video.codecs import FORMATS
 from legato.video.conservation import verify
 from legato.video.probe import probe
+from legato.video.read import ReadOptions, ReadReport, read_frames
 from legato.video.remux import MP4_FAMILY
 from legato.video.tracks import SUFFIX_AUDIO, SUFFIX_TEXT, SUFFIX_VIDEO, plan_tracks
 
 
-def with_sound(path, codec, *, pts=STEADY, start=0):
+def with_sound(path, codec, *, pts=STEADY, start=0, coded="libx264"):
     """A video and one second or less of sound in the given codec."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=30, width=64, height=48)
+        video = container.add_stream(coded, rate=30, width=64, height=48)
         video.time_base = video.codec_context.time_base = TICK
         sound = container.add_stream(codec, rate=48_000)
         sound.codec_context.layout = "stereo"
@@ -119,6 +120,13 @@ def test_the_first_sound_is_heard_whole_in_matroska(tmp_path, codec, suffix):
     assert abs(first_after - first_before) <= Fraction(1, 1000)
     begin = slice(0, 2400)  # 50 ms
     assert np.abs(after[begin]).mean() > 0.9 * np.abs(before[begin]).mean()
+
+
+def test_sound_that_outlasts_the_picture_is_no_loss_where_one_header_tells_of_both(tmp_path):
+    source = with_sound(tmp_path / "a.asf", "adpcm_ms", start=9600, coded="mpeg4")
+    report = ReadReport()
+    assert len(list(read_frames(source, report=report, options=ReadOptions(strict=True)))) == 12
+    assert [n for n in report.notices(probe(source)) if "ends early" in n] == []
 
 
 def test_sound_that_starts_later_than_the_picture_still_does(tmp_path):

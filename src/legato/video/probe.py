@@ -44,6 +44,8 @@ FieldOrder = Literal["progressive", "top", "bottom"]
 FIELD_ORDERS: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}
 SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "nut"}  # indexed, one clock throughout
 UNSEEKABLE = {"gif", "apng"}
+FILE_WIDE = ("asf",)  # formats whose streams are all said to last as long as the file
+SOUND_BEYOND = Fraction(1, 2)  # seconds by which sound there often outlasts the picture
 FRAMES_INSPECTED = 5  # enough to see interlaced flags behind an unflagged first frame
 PACKETS_INSPECTED = 400
 
@@ -213,7 +215,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         and context.codec.canonical_name not in UNSEEKABLE,
         num_frames_estimate=1 if is_image else stream.frames or None,
         duration_seconds=None if is_image else _duration(container, stream),
-        promised_seconds=None if is_image else _promised(stream),
+        promised_seconds=None if is_image else _promised(container, stream),
         rotation_deg=0 if is_image else first.rotation,
         display_matrix=None if is_image else matrix,
         sample_aspect=stream.sample_aspect_ratio or Fraction(1),
@@ -270,10 +272,18 @@ def _time_base(stream: VideoStream, frames: list[VideoFrame], rate: Fraction) ->
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
     whole = Fraction(container.duration, av.time_base) if container.duration else None
-    return _promised(stream) or whole
+    return _stated(stream) or whole
 
 
-def _promised(stream: VideoStream) -> Fraction | None:
+def _promised(container: InputContainer, stream: VideoStream) -> Fraction | None:
+    """Return how long the picture must last if nothing of the file is missing."""
+    stated = _stated(stream)
+    if stated is None or container.format.name not in FILE_WIDE:
+        return stated
+    return stated - SOUND_BEYOND
+
+
+def _stated(stream: VideoStream) -> Fraction | None:
     """Return a stream's own duration: from its header, or from Matroska's statistics."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
