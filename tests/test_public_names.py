@@ -1,7 +1,9 @@
 """Names and defaults that users rely on; a change here belongs into the changelog."""
 
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import legato
 from legato.apps.cli import COMMANDS
@@ -36,6 +38,15 @@ def test_public_names():
 
 def test_every_public_name_can_be_had():
     assert all(getattr(legato, name) is not None for name in legato.__all__)
+
+
+def test_every_path_may_be_text_for_type_checkers_too():
+    values = [getattr(legato, name) for name in legato.__all__]
+    functions = [value for value in values if inspect.isfunction(value)]
+    parameters = [
+        (f.__name__, p) for f in functions for p in inspect.signature(f).parameters.values()
+    ]
+    assert [(name, p.name) for name, p in parameters if p.annotation is Path] == []
 
 
 def test_commands():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers.models import modeling_utils
 from tiny_image_model import tiny_controlnet, tiny_words_image_model
 
 from legato.errors import ModelError
@@ -86,6 +87,11 @@ def test_at_scale_0_it_does_nothing(call, model, root):
 def test_one_for_another_kind_of_model_is_refused(model, tmp_path, changes, said):
     with pytest.raises(ModelError, match=said):
         load(tiny_controlnet(tmp_path / "c", **changes), model)
+
+
+def test_loading_says_nothing(root, model, monkeypatch):
+    monkeypatch.setattr(modeling_utils.logger, "warning", pytest.fail)
+    load(root, model)
 
 
 def test_a_missing_one_is_refused(model, tmp_path):

@@ -226,7 +226,8 @@ def ready_(part: Part, device: torch.device, dtype: torch.dtype) -> Part:
 
     Convolutions are laid out channels-last.
     """
-    part.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    nn.Module.to(part, device=device, dtype=dtype)  # diffusers' own warns of layers it cannot name
+    part.eval().requires_grad_(False)
     use_fast_linear_(part)
     for parameter in part.parameters():
         if parameter.ndim == 4:

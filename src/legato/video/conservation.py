@@ -40,8 +40,8 @@ class Conservation:
 
 
 def verify(
-    source: Path,
-    target: Path,
+    source: Path | str,
+    target: Path | str,
     *,
     scale: Fraction | None = None,
     start: Fraction | None = None,
@@ -62,28 +62,29 @@ def verify(
     Raises:
         DecodeError: one of the files cannot be read.
     """
-    facts, made = probe(Path(source)), probe(Path(target))
+    source, target = Path(source), Path(target)
+    facts, made = probe(source), probe(target)
     is_range = start is not None or end is not None
     times = [
         t
-        for t in read_times(Path(source), facts=facts)
+        for t in read_times(source, facts=facts)
         if not is_range or ((start is None or t >= start) and (end is None or t < end))
     ]
-    target_times = list(read_times(Path(target), facts=made))
+    target_times = list(read_times(target, facts=made))
     differences = _size_differences(facts, made, scale)
     if len(times) != len(target_times):
         differences.append(f"frames: {len(times)} in, {len(target_times)} out")
     elif made.kind not in UNTIMED:
         differences += _time_differences(times, target_times, made, moved=is_range)
     if made.kind == "video":
-        differences += _stream_differences(facts, made, Path(target))
-        differences += _tag_differences(facts, made, Path(target))
+        differences += _stream_differences(facts, made, target)
+        differences += _tag_differences(facts, made, target)
         moves = is_range or made.container == "avi"
         origin = times[0] if moves and times else Fraction(0)
         differences += _sound_differences(facts, made, (origin, end))
     differences += _profile_differences(facts, made, times)
-    dropped = (t for t in plan_tracks(facts, Path(target)) if t.action == "drop")
-    lost = [f"{t.label}: {t.reason}" for t in dropped] + _picture_losses(facts, made, Path(target))
+    dropped = (t for t in plan_tracks(facts, target) if t.action == "drop")
+    lost = [f"{t.label}: {t.reason}" for t in dropped] + _picture_losses(facts, made, target)
     return Conservation(
         num_frames_source=len(times),
         num_frames_target=len(target_times),

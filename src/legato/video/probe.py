@@ -121,7 +121,7 @@ class VideoFacts:
         return width, height
 
 
-def probe(path: Path) -> VideoFacts:
+def probe(path: Path | str) -> VideoFacts:
     """Return the facts of a video file, a folder of images or an image, judged by content.
 
     Raises:
