@@ -6,7 +6,9 @@ from rich.console import Console
 
 from legato.apps import progress
 from legato.apps.progress import Reporter, Speed
+from legato.apps.upscale import summary
 from legato.pipelines.events import Event
+from legato.pipelines.report import Report
 
 
 def console(stream):
@@ -62,3 +64,26 @@ def test_an_ascii_terminal_gets_ascii():
         reporter(Event(stage="notice", message="日本"))
     stream.flush()
     assert raw.getvalue() == b"note: \\u65e5\\u672c\n"
+
+
+def test_a_run_that_had_only_to_join_what_was_finished_tells_no_speed():
+    numbers = dict.fromkeys(("frames_repeated", "shots", "segments", "segments_resumed"), 0)
+    lists = {name: [] for name in ("notices", "fallbacks", "differences")}
+    sizes = {"size_in": (64, 48), "size_out": (256, 192), "duration": 0.3, "range": None}
+    where = {"device": "cpu", "dtype": "int8", "tile": None, "window": None}
+    report = Report(
+        **numbers,
+        **lists,
+        **sizes,
+        **where,
+        source="in.mp4",
+        target="out.mp4",
+        frames_in=8,
+        frames_out=8,
+        options={},
+        model={},
+        streams={"dropped": []},
+        seconds=0.4,
+        frames_per_second=0.0,
+    )
+    assert summary(report) == ("out.mp4: 8 frames in, 8 out, 64x48 -> 256x192, in 0:00")

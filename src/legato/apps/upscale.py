@@ -120,10 +120,11 @@ def _run_folder(command: UpscaleCommand) -> int:
 def summary(report: Report) -> str:
     """Return one line that says what was done."""
     (width, height), (new_width, new_height) = report.size_in, report.size_out
+    speed = f" ({report.frames_per_second:.3g} frames/s)" if report.frames_per_second else ""
     parts = [
         f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
         f"{width}x{height} -> {new_width}x{new_height}",
-        f"in {format_time(report.seconds)} ({report.frames_per_second:.3g} frames/s)",
+        f"in {format_time(report.seconds)}{speed}",
         *shortfalls(report),
     ]
     return ", ".join(parts)
