@@ -4,7 +4,14 @@ import pickle
 
 import pytest
 
-from legato.errors import DecodeError, InputError, LegatoError, ModelError, first_sentence
+from legato.errors import (
+    DecodeError,
+    InputError,
+    LegatoError,
+    ModelError,
+    counted,
+    first_sentence,
+)
 
 
 @pytest.mark.parametrize("kind", [LegatoError, InputError, DecodeError, ModelError])
@@ -28,3 +35,11 @@ def test_an_error_of_another_process_is_the_one_that_it_was_there(kind):
 )
 def test_a_librarys_message_ends_with_a_sentence_or_a_word(said, expected):
     assert first_sentence(ValueError(said)) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 batches"), (1, "1 batch"), (2, "2 batches"), (12, "12 batches")]
+)
+def test_one_thing_is_told_as_one(number, said):
+    assert counted(number, "batch", "batches") == said
+    assert counted(number, "frame") == f"{number} frame{'' if number == 1 else 's'}"

@@ -96,6 +96,11 @@ def refused_by_system(error: OSError, where: object, *, then: str = "") -> Legat
     return kind(f"{error.filename or where}", why=why, fix=f"{fix}{then}")
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return so many of a thing in words, such as 1 frame, 2 frames."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def first_sentence(error: BaseException, *, longest: int = 200) -> str:
     """Return what a library says first, on one line without its full stop; its kind if nothing.
 

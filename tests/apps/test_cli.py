@@ -319,7 +319,7 @@ def test_a_folder_with_a_damaged_video_ends_with_its_code(capsys, clip, tmp_path
 def test_plan_prints_every_number(capsys, clip, tiny_model):
     assert cli.main(["plan", str(clip()), "--model", tiny_model, "--quiet"]) == 0
     said = capsys.readouterr().out
-    for word in ("frames", "shots", "memory", "disk", "time"):
+    for word in ("frames", "1 shot", "memory", "disk", "time"):
         assert word in said
 
 

@@ -94,7 +94,7 @@ def test_a_killed_process_is_told_and_the_next_job_runs(jobs, clip, options, tmp
     assert "killed" in job.text
     assert "goes on" in job.text
     assert after.state == "done"
-    assert after.text.startswith("frames   5 in 1 shots")
+    assert after.text.startswith("frames   5 in 1 shot,")
 
 
 def test_stopping_twice_ends_a_job_at_once(jobs, clip, options, tmp_path):

@@ -110,7 +110,7 @@ def test_captions_without_a_known_word_are_said_to_leave_prompts_empty(clip, opt
 
 def test_a_forecast_says_that_captions_come_on_top(clip, options, captioner):
     found = plan(clip(frames=2, sound=False), options=options(caption=captioner))
-    assert "captioning 1 shots comes on top of the time" in found.notices
+    assert "captioning 1 shot comes on top of the time" in found.notices
 
 
 def test_a_prompt_beside_captions_is_refused(options, captioner):

@@ -12,6 +12,7 @@ from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.apps.results import tell
+from legato.errors import counted
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.generate_options import GenerateOptions
 from legato.pipelines.generation_request import examine
@@ -119,7 +120,8 @@ def describe(found: "GenerationForecast") -> str:
     stages = ", ".join(f"{format_time(s)} {name}" for name, s in found.seconds_of_stages.items())
     held = "not told by this system" if found.memory_bytes is None else _gb(found.memory_bytes)
     rows = {
-        "frames": f"{found.frames} from {found.key_frames} key frames in {found.calls} calls, "
+        "frames": f"{found.frames} from {counted(found.key_frames, 'key frame')} in "
+        f"{counted(found.calls, 'call')}, "
         f"{found.duration:.2f} s at {found.frame_rate} frames/s",
         "parts": parts,
         "size": f"{found.size[0]}x{found.size[1]}",
@@ -140,7 +142,7 @@ def summary(report: GenerationReport) -> str:
     """Return one line that says what was done."""
     width, height = report.size
     return (
-        f"{report.target}: {report.frames} frames of {width}x{height} "
-        f"from {report.key_frames} key frames, {report.duration:.3g} s at {report.frame_rate} "
-        f"frames/s, in {format_time(report.seconds)}"
+        f"{report.target}: {counted(report.frames, 'frame')} of {width}x{height} "
+        f"from {counted(report.key_frames, 'key frame')}, {report.duration:.3g} s at "
+        f"{report.frame_rate} frames/s, in {format_time(report.seconds)}"
     )

@@ -11,6 +11,7 @@ from legato.apps.arguments import SAMPLING_ALIASES, Flat, Input, parse
 from legato.apps.computing import importing_torch
 from legato.apps.progress import Reporter
 from legato.apps.results import tell
+from legato.errors import counted
 from legato.pipelines.events import OnEvent
 from legato.pipelines.run_options import RunOptions
 from legato.pipelines.timecode import format_time
@@ -67,7 +68,8 @@ def describe(found: "Forecast") -> str:
     guidance = ", guidance in one batch" if found.batches_guidance else ""
     parts = ", one part of the model in memory at a time" if found.offload else ""
     rows = {
-        "frames": f"{found.frames} in {found.shots} shots, {found.segments} segments, "
+        "frames": f"{found.frames} in {counted(found.shots, 'shot')}, "
+        f"{counted(found.segments, 'segment')}, "
         f"{found.duration:.2f} s",
         "size": f"{found.size_in[0]}x{found.size_in[1]} -> {found.size_out[0]}x{found.size_out[1]}",
         "codec": found.codec,
@@ -76,9 +78,9 @@ def describe(found: "Forecast") -> str:
         f"{found.memory_available_bytes / 1e9:.1f} GB available",
         "disk": f"{said_bytes(found.disk_bytes)} of {said_bytes(found.disk_free_bytes)} free",
         "time": f"{format_time(found.seconds)} ({1 / found.seconds_per_frame:.3g} frames/s, "
-        f"measured on {found.frames_measured} frames)",
+        f"measured on {counted(found.frames_measured, 'frame')})",
     }
     if found.frames_repeated:
-        rows["damaged"] = f"{found.frames_repeated} frames would repeat the one before"
+        rows["damaged"] = f"{counted(found.frames_repeated, 'frame')} would repeat the one before"
     lines = [f"{name:<8} {text}" for name, text in rows.items()]
     return "\n".join([*lines, *(f"note     {sentence}" for sentence in found.notices)])

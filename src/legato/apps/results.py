@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from legato.errors import counted
 from legato.pipelines.report import Report, TranslationReport
 
 
@@ -37,7 +38,8 @@ def shortfalls(report: Report | TranslationReport) -> list[str]:
     """Return what of the input is not in the output as it was, for a line that tells the job."""
     parts = []
     if report.frames_repeated:
-        parts.append(f"{report.frames_repeated} damaged frames repeat the one before")
+        repeated = counted(report.frames_repeated, "damaged frame repeats", "damaged frames repeat")
+        parts.append(f"{repeated} the one before")
     if report.streams["dropped"]:
         parts.append(f"dropped: {', '.join(report.streams['dropped'])}")
     if report.differences:

@@ -10,6 +10,7 @@ from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.apps.results import shortfalls, tell
+from legato.errors import counted
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.report import TranslationReport
 from legato.pipelines.timecode import format_time
@@ -87,8 +88,9 @@ def perform(command: TranslateCommand, *, on_event: OnEvent, stop: Stop) -> Tran
 def summary(report: TranslationReport) -> str:
     """Return one line that says what was done."""
     parts = [
-        f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
-        f"{report.key_frames} key frames in {report.batches} batches",
+        f"{report.target}: {counted(report.frames_in, 'frame')} in, {report.frames_out} out",
+        f"{counted(report.key_frames, 'key frame')} in "
+        f"{counted(report.batches, 'batch', 'batches')}",
         f"in {format_time(report.seconds)}",
         *shortfalls(report),
     ]

@@ -12,6 +12,7 @@ from legato.apps.computing import importing_torch
 from legato.apps.interrupt import StopOnSignal
 from legato.apps.progress import Reporter
 from legato.apps.results import print_json, shortfalls, tell
+from legato.errors import counted
 from legato.pipelines.batch import is_folder_of_videos, upscale_folder
 from legato.pipelines.events import OnEvent, Stop
 from legato.pipelines.output import picture_path, preview_path
@@ -122,7 +123,7 @@ def summary(report: Report) -> str:
     (width, height), (new_width, new_height) = report.size_in, report.size_out
     speed = f" ({report.frames_per_second:.3g} frames/s)" if report.frames_per_second else ""
     parts = [
-        f"{report.target}: {report.frames_in} frames in, {report.frames_out} out",
+        f"{report.target}: {counted(report.frames_in, 'frame')} in, {report.frames_out} out",
         f"{width}x{height} -> {new_width}x{new_height}",
         f"in {format_time(report.seconds)}{speed}",
         *shortfalls(report),

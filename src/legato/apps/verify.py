@@ -10,7 +10,7 @@ import tyro
 
 from legato.apps.arguments import Input, Output, parse
 from legato.apps.results import print_json
-from legato.errors import InputError
+from legato.errors import InputError, counted
 from legato.pipelines.report import read_range, read_report, report_path
 from legato.video.conservation import verify
 
@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     if command.json:
         print_json(asdict(found))
     elif found.kept:
-        kept = f"all of the input is in the output: {found.num_frames_target} frames"
+        kept = f"all of the input is in the output: {counted(found.num_frames_target, 'frame')}"
         sys.stdout.write("\n".join([f"{kept}, except" if found.notices else kept, *found.notices]))
         sys.stdout.write("\n")
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from legato.device import available_memory_bytes, choose_device
+from legato.errors import counted
 from legato.pipelines.events import Event, OnEvent, ignore
 from legato.pipelines.memory import memory_errors
 from legato.pipelines.output import COPIES, bytes_on_disk, lacking_space
@@ -136,7 +137,9 @@ def plan(
 def _untold(request: Request, found: Survey) -> list[str]:
     """Name what comes on top of the time that was measured, and a disk without room."""
     shots, is_captioned = len(found.shots), bool(request.options.caption)
-    untimed = [f"captioning {shots} shots comes on top of the time"] if is_captioned else []
+    untimed = (
+        [f"captioning {counted(shots, 'shot')} comes on top of the time"] if is_captioned else []
+    )
     needed = bytes_on_disk(
         request.facts, request.codec, size=request.size, num_frames=found.num_frames
     )
