@@ -159,7 +159,7 @@ def _match(arguments: Sequence[str]) -> int:
 
 def describe(facts: "ModelFacts") -> str:
     """Return the facts as lines for people."""
-    scale = "" if facts.scale is None else f" x{facts.scale}"
+    scale = f" x{facts.scale}" if facts.scale and facts.job == "upscale" else ""
     use = [f"  {'use':<17}{LENDING}"] if facts.job == LAYERS else []
     lines = [
         f"{facts.name}: {facts.job}{scale}, family {facts.family}, licence {facts.licence}",
@@ -167,6 +167,8 @@ def describe(facts: "ModelFacts") -> str:
         f"  {'predicts':<17}{facts.prediction_type or 'unknown'}",
         *use,
     ]
+    if facts.scale and not scale and facts.job != LAYERS:
+        lines.append(f"  {'latent cell':<17}{facts.scale} pixels each way")
     for name, part in facts.parts.items():
         sites = ", ".join(f"{count} {kind}" for kind, count in part.sites.items())
         precision = " and ".join(part.precision)
