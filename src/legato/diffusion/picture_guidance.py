@@ -39,7 +39,7 @@ class PictureGuided:
         sample: Float[Tensor, "B T C h w"],
         timestep: Int[Tensor, " B"],
         encoder_hidden_states: Float[Tensor, "B 1 D"],
-        class_labels: Int[Tensor, " B"] | None = None,
+        class_labels: Int[Tensor, " B"] | None,
         *,
         conditions: ClipConditions | None = None,
     ) -> Float[Tensor, "B T C h w"]:

@@ -92,12 +92,7 @@ class Schedule:
         """
         total, count = self.num_train_timesteps, num_inference_steps
         most = total // REFINED + 1 if self.timestep_spacing == "refining" else total
-        if not 1 <= count <= most:
-            raise InputError(
-                f"num_inference_steps={count}",
-                why=f"the model's schedule has {most} timesteps",
-                fix=f"use 1 to {most}",
-            )
+        _require_count(count, most)
         if self.timestep_spacing == "leading":
             ratio = total // count
             # T steps with an offset would leave the table by one
@@ -195,13 +190,8 @@ class KarrasSchedule(Schedule):
         Raises:
             InputError: not 1 to 1000 steps.
         """
-        count, most = num_inference_steps, self.num_train_timesteps
-        if not 1 <= count <= most:
-            raise InputError(
-                f"num_inference_steps={count}",
-                why=f"the model's schedule has {most} timesteps",
-                fix=f"use 1 to {most}",
-            )
+        count = num_inference_steps
+        _require_count(count, self.num_train_timesteps)
         return [round(_BILLION * (1 - k / max(count - 1, 1))) for k in range(count)]
 
     def noise_level(self, timestep: int) -> float:
@@ -234,6 +224,15 @@ _CHOICES = {
     "prediction_type": ("epsilon", "v_prediction", "sample"),
     "timestep_spacing": ("leading", "trailing", "linspace", "refining"),
 }
+
+
+def _require_count(count: int, most: int) -> None:
+    if not 1 <= count <= most:
+        raise InputError(
+            f"num_inference_steps={count}",
+            why=f"the model's schedule has {most} timesteps",
+            fix=f"use 1 to {most}",
+        )
 
 
 def _check_kinds(fields: Mapping[str, Any]) -> None:

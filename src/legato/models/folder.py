@@ -3,7 +3,8 @@
 unet/ vae/ scheduler/ low_res_scheduler/ hold what diffusers puts there; temporal/ and
 temporal_decoder/ hold the temporal layers; words/ or text_encoder/ and tokenizer/ embed prompts.
 A generating model may add interpolation/ (temporal layers, and under interpolation/unet/ a U-Net of
-its own) and upsampler/ (a whole upscaling model). Only safetensors is read.
+its own), upsampler/ (a whole upscaling model) and image_encoder/ (what embeds a picture). Only
+safetensors is read.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ from legato.tensor_file import save_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 TEXT_WEIGHTS = "model.safetensors"
+PICTURE_ENCODER = "image_encoder"
+"""The part that embeds the picture of which a video is made."""
 TOPOLOGY = "unet.json"
 """Beside temporal layers that are saved alone: configuration of a U-Net that they fit."""
 WEIGHT_NAMES = (

@@ -24,10 +24,10 @@ import torch
 from legato.errors import ModelError
 from legato.models.box_layout import BoxLayout
 from legato.models.decoder import TemporalDecoder
-from legato.models.folder import FolderWriter, ModelFolder
+from legato.models.folder import PICTURE_ENCODER, FolderWriter, ModelFolder
 from legato.models.generator import GeneratorModel
 from legato.models.inflate import VideoModel
-from legato.models.load import PICTURE_ENCODER, refuse_layers, require_job
+from legato.models.load import refuse_layers, require_job
 from legato.models.manifest import MANIFEST, GeneratorDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,

@@ -13,11 +13,11 @@ from typing import Any, TypeVar, cast
 from torch import Tensor
 
 from legato.errors import ModelError
-from legato.models.folder import ModelFolder
+from legato.models.folder import PICTURE_ENCODER, ModelFolder
 from legato.models.generator_folder import load_interpolation
 from legato.models.image_model import SECOND, require_image
 from legato.models.inflate import Inflated, VideoModel
-from legato.models.load import PICTURE_ENCODER, checked_manifest, lends_layers
+from legato.models.load import checked_manifest, lends_layers
 from legato.models.manifest import LAYERS, REFILL, ImageDefaults, Manifest
 from legato.models.parts import (
     SCHEDULE,

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from legato.errors import ModelError
-from legato.models.folder import ModelFolder
+from legato.models.folder import PICTURE_ENCODER, ModelFolder
 from legato.models.inflate import VideoModel
 from legato.models.manifest import LAYERS, Manifest, UpscalerDefaults
 from legato.models.offload import Offload
@@ -25,7 +25,6 @@ from legato.models.parts import (
 from legato.models.spec import find_folder
 from legato.models.upscaler import UpscalerModel
 
-PICTURE_ENCODER = "image_encoder"
 PER_FRAME = UpscalerDefaults(guidance_scale=9.0)
 """Of a plain image upscaler: diffusers' defaults; its frames are independent."""
 

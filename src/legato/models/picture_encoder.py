@@ -9,8 +9,7 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModelWithProjection
 
 from legato.errors import ModelError
-from legato.models.folder import ModelFolder
-from legato.models.load import PICTURE_ENCODER as PART
+from legato.models.folder import PICTURE_ENCODER, ModelFolder
 from legato.models.manifest import REFILL
 from legato.models.transformers_model import LOADING_ERRORS, failure, quietly
 
@@ -32,8 +31,10 @@ class PictureEncoder:
     """
 
     def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
-        path = folder.path(PART)
-        folder.weights(PART)  # tells a missing or damaged file better than transformers does
+        path = folder.path(PICTURE_ENCODER)
+        folder.weights(
+            PICTURE_ENCODER
+        )  # tells a missing or damaged file better than transformers does
         try:
             with quietly():
                 model, report = CLIPVisionModelWithProjection.from_pretrained(

@@ -32,7 +32,8 @@ class GenerateOptions:
     which a notice says. Default: the model's own."""
 
     first_frame: Path | None = None
-    """Image that the video begins with, fitted to its size. Default: the image model makes one."""
+    """Image that the video begins with, fitted to its size, or that all of it is made of by a model
+    of Stable Video Diffusion's kind. Default: the image model makes one."""
 
     last_frame: Path | None = None
     """Image that the video ends with, fitted to its size: with a first frame a transition between

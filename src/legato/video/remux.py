@@ -26,38 +26,11 @@ from legato.video.matroska_aspect import set_sample_aspect
 from legato.video.probe import VideoFacts
 from legato.video.segments import first_pts, segment_packets
 from legato.video.stretches import move, packets_in_step
+from legato.video.tags import MP4_TAGS, TECHNICAL_TAGS, kept_tags, track_tags
 from legato.video.tracks import NO_ROTATION, Track, counts_samples, plan_tracks
 from legato.video.transcode import MILLISECOND, AudioTranscoder, SubtitleTranscoder
 from legato.video.untimed_sound import UntimedCopy
 
-TECHNICAL_TAGS = {"encoder", "duration", "major_brand", "minor_version", "compatible_brands"} | {
-    "vendor_id",
-    "timecode",
-}
-STATISTICS = ("bps", "number_of_", "_statistics", "duration-")
-"""How tags begin that tell of the coded data itself."""
-MP4_TAGS = {"title", "artist", "album", "comment", "genre", "date", "copyright", "description"} | {
-    "composer",
-    "album_artist",
-    "track",
-    "lyrics",
-    "synopsis",
-    "show",
-    "episode_id",
-    "network",
-    "grouping",
-    "keywords",
-    "location",
-    "creation_time",
-}
-MOV_LANGUAGES = {"deu": "ger", "nld": "dut", "swe": "sve", "ell": "gre", "isl": "ice"} | {
-    "fre": "fra",
-    "zho": "chi",
-    "fas": "per",
-    "ron": "rum",
-    "slk": "slo",
-    "ces": "cze",
-}  # QuickTime's own codes, as FFmpeg's table spells them
 MP4_FAMILY = (".mp4", ".m4v", ".mov")
 MATROSKA = (".mkv", ".webm")
 STARTS_AT_0 = (".gif", ".avi")  # they hold no start time
@@ -186,7 +159,7 @@ class Joiner:
                     f"{self.suffix} cannot hold the turn by {facts.rotation_deg} degrees"
                 )
         if shown is not None:
-            tags = self._track_tags(shown)
+            tags = track_tags(shown.metadata, self.suffix)
             stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         if facts.has_alpha and holds_alpha(template):
             stream.metadata["alpha_mode"] = "1"
@@ -207,19 +180,12 @@ class Joiner:
                 self._attach_cover(output, track)
                 continue
             route = self._route(output, stream, track)
-            route.stream.metadata.update(self._track_tags(stream))
+            route.stream.metadata.update(track_tags(stream.metadata, self.suffix))
             route.stream.disposition = stream.disposition
             if track.stream.type == "video":  # players show the upscaled one
                 route.stream.disposition &= ~Disposition.default
             routes[stream.index] = route
         return routes
-
-    def _track_tags(self, stream: Stream) -> dict[str, str]:
-        """Return a track's tags as the target holds them."""
-        tags = _kept_tags(stream.metadata)
-        if self.suffix == ".mov" and tags.get("language") in MOV_LANGUAGES:
-            tags["language"] = MOV_LANGUAGES[tags["language"]]
-        return tags
 
     def _attach_cover(self, output: OutputContainer, track: Track) -> None:
         """Add cover art as Matroska has it: an attached image."""
@@ -253,7 +219,7 @@ class Joiner:
         return _Route(text.stream, text.packets, is_text)
 
     def _copy_tags(self, output: OutputContainer, original: InputContainer) -> None:
-        output.metadata.update(_kept_tags(original.metadata))
+        output.metadata.update(kept_tags(original.metadata))
         chapters: list[Any] = []
         for chapter in original.chapters():
             base = chapter["time_base"] or Fraction(1, 1000)
@@ -398,8 +364,3 @@ def _stamped(
     packet.pts = packet.dts = ticks
     packet.duration = duration
     return ticks * base, stream.index, packet
-
-
-def _kept_tags(metadata: dict[str, str]) -> dict[str, str]:
-    kept = (k for k in metadata if k.lower() not in TECHNICAL_TAGS)
-    return {k: metadata[k] for k in kept if not k.lower().startswith(STATISTICS)}

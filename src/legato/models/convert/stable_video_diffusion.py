@@ -19,9 +19,8 @@ from torch import Tensor
 from legato.errors import ModelError
 from legato.models.convert.foreign import ForeignFolder
 from legato.models.decoder import TemporalDecoder, TemporalDecoderOptions
-from legato.models.folder import TEXT_WEIGHTS, FolderWriter
+from legato.models.folder import PICTURE_ENCODER, TEXT_WEIGHTS, FolderWriter
 from legato.models.inflate import VideoModel, check_state, inflate
-from legato.models.load import PICTURE_ENCODER
 from legato.models.manifest import LAYERS, REFILL, GeneratorDefaults, Manifest
 from legato.models.parts import SCHEDULE, latent_facts
 from legato.models.picture_encoder import PREPROCESSOR, PREPROCESSOR_CONFIG
