@@ -32,9 +32,7 @@ class PictureEncoder:
 
     def __init__(self, folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
         path = folder.path(PICTURE_ENCODER)
-        folder.weights(
-            PICTURE_ENCODER
-        )  # tells a missing or damaged file better than transformers does
+        folder.weights(PICTURE_ENCODER)  # tells of a missing file better than transformers
         try:
             with quietly():
                 model, report = CLIPVisionModelWithProjection.from_pretrained(
