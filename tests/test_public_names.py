@@ -73,6 +73,7 @@ def test_defaults_of_upscaling():
         "seed": 0,
         "tile": None,
         "window": None,
+        "approximate": False,
         "compat": "none",
         "codec": "auto",
         "crf": None,

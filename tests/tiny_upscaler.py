@@ -23,6 +23,7 @@ class TinyUpscaler:
     has_encoder: bool = True
     is_temporal: bool = True
     streams: bool = True
+    approximates: bool = False
     decoder_width: int | None = None
     latent_channels: int = 4
     schedule: dict = field(default_factory=lambda: dict(SCHEDULER))

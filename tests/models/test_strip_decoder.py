@@ -137,3 +137,55 @@ def test_statistics_survive_a_large_mean():
     prepare = normalise(norm.float(), cut(x.float(), 5))
     expected = F.silu(norm.double()(x))
     torch.testing.assert_close(prepare(x.float()).double(), expected, rtol=0, atol=1e-3)
+
+
+class TestApproximateAttention:
+    @pytest.fixture
+    def attended(self, strips_of_one_row):
+        decoder = tiny_temporal_decoder(conv="none")
+        attention = decoder.spatial.decoder.mid_block.attentions[0]
+
+        def attend(maps, key_cell):
+            layers = strip_decoder._Layers(decoder, key_cell)
+            return torch.cat(layers.attention(attention, cut(maps.clone(), 2)), dim=2)
+
+        return torch.no_grad()(attend)
+
+    def test_it_is_exact_where_cells_are_uniform(self, attended):
+        cells = torch.randn(2, 32, 3, 4)
+        maps = F.interpolate(cells, scale_factor=strip_decoder.KEY_CELL)
+        torch.testing.assert_close(attended(maps, strip_decoder.KEY_CELL), attended(maps, 1))
+
+    @settings(max_examples=15)
+    @given(height=st.integers(1, 7), width=st.integers(1, 7))
+    def test_it_reads_the_means_of_cells(self, height, width):
+        decoder = tiny_temporal_decoder(conv="none")
+        attention = decoder.spatial.decoder.mid_block.attentions[0]
+        maps = torch.randn(1, 32, height, width)
+        layers = strip_decoder._Layers(decoder, 2)
+        with torch.no_grad():
+            found = torch.cat(layers.attention(attention, cut(maps.clone(), 2)), dim=2)
+            normed = attention.group_norm(maps)
+            cells = [
+                normed[0, :, y : y + 2, x : x + 2].mean(dim=(1, 2))
+                for y in range(0, height, 2)
+                for x in range(0, width, 2)
+            ]
+            q = attention.to_q(normed[0].flatten(1).T)
+            k, v = attention.to_k(torch.stack(cells)), attention.to_v(torch.stack(cells))
+            read = torch.softmax(q @ k.T / q.shape[1] ** 0.5, dim=1) @ v
+            wanted = attention.to_out[0](read).T.view(1, 32, height, width) + maps
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+    @torch.no_grad()
+    def test_every_decoder_has_it(self, options):
+        decoder = tiny_temporal_decoder(**options)
+        latents, low_res = torch.randn(1, 3, 4, 5, 4), torch.rand(1, 3, 3, 5, 4) * 2 - 1
+        exact = decoder.decode(latents, low_res)
+        near = decoder.decode(latents, low_res, approximate=True)
+        assert 1e-5 < (near - exact).abs().max() < 0.5 * exact.abs().max()
+
+    def test_a_decoder_without_attention_does_not_attend(self):
+        assert strip_decoder.attends(tiny_autoencoder_kl())
+        assert not strip_decoder.attends(tiny_autoencoder_kl(mid_block_add_attention=False))

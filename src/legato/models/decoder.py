@@ -22,6 +22,7 @@ from legato.models.inflate import Inflated
 from legato.models.positions import zero_
 from legato.models.sites import Site, find_sites
 from legato.models.strip_decoder import (
+    KEY_CELL,
     VALUES_PER_STRIP,
     decode_in_strips,
     values_per_cell,
@@ -194,6 +195,7 @@ class TemporalDecoder(Inflated):
         low_res: Float[Tensor, "B T 3 h w"] | None = None,
         *,
         condition_weight: float = 1.0,
+        approximate: bool = False,
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return the clip that the latents stand for, about [-1, 1].
 
@@ -203,6 +205,8 @@ class TemporalDecoder(Inflated):
             latents: scaled, as the U-Net predicts them.
             low_res: the frames at the latents' size, [-1, 1]; only for conditioned decoders.
             condition_weight: 0 ignores what they say, 1 is as trained.
+            approximate: whether the attention of a decoder that `attends` reads means of cells
+                instead of every place; without gradients.
 
         Raises:
             InputError: a conditioned decoder is called without `low_res`.
@@ -217,8 +221,8 @@ class TemporalDecoder(Inflated):
         frames = rearrange(latents, fold) / self.spatial.config.scaling_factor
         frames = frames.contiguous(memory_format=torch.channels_last)
         with self.clip(context):
-            if self._needs_strips(frames):
-                out = decode_in_strips(self, frames)
+            if approximate or self._needs_strips(frames):
+                out = decode_in_strips(self, frames, key_cell=KEY_CELL if approximate else 1)
             else:
                 out = self.spatial.decode(frames, return_dict=False)[0]
         return rearrange(out, "(b t) c h w -> b t c h w", t=num_frames)

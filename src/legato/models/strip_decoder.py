@@ -28,6 +28,9 @@ VALUES_PER_STRIP = 1 << 22
 SCORES_AT_ONCE = 1 << 24
 """Of attention: queries times keys."""
 
+KEY_CELL = 2
+"""Side of the cells whose mean the attention of an approximate decoder reads."""
+
 
 def works_in_strips(autoencoder: AutoencoderKL) -> bool:
     """Tell whether a decoder has only the layers that are known here."""
@@ -37,6 +40,12 @@ def works_in_strips(autoencoder: AutoencoderKL) -> bool:
         block.time_emb_proj is None and block.upsample is None and block.downsample is None
         for block in resnets
     )
+
+
+def attends(autoencoder: AutoencoderKL) -> bool:
+    """Tell whether a decoder works in strips and holds an attention."""
+    middle = autoencoder.decoder.mid_block
+    return works_in_strips(autoencoder) and any(part is not None for part in middle.attentions)
 
 
 def values_per_cell(autoencoder: AutoencoderKL) -> int:
@@ -52,9 +61,15 @@ def values_per_cell(autoencoder: AutoencoderKL) -> int:
 
 @torch.no_grad()
 def decode_in_strips(
-    owner: Inflated, latents: Float[Tensor, "N C h w"]
+    owner: Inflated, latents: Float[Tensor, "N C h w"], *, key_cell: int = 1
 ) -> Float[Tensor, "N 3 H W"]:
-    """Return the frames of unscaled latents, as `AutoencoderKL.decode` with its owner's hooks."""
+    """Return the frames of unscaled latents, as `AutoencoderKL.decode` with its owner's hooks.
+
+    Args:
+        owner: the inflated autoencoder.
+        latents: unscaled.
+        key_cell: side of the cells whose means attention reads; 1: every place, which is exact.
+    """
     autoencoder: Any = owner.spatial
     if autoencoder.post_quant_conv is not None:
         latents = autoencoder.post_quant_conv(latents)
@@ -63,14 +78,14 @@ def decode_in_strips(
     with keeping_freed_memory(KEPT_BYTES // 32):  # holes of narrow strips do not fit wide ones
         strips = cut(first, max(VALUES_PER_STRIP // per_row, 1))
         del first
-        return _Layers(owner)(strips)
+        return _Layers(owner, key_cell)(strips)
 
 
 class _Layers:
     """The layers behind the first convolution; each takes strips and uses them up."""
 
-    def __init__(self, owner: Inflated) -> None:
-        self.owner, self.context = owner, owner.context
+    def __init__(self, owner: Inflated, key_cell: int) -> None:
+        self.owner, self.context, self.key_cell = owner, owner.context, key_cell
         self.num_frames = 1 if self.context is None else self.context.num_frames
         self.norm_frames = self.num_frames if owner.options.norm_stats == "clip" else 1
         self.keys = {owner.spatial.get_submodule(site.path): site.key for site in owner.sites}
@@ -111,21 +126,28 @@ class _Layers:
         return self.time(layer, out) if isinstance(layer, TemporalConv) else out
 
     def attention(self, attn: Attention, strips: Strips) -> Strips:
-        """All tokens of a frame, queries block by block."""
+        """All tokens of a frame, or their means in cells, queries block by block."""
         rows = strips[0].shape[2]
         maps = torch.cat(list(taken(strips)), dim=2)
         for frame in maps:  # `C h w`, changed in place
-            tokens = attn.group_norm(frame.flatten(1)[None]).transpose(1, 2)
-            k, v = (self._heads(attn, layer(tokens)) for layer in (attn.to_k, attn.to_v))
+            normed = attn.group_norm(frame.flatten(1)[None])
+            tokens, read = normed.transpose(1, 2), self._cells(normed.view(1, *frame.shape))
+            k, v = (self._heads(attn, layer(read)) for layer in (attn.to_k, attn.to_v))
             flat, start = frame.permute(1, 2, 0).reshape(-1, frame.shape[0]), 0
-            for some in tokens.split(max(SCORES_AT_ONCE // tokens.shape[1], 1), dim=1):
-                read = F.scaled_dot_product_attention(self._heads(attn, attn.to_q(some)), k, v)
+            for some in tokens.split(max(SCORES_AT_ONCE // read.shape[1], 1), dim=1):
+                found = F.scaled_dot_product_attention(self._heads(attn, attn.to_q(some)), k, v)
                 own = slice(start, start + some.shape[1])
-                projected = attn.to_out[0](read.transpose(1, 2).flatten(2))[0]
+                projected = attn.to_out[0](found.transpose(1, 2).flatten(2))[0]
                 flat[own] = (projected + flat[own]) / attn.rescale_output_factor
                 start = own.stop
             frame.copy_(flat.view(*frame.shape[1:], -1).permute(2, 0, 1))
         return cut(maps, rows)
+
+    def _cells(self, normed: Float[Tensor, "1 C h w"]) -> Float[Tensor, "1 P C"]:
+        """Return the tokens that are read."""
+        if self.key_cell > 1:
+            normed = F.avg_pool2d(normed, self.key_cell, ceil_mode=True, count_include_pad=False)
+        return normed.flatten(2).transpose(1, 2)
 
     @staticmethod
     def _heads(attn: Attention, x: Float[Tensor, "1 P C"]) -> Float[Tensor, "1 n P c"]:

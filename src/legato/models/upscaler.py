@@ -13,7 +13,7 @@ from legato.models.inflate import VideoModel
 from legato.models.manifest import UpscalerDefaults
 from legato.models.offload import Offload
 from legato.models.parts import Autoencoder, latent_facts
-from legato.models.strip_decoder import values_per_cell
+from legato.models.strip_decoder import attends, values_per_cell
 from legato.models.text import WordEncoder
 from legato.models.text_encoder import ClipText
 from legato.models.tiny_autoencoder import TinyAutoencoder
@@ -62,6 +62,11 @@ class UpscalerModel:
         return None
 
     @property
+    def approximates(self) -> bool:
+        """Whether `decode` can be approximate: an attention over all places is in the decoder."""
+        return isinstance(self.autoencoder, TemporalDecoder) and attends(self.autoencoder.spatial)
+
+    @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
         """Frames `B T 3 H W` in [-1, 1] to scaled latents; None: the model has no encoder."""
         if isinstance(self.autoencoder, TinyAutoencoder) and not self.autoencoder.encoder:
@@ -88,6 +93,7 @@ class UpscalerModel:
         low_res: Float[Tensor, "B T 3 h w"],
         *,
         temporal: bool = True,
+        approximate: bool = False,
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return frames, about [-1, 1], of scaled latents.
 
@@ -95,13 +101,16 @@ class UpscalerModel:
             latents: as the U-Net predicts them.
             low_res: the clean frames that they belong to, in [-1, 1].
             temporal: False decodes every frame on its own.
+            approximate: faster where frames are large; only where the model `approximates`.
         """
         self._need_autoencoder()
         if not isinstance(self.autoencoder, TemporalDecoder):
             return self.autoencoder.decode(latents, low_res, temporal=temporal)
         dtype = self.autoencoder.dtype
         with nullcontext() if temporal else self.autoencoder.disabled():
-            return self.autoencoder.decode(latents.to(dtype), low_res.to(dtype))
+            return self.autoencoder.decode(
+                latents.to(dtype), low_res.to(dtype), approximate=approximate
+            )
 
     @property
     def held_values(self) -> int | None:

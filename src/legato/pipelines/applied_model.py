@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from legato.diffusion.spans import Tile
 from legato.models.micro_conditioning import ClipConditions
+from legato.pipelines.approximation import Approximation
 from legato.pipelines.decode import Decoder
 from legato.pipelines.restore_options import Settings
 from legato.pipelines.upscaler import DecoderStream, Upscaler
@@ -31,6 +33,9 @@ class AppliedModel:
 
     as_reference: bool
     """Whether frames are decoded a few at a time, without context, as the released code does."""
+
+    approximation: Approximation | None
+    """Where decoding is approximate: measured on the first frames."""
 
     def predict(
         self,
@@ -71,8 +76,14 @@ class AppliedModel:
     def _decode(
         self, latents: Float[Tensor, "1 T C h w"], low_res: Float[Tensor, "1 T 3 h w"]
     ) -> Float[Tensor, "1 T 3 sh sw"]:
-        temporal = self.settings.is_temporal
-        return self.model.decode(latents.to(self.dtype), low_res.to(self.dtype), temporal=temporal)
+        clip, temporal = (latents.to(self.dtype), low_res.to(self.dtype)), self.settings.is_temporal
+        decode = partial(self.model.decode, *clip, temporal=temporal)
+        if self.approximation is None:
+            return decode()
+        frames = decode(approximate=True)
+        if not self.approximation.sentence:
+            self.approximation.measure(frames, decode())
+        return frames
 
     def _open_stream(self, wanted: range) -> DecoderStream:
         stream, dtype = self.model.open_stream(wanted), self.dtype

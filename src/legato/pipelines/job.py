@@ -97,6 +97,7 @@ def run(job: Job, chosen: Sequence[Segment], *, on_event: OnEvent, stop: Stop) -
             report = _Progress(on_event, done=done, total=total, frames=len(segment))
             restorer = _with_fallbacks(job, restorer, segment, buffer, report)
             _forget_state(job, segment)
+            _tell_approximation(job, restorer, on_event)
             done += len(segment)
             outcome.num_restored += len(segment)
             on_event(Event(stage="restore", done=done, total=total))
@@ -227,6 +228,13 @@ def _read_ahead(job: Job, first: int) -> Prefetch[Frame]:
 def _forget_state(job: Job, segment: Segment) -> None:
     """Remove the state that the finished segment began with: nobody reads it again."""
     job.folder.state(segment.index - 1).unlink(missing_ok=True)
+
+
+def _tell_approximation(job: Job, restorer: Restorer, on_event: OnEvent) -> None:
+    """Say once, and keep for the report, how far an approximate decoder is from the exact one."""
+    if restorer.approximation is not None and not job.plan.approximation:
+        job.plan.approximation = notice(on_event, restorer.approximation.sentence)
+        job.plan.save(job.folder.plan)
 
 
 def _interrupted() -> Interrupted:

@@ -83,6 +83,11 @@ class RestoreOptions:
     window: int | None = None
     """Frames that are denoised together. Default: the model's own."""
 
+    approximate: bool = False
+    """Let the attention of a full-size decoder read means of 2x2 places instead of every place:
+    faster where frames are large, and not exact. How far the first frames are from exact ones is
+    measured and told. Refused where a decoder has no such attention, as the embedded model's."""
+
     compat: Literal["none", "reference"] = "none"
     """reference cuts time as the released Upscale-A-Video does, for comparison with it: windows
     merged by running averages, three frames decoded at a time, a whole shot in one segment. It

@@ -80,6 +80,8 @@ class SavedPlan:
     fallbacks: list[Fallback] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     """One per shot, from captions; empty: the options' prompt holds for all."""
+    approximation: str = ""
+    """How far the first frames of an approximate decoder are from exact ones, once measured."""
 
     def prompt_of(self, segment: Segment) -> str | None:
         """Return the prompt of a segment's shot; None: that of the options."""
@@ -96,6 +98,7 @@ class SavedPlan:
             "execution": asdict(self.execution),
             "fallbacks": [asdict(fallback) for fallback in self.fallbacks],
             "prompts": self.prompts,
+            "approximation": self.approximation,
         }
         write_json(path, data)
 
@@ -121,6 +124,7 @@ class SavedPlan:
                     for entry in data["fallbacks"]
                 ],
                 prompts=data["prompts"],
+                approximation=data.get("approximation", ""),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -139,7 +139,7 @@ def _report(
         segments=len(segments),
         segments_resumed=outcome.num_resumed,
         streams=delivery.stream_fates,
-        notices=list(dict.fromkeys(ready.notices)),
+        notices=list(dict.fromkeys(filter(None, [*ready.notices, plan.approximation]))),
         fallbacks=[fallback.sentence() for fallback in plan.fallbacks],
         differences=list(kept.differences),
         seconds=0.0,

@@ -68,6 +68,11 @@ class Upscaler(Protocol):
         ...
 
     @property
+    def approximates(self) -> bool:
+        """Whether `decode` can be approximate."""
+        ...
+
+    @property
     def encode(self) -> Callable[[Tensor], Tensor] | None:
         """Frames "B T 3 H W" in [-1, 1] to latents; None where the model carries no encoder."""
         ...
@@ -102,6 +107,7 @@ class Upscaler(Protocol):
         low_res: Float[Tensor, "B T 3 h w"],
         *,
         temporal: bool = True,
+        approximate: bool = False,
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return frames, about [-1, 1]; without `temporal` each on its own."""
         ...
