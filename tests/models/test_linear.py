@@ -13,7 +13,7 @@ from legato.models import linear as fast
 from legato.models.linear import linear, use_fast_linear_
 
 needs_avx512 = pytest.mark.skipif(
-    not fast._has_avx512(), reason="oneDNN computes linear layers on CPUs with AVX-512 only"
+    not fast.HAS_AVX512, reason="oneDNN computes linear layers on CPUs with AVX-512 only"
 )
 
 

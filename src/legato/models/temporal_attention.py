@@ -80,7 +80,7 @@ class TimeAttention(nn.Module):
 
     def _bias(self, num_frames: int, q: Tensor, window: int | None) -> Tensor | None:
         bias = None
-        reach = min((w for w in (self.window, window) if w is not None), default=num_frames)
+        reach = min([num_frames, *[w for w in (self.window, window) if w is not None]])
         if self.time_rel_pos_bias is not None:
             bias = self.time_rel_pos_bias(num_frames)[None].to(q.dtype)
         if num_frames > reach + 1:

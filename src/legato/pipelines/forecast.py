@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from legato.device import available_memory_bytes, choose_device
+from legato.device import available_memory_bytes
 from legato.errors import counted
 from legato.pipelines.events import Event, OnEvent, ignore
 from legato.pipelines.memory import memory_errors
@@ -92,18 +92,21 @@ def plan(
     target = Path(target) if target else source.absolute().parent / f"{source.stem}-legato.mp4"
     request = examine(source, target, options, run)
     options, facts = request.options, request.facts
-    device = choose_device(run.device)
-    restorers = Restorers.of(options, device)
+    restorers = Restorers.of(options, run)
+    device = restorers.device
     dtype = restorers.precision(run.dtype)
     on_event(Event(stage="load", message=f"model {options.model}"))
     wanted = request.execution(dtype)
     found, execution, memory = look_through(request, restorers, wanted, on_event)
     segments = cut_segments(found.num_frames, found.shots, size=execution.segment)
     restorer = restorers(execution)
-    with memory_errors(
-        "measuring the first frames",
-        why="they take more than was counted on",
-        fix="use a smaller --tile or --window",
+    with (
+        restorers.uncompiled(),
+        memory_errors(
+            "measuring the first frames",
+            why="they take more than was counted on",
+            fix="use a smaller --tile or --window",
+        ),
     ):
         measured, seconds, written = _measure(request, found, restorer)
     span = (found.pts[-1] - found.pts[0]) * facts.time_base
@@ -136,10 +139,12 @@ def plan(
 
 def _untold(request: Request, found: Survey) -> list[str]:
     """Name what comes on top of the time that was measured, and a disk without room."""
-    shots, is_captioned = len(found.shots), bool(request.options.caption)
-    untimed = (
-        [f"captioning {counted(shots, 'shot')} comes on top of the time"] if is_captioned else []
-    )
+    untimed = []
+    if request.options.caption:
+        shots = counted(len(found.shots), "shot")
+        untimed.append(f"captioning {shots} comes on top of the time")
+    if request.run.compile:
+        untimed.append("timed without compiling, which comes first and then saves time")
     needed = bytes_on_disk(
         request.facts, request.codec, size=request.size, num_frames=found.num_frames
     )

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from legato.device import choose_device
 from legato.models.folder import hash_file
 from legato.models.spec import find_folder
 from legato.pipelines.caption import caption_shots
@@ -59,9 +58,8 @@ def prepared(request: Request, on_event: OnEvent) -> Iterator[Prepared]:
 def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepared:
     notices = [notice(on_event, sentence) for sentence in request.notices]
     options, facts = request.options, request.facts
-    device = choose_device(request.run.device)
     saved = SavedPlan.load(folder.plan)
-    restorers = Restorers.of(options, device)
+    restorers = Restorers.of(options, request.run)
     dtype = restorers.precision(request.run.dtype)
     on_event(Event(stage="load", message=f"model {options.model}"))
     wanted = request.execution(dtype)
@@ -69,7 +67,8 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
     notices += [notice(on_event, sentence) for sentence in restorer.notices]
     fingerprint = (
         source_fingerprint(facts.path, facts.images)
-        | {"device": device.type, "dtype": dtype, "codec used": request.codec.codec}
+        | {"device": restorers.device.type, "dtype": dtype, "codec used": request.codec.codec}
+        | ({"compile": True} if restorers.compiles else {})
         | _models(options, restorers.identity(dtype))
         | options.to_json()
     )
@@ -89,7 +88,7 @@ def _prepare(request: Request, folder: WorkFolder, on_event: OnEvent) -> Prepare
                 facts,
                 found,
                 options,
-                device=device,
+                device=restorers.device,
                 as_prompt=restorers.model(fitting.dtype).as_prompt,
                 on_event=on_event,
             ),

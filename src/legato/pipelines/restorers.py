@@ -1,16 +1,23 @@
 """Restorers for one job: the model loaded once per precision, with what a fallback asks for."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
-from legato.device import available_memory_bytes, choose_dtype, largest_int8_weight
+from legato.device import (
+    available_memory_bytes,
+    choose_device,
+    choose_dtype,
+    largest_int8_weight,
+)
 from legato.diffusion.guidance import needs_unconditional
 from legato.errors import InputError, ResourceError
 from legato.flow.estimate import FlowEstimator, estimator_by
 from legato.flow.raft import bytes_of_pair
+from legato.models.compiled import compile_blocks_, require_compiler
 from legato.models.folder import ModelFolder
 from legato.models.int8_conv import use_int8_convs_
 from legato.models.load import load_upscaler, offloaded
@@ -35,6 +42,7 @@ from legato.pipelines.memory import (
 )
 from legato.pipelines.restore import Restorer
 from legato.pipelines.restore_options import RestoreOptions, Settings
+from legato.pipelines.run_options import RunOptions
 from legato.pipelines.saved_plan import Execution
 from legato.pipelines.upscale_options import UpscaleOptions
 from legato.video.codecs import CodecName
@@ -55,17 +63,27 @@ class Restorers:
     device: torch.device
     is_captioned: bool = False
     """Whether captions will give the prompts, which are not known before."""
+    compiles: bool = False
+    """Whether the U-Net's blocks are compiled."""
     _models: dict[str, UpscalerModel] = field(default_factory=dict)
     _estimator: FlowEstimator | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, options: UpscaleOptions, device: torch.device) -> "Restorers":
-        """Return those of a job, on a device."""
+    def of(cls, options: UpscaleOptions, run: RunOptions) -> "Restorers":
+        """Return those of a job.
+
+        Raises:
+            ResourceError: the device is not there, or blocks cannot be compiled for it.
+        """
+        device = choose_device(run.device)
+        if run.compile:
+            require_compiler(device)
         return cls(
             model_name=options.model,
             options=options.restore,
             device=device,
             is_captioned=options.caption is not None,
+            compiles=run.compile,
         )
 
     def precision(self, name: str) -> str:
@@ -88,6 +106,13 @@ class Restorers:
         found = str(choose_dtype(name, self.device)).removeprefix("torch.")
         return INT8 if whole and name == "auto" and found == "float32" else found
 
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """Within the block, nothing is compiled, and blocks compute as if they were not."""
+        if not self.compiles:
+            return nullcontext()  # what the other needs takes a second to import
+        stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+        return stance
+
     def _dtype(self, precision: str) -> torch.dtype:
         return torch.float32 if precision == INT8 else choose_dtype(precision, self.device)
 
@@ -99,8 +124,15 @@ class Restorers:
             offload: whether from now on only the part at work shall be in memory.
 
         Raises:
+            InputError: blocks shall be compiled that cannot be.
             ModelError: it is missing, damaged or of the wrong kind.
         """
+        if dtype == INT8 and self.compiles:
+            raise InputError(
+                "compile=True",
+                why="convolutions of 8-bit integers, as this model has them here, are not compiled",
+                fix="leave it out, or use --dtype float32",
+            )
         if dtype not in self._models:
             self._models.clear()
             fresh = load_upscaler(self.model_name, self.device, self._dtype(dtype))
@@ -108,6 +140,8 @@ class Restorers:
                 assert isinstance(fresh.autoencoder, TinyAutoencoder)
                 for part in (fresh.unet.spatial, fresh.autoencoder.decoder):
                     use_int8_convs_(part, largest_int8_weight())
+            if self.compiles:
+                compile_blocks_(fresh.unet)
             self._models[dtype] = fresh
         model = self._models[dtype]
         if offload and model.offload is None:
@@ -168,6 +202,7 @@ class Restorers:
         model = self.model(execution.dtype)
         noise = torch.rand(1, 3, METERED_SIDE, METERED_SIDE) * 2 - 1
         with (
+            self.uncompiled(),
             ActivationMeter(model.unet) as denoising,
             ActivationMeter(model.autoencoder) as decoding,
         ):

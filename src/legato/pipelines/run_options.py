@@ -27,6 +27,10 @@ class RunOptions:
     """Keep only the part of the upscaling model in memory that is at work, and read the other again
     when it is needed; chosen by itself where memory is short. Other models are in memory whole."""
 
+    compile: bool = False
+    """Compile the blocks of the upscaling model's U-Net by torch.compile: minutes before the first
+    frame, and before the first of every other size; meant for GPUs and full-size models."""
+
     restart: bool = False
     """Forget what an interrupted run of this output has finished, and begin anew."""
 
@@ -47,15 +51,14 @@ class RunOptions:
                 fix="use auto, float32, bfloat16 or float16; int8 is for small models that upscale",
             )
 
-    def require_no_offload(self) -> None:
-        """Refuse `offload` where no upscaling model is at work: others are in memory as a whole.
+    def require_any_model(self) -> None:
+        """Refuse, where no upscaling model is at work, what only these can do.
 
         Raises:
             InputError: it was chosen.
         """
-        if self.offload:
-            raise InputError(
-                "offload=True",
-                why="only upscaling models can be in memory part by part",
-                fix="leave it out",
-            )
+        for name, chosen in (("offload", self.offload), ("compile", self.compile)):
+            if chosen:
+                raise InputError(
+                    f"{name}=True", why="only upscaling models have it", fix="leave it out"
+                )
