@@ -12,7 +12,7 @@ SOURCE = ROOT / "src" / "legato"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     {"errors", "axes"},
-    {"device", "tensor_file", "torchvision_operators"},
+    {"options", "device", "tensor_file", "torchvision_operators"},
     {"video", "flow", "models"},
     {"diffusion"},
     {"pipelines"},

@@ -7,6 +7,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from legato.errors import DecodeError as DecodeError
+    from legato.errors import InputError as InputError
+    from legato.errors import Interrupted as Interrupted
+    from legato.errors import LegatoError as LegatoError
+    from legato.errors import ModelError as ModelError
+    from legato.errors import ResourceError as ResourceError
     from legato.evaluation.compare import CompareOptions as CompareOptions
     from legato.evaluation.compare import compare as compare
     from legato.evaluation.damage import DegradeOptions as DegradeOptions
@@ -34,10 +40,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "CodecOptions": "legato.video.codecs",
     "CompareOptions": "legato.evaluation.compare",
+    "DecodeError": "legato.errors",
     "DegradeOptions": "legato.evaluation.damage",
     "EvaluateOptions": "legato.evaluation.evaluate_options",
     "GenerateOptions": "legato.pipelines.generate_options",
+    "InputError": "legato.errors",
+    "Interrupted": "legato.errors",
+    "LegatoError": "legato.errors",
+    "ModelError": "legato.errors",
     "ReadOptions": "legato.video.read",
+    "ResourceError": "legato.errors",
     "RestoreOptions": "legato.pipelines.restore_options",
     "RunOptions": "legato.pipelines.run_options",
     "TranslateOptions": "legato.pipelines.translate_options",

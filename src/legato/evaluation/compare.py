@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from legato.errors import InputError
 from legato.evaluation.clips import Picture, shown
+from legato.options import require_types
 from legato.pipelines.limits import require_needed
 from legato.pipelines.output import require_replaceable
 from legato.video.atomic import write_whole
@@ -49,6 +50,7 @@ class CompareOptions:
     output: CodecOptions = field(default_factory=CodecOptions)
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("split", "row"):
             value = getattr(self, name)
             if not 0 <= value <= 1:

@@ -14,6 +14,7 @@ from legato.evaluation.clips import find_clips, shown
 from legato.evaluation.damage_record import DamageRecord
 from legato.evaluation.datasets import SEVERITIES, seed_of
 from legato.evaluation.datasets import degrade as damaged
+from legato.options import require_types
 from legato.pipelines.lock import Lock
 from legato.pipelines.output import require_no_loop, require_target
 from legato.video.atomic import making_folder
@@ -41,6 +42,7 @@ class DegradeOptions:
     """Added to the seed that each clip's name gives; 0 is the damage of the project's figures."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.seed < 0:
             raise InputError(f"seed={self.seed}", why="too small", fix="use 0 or more")
 

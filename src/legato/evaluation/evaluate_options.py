@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legato.errors import InputError
+from legato.options import require_types
 
 NAME = "evaluation"
 JUDGES = ("musiq", "clipiqa")
@@ -65,6 +66,7 @@ class EvaluateOptions:
     """Clips that the page shows in pictures; the tables hold all of them."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         judge_names(self.iqa)
         if self.source_prompt and not self.prompt:
             raise InputError(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from legato.errors import InputError
+from legato.options import require_types
 from legato.pipelines.limits import require_needed, within
 from legato.video.codecs import CodecOptions
 
@@ -150,6 +151,7 @@ class GenerateOptions:
     """How strongly they act; 1 is as trained."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.frames is not None and self.seconds is not None:
             raise InputError(
                 f"frames={self.frames} and seconds={self.seconds:g}",

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from legato.errors import InputError
+from legato.options import require_types
 
 SHORT_SIDE_PX, MULTIPLE_PX = 512, 64
 BLUR_PX = 9
@@ -38,6 +39,7 @@ class KeyframeOptions:
     """Frames at most; kept where it is twice the least interval or more."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not 1 <= self.min_interval <= self.max_interval:
             raise InputError(
                 f"key frames {self.min_interval} to {self.max_interval} frames apart",

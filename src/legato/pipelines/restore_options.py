@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from legato.errors import InputError
+from legato.options import require_types
 from legato.pipelines.consistency import (
     FOLLOWERS,
     FUSION_REACH,
@@ -94,6 +95,7 @@ class RestoreOptions:
     propagates along RAFT, which --raft gives; without, estimates are carried along DIS."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         within("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
         within("noise_level", self.noise_level, 0, 999)
         within("guidance_scale", self.guidance_scale, 0.0, 100.0)

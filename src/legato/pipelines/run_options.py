@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from legato.errors import InputError
+from legato.options import require_types
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "xla", "mtia")
@@ -38,6 +39,7 @@ class RunOptions:
     """Where to write the report. Default: beside the output, as NAME.legato.json."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if not re.fullmatch(rf"auto|({'|'.join(DEVICES)})(:\d+)?", self.device):
             raise InputError(
                 f"device={self.device!r}",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from legato.errors import InputError
+from legato.options import require_types
 from legato.pipelines.timecode import parse_time
 
 
@@ -22,6 +23,7 @@ class TimeRange:
     """Stop before this time after the first frame: seconds or h:mm:ss."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         start, end = self.start_seconds or Fraction(0), self.end_seconds
         if end is not None and end <= start:
             raise InputError(
@@ -33,9 +35,9 @@ class TimeRange:
     @property
     def start_seconds(self) -> Fraction | None:
         """Seconds after the first frame where the range begins."""
-        return None if self.start is None else parse_time(str(self.start))
+        return None if self.start is None else parse_time(self.start)
 
     @property
     def end_seconds(self) -> Fraction | None:
         """Seconds after the first frame before which the range ends."""
-        return None if self.end is None else parse_time(str(self.end))
+        return None if self.end is None else parse_time(self.end)

@@ -49,6 +49,7 @@ class UpscaleOptions(TimeRange):
     the words that it knows."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scale is not None and self.height is not None:
             raise InputError(
                 f"scale={self.scale:g} and height={self.height}",
@@ -80,7 +81,6 @@ class UpscaleOptions(TimeRange):
         restore = self.restore
         if self.caption is None:  # else the prompts are not known yet
             require_leading(restore.guidance_scale, [restore.prompt], restore.negative_prompt)
-        super().__post_init__()
 
     def to_json(self) -> dict[str, Any]:
         """Return a flat dictionary, one entry per flag."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from legato.errors import InputError
+from legato.options import require_types
 from legato.video.hdr import encoder_parameters
 from legato.video.icc import can_hold
 from legato.video.images import DEEP_STILLS, OPAQUE_STILLS
@@ -30,6 +31,7 @@ class CodecOptions:
     """Constant rate factor: lower is better and larger. Unset: near-transparent for the codec."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if self.codec not in CODECS and self.codec != "auto":
             names = ", ".join(CODECS)
             raise InputError(f"codec={self.codec!r}", why="unknown", fix=f"use auto, {names}")

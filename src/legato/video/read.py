@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
-from legato.errors import DecodeError
+from legato.errors import DecodeError, counted
+from legato.options import require_types
 from legato.video.clock import LONGEST_SLIP, mend_times
 from legato.video.colour import EXACT, ColourConverter, to_depth
 from legato.video.decode import Picture, SeekError, decode_pictures, nominal_ticks
@@ -34,6 +35,9 @@ class ReadOptions:
     keep_interlaced: bool = False
     """Take interlaced frames as they are, both fields woven into one picture. Default: they are
     deinterlaced."""
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
     def deinterlaces(self, facts: VideoFacts) -> bool:
         """Tell whether these frames are deinterlaced when read."""
@@ -102,7 +106,9 @@ class ReadReport:
         found = [f"{n} of {self.num_frames} frames {what}" for n, what in counts if n]
         missing = self.missing_at_end(facts)
         if missing:
-            found.append(f"the file ends early: about {missing} frames are missing at its end")
+            found.append(
+                f"the file ends early: about {counted(missing, 'frame')} missing at its end"
+            )
         return found
 
     def count(self, reading: _Reading) -> None:
@@ -117,15 +123,15 @@ class ReadReport:
 
     def missing_at_end(self, facts: VideoFacts) -> int:
         """Estimate how many frames a truncated file lacks; 0 where nothing tells of a loss."""
-        promised, counted = facts.promised_seconds, facts.num_frames_estimate
+        promised, estimate = facts.promised_seconds, facts.num_frames_estimate
         if not self.is_complete or promised is None:
             return 0
         lacking = promised - self.seconds
         if lacking <= max(self.longest_gap, 1 / facts.frame_rate):  # a last frame shown for long
             return 0
-        if counted is None:
+        if estimate is None:
             return round(lacking * facts.frame_rate)
-        return max(0, counted - self.num_frames)
+        return max(0, estimate - self.num_frames)
 
 
 def read_frames(
@@ -180,7 +186,7 @@ def read_frames(
     report.is_complete = start_pts is None
     missing = report.missing_at_end(facts)
     if options.strict and missing:
-        raise _lost(path, f"about {missing} frames are missing at its end")
+        raise _lost(path, f"about {counted(missing, 'frame')} missing at its end")
 
 
 def _lost(path: Path, what: str) -> DecodeError:
