@@ -148,6 +148,6 @@ def test_a_plan_counts_its_memory_and_its_weights_are_read_once(
     monkeypatch.setattr("legato.pipelines.restorers.bytes_of_pair", lambda rows, cols: 10**9)
     asked = options(consistency="propagation", raft=chosen)
     assert plan(source, None, asked, run=RUN).memory_bytes > without + 5 * 10**8
-    restorers = Restorers.of(asked, torch.device("cpu"))
+    restorers = Restorers.of(asked, RUN)
     how = Execution(tile=None, window=2, segment=4, dtype="float32")
     assert restorers(how)._estimator is restorers(how)._estimator

@@ -15,7 +15,7 @@ from legato.video.images import read_profile
 from legato.video.probe import VideoFacts, probe
 from legato.video.read import read_times
 from legato.video.stretches import packets_in_step
-from legato.video.tracks import NO_ROTATION, counts_samples, plan_tracks
+from legato.video.tracks import NO_ROTATION, counts_samples, plan_tracks, timecode_loss
 
 MAX_LISTED = 3
 UNTIMED = ("images", "image")
@@ -65,9 +65,10 @@ def verify(
     source, target = Path(source), Path(target)
     facts, made = probe(source), probe(target)
     is_range = start is not None or end is not None
+    all_times = list(read_times(source, facts=facts))
     times = [
         t
-        for t in read_times(source, facts=facts)
+        for t in all_times
         if not is_range or ((start is None or t >= start) and (end is None or t < end))
     ]
     target_times = list(read_times(target, facts=made))
@@ -79,6 +80,8 @@ def verify(
     if made.kind == "video":
         differences += _stream_differences(facts, made, target)
         differences += _tag_differences(facts, made, target)
+        before = all_times.index(times[0]) if times else 0
+        differences += _timecode_differences(facts, made, target, frames_before=before)
         moves = is_range or made.container == "avi"
         origin = times[0] if moves and times else Fraction(0)
         differences += _sound_differences(facts, made, (origin, end))
@@ -156,6 +159,15 @@ def _tag_differences(facts: VideoFacts, made: VideoFacts, target: Path) -> list[
     return found
 
 
+def _timecode_differences(
+    facts: VideoFacts, made: VideoFacts, target: Path, *, frames_before: int
+) -> list[str]:
+    if facts.timecode is None or timecode_loss(facts, target):
+        return []
+    expected, found = facts.timecode.later(frames_before), made.timecode
+    return [] if found == expected else [f"timecode: {expected} expected, {found} found"]
+
+
 def _picture_losses(facts: VideoFacts, made: VideoFacts, target: Path) -> list[str]:
     """Return what of each picture the target lacks, as its codec or container cannot hold it."""
     found = []
@@ -168,6 +180,7 @@ def _picture_losses(facts: VideoFacts, made: VideoFacts, target: Path) -> list[s
     kind = _still_kind(made)
     if facts.icc_profile is not None and not can_hold(facts.icc_profile, kind):
         found.append("colour profile: none in the output")
+    found += timecode_loss(facts, target)
     if facts.rotation_deg != made.rotation_deg and target.suffix.lower() in NO_ROTATION:
         found.append(f"turn by {facts.rotation_deg} degrees: {target.suffix} cannot hold it")
     return found

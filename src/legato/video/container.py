@@ -117,6 +117,17 @@ def is_chapter_track(stream: Stream) -> bool:
     return is_text and bool(stream.container.chapters())
 
 
+def timecode_text(container: InputContainer, stream: VideoStream) -> str:
+    """Return the timecode that a file states for its picture; empty: none."""
+    stated = container.metadata | stream.metadata
+    return {key.lower(): value for key, value in stated.items()}.get("timecode", "")
+
+
+def is_timecode_track(stream: Stream) -> bool:
+    """Tell whether a stream is only MP4's way to store a timecode, which is read apart."""
+    return stream.type == "data" and "timecode" in stream.metadata
+
+
 def holds_alpha(stream: VideoStream) -> bool:
     """Tell whether a WebM or Matroska stream keeps opacity beside its pictures."""
     tags = {key.lower(): value for key, value in stream.metadata.items()}

@@ -32,11 +32,14 @@ from legato.video.container import (
     holds_alpha,
     is_chapter_track,
     is_cover_art,
+    is_timecode_track,
     list_images,
     open_container,
+    timecode_text,
 )
 from legato.video.hdr import StaticHdr, static_hdr
 from legato.video.images import display_matrix, orient, profile_of
+from legato.video.smpte import Timecode
 
 STILLS_RATE = Fraction(25)  # stills carry no time; 25 per second as ffmpeg's image reader assumes
 FrameSource = Literal["video", "images", "image"]
@@ -111,6 +114,8 @@ class VideoFacts:
     """HDR10's static metadata, carried to codecs that can hold it."""
     icc_profile: bytes | None = None
     """Colour profile of an image, of a folder's first one; each is carried to its own output."""
+    timecode: Timecode | None = None
+    """Of the first frame; None: none is stated, or none that the frame rate can have."""
     notices: tuple[str, ...] = ()
     """What a user should know: assumptions made and streams left aside."""
 
@@ -202,6 +207,7 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
     if field_order == "progressive" and flags_fields:
         field_order = "top"  # the frames' own flags decide when they are deinterlaced
     rate = _frame_rate(stream)
+    timecode = Timecode.parse(timecode_text(container, stream), rate)
     matrix = display_matrix(first)
     shown = orient(np.empty((first.height, first.width, 0)), matrix if is_image else None)
     facts = VideoFacts(
@@ -225,12 +231,17 @@ def _probe_container(path: Path, container: InputContainer) -> VideoFacts:
         flags_fields=flags_fields,
         colour=tags_of(first, declared),
         stream_index=stream.index,
-        streams=tuple(stream_facts(s) for s in container.streams if not is_chapter_track(s)),
+        streams=tuple(
+            stream_facts(s)
+            for s in container.streams
+            if not is_chapter_track(s) and not (timecode and is_timecode_track(s))
+        ),
         container=container.format.name,
         codec=codec_name(stream),
         pixel_format=first.format.name,
         hdr=static_hdr(first),
         icc_profile=profile_of(path, first) if is_image else None,
+        timecode=None if is_image else timecode,
     )
     return replace(facts, notices=tuple(_notices(facts)))
 

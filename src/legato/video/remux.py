@@ -24,10 +24,11 @@ from legato.video.container import holds_alpha, open_container
 from legato.video.decode import nominal_ticks
 from legato.video.matroska_aspect import set_sample_aspect
 from legato.video.probe import VideoFacts
+from legato.video.read import read_times
 from legato.video.segments import first_pts, segment_packets
 from legato.video.stretches import move, packets_in_step
 from legato.video.tags import MP4_TAGS, TECHNICAL_TAGS, kept_tags, track_tags
-from legato.video.tracks import NO_ROTATION, Track, counts_samples, plan_tracks
+from legato.video.tracks import NO_ROTATION, Track, counts_samples, plan_tracks, timecode_loss
 from legato.video.transcode import MILLISECOND, AudioTranscoder, SubtitleTranscoder
 from legato.video.untimed_sound import UntimedCopy
 
@@ -161,10 +162,19 @@ class Joiner:
         if shown is not None:
             tags = track_tags(shown.metadata, self.suffix)
             stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
+        if facts.timecode is not None and not timecode_loss(facts, self.temporary):
+            stream.metadata["timecode"] = str(facts.timecode.later(self._frames_before()))
         if facts.has_alpha and holds_alpha(template):
             stream.metadata["alpha_mode"] = "1"
         stream.disposition = Disposition.default
         return stream
+
+    def _frames_before(self) -> int:
+        """Return about how many frames of the source lie before the kept range."""
+        if not self.cut.is_range:
+            return 0
+        first = next(read_times(self.facts.path, facts=self.facts))
+        return round((self.cut.origin - first) * self.facts.frame_rate)
 
     def _add_others(self, output: OutputContainer, original: InputContainer) -> dict[int, _Route]:
         routes: dict[int, _Route] = {}

@@ -10,7 +10,7 @@ from legato.video.atomic import put_in_place, remove, temporary_beside, writing
 from legato.video.probe import VideoFacts
 from legato.video.remux import Cut, Joiner
 from legato.video.stills import join_gif, join_stills
-from legato.video.tracks import Track, plan_tracks
+from legato.video.tracks import Track, plan_tracks, timecode_loss
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +73,7 @@ def join(
     cut = Cut.of(segments, target, facts, start, end)
     for track in plan_tracks(facts, target):
         report.add(track)
+    report.notices += timecode_loss(facts, target)
     try:
         with writing(target):
             if segments[0].is_dir():

@@ -43,6 +43,7 @@ TEXT_ENCODERS = {".mp4": "mov_text", ".m4v": "mov_text", ".mov": "mov_text"} | {
     ".mkv": "subrip",
     ".webm": "webvtt",
 }
+HOLD_TIMECODE = (".mp4", ".m4v", ".mov", ".mkv")
 SUFFIX_VIDEO: dict[str, tuple[str, ...]] = {  # further video streams and cover art
     ".mp4": ("h264", "hevc", "av1", "vp9", "mpeg4", "mjpeg", "png"),
     ".m4v": ("h264", "hevc", "mpeg4", "mjpeg", "png"),
@@ -73,6 +74,14 @@ class Track:
 def counts_samples(codec: str, suffix: str) -> bool:
     """Tell whether a container plays such sound without a break, whatever its packets' times."""
     return suffix in SOUND_WITHOUT_TIMES or (suffix == ".mov" and codec.startswith("pcm_"))
+
+
+def timecode_loss(facts: VideoFacts, target: Path) -> list[str]:
+    """Return what a file of this name lacks of the source's timecode, as a sentence or none."""
+    suffix = target.suffix.lower()
+    if facts.timecode is None or suffix in HOLD_TIMECODE:
+        return []
+    return [f"timecode {facts.timecode}: {suffix or 'a folder of images'} cannot hold it"]
 
 
 def plan_tracks(facts: VideoFacts, target: Path) -> list[Track]:
