@@ -78,5 +78,5 @@ def test_integers_are_not_compiled(monkeypatch):
 @pytest.mark.parametrize("name", ["offload", "compile"])
 def test_other_models_have_neither(name):
     with pytest.raises(InputError, match=f"{name}=True.*only upscaling models.*leave it out"):
-        RunOptions(**{name: True}).require_any_model()
-    RunOptions().require_any_model()
+        RunOptions(**{name: True}).refuse_upscaling()
+    RunOptions().refuse_upscaling()

@@ -33,6 +33,10 @@ class GenerateRun(SamplingRun):
     it is needed; chosen by itself where memory is short. The generating model is in memory
     whole."""
 
+    compile: bool = SamplingRun.compile
+    """Of --upsampler, compile the U-Net's blocks by torch.compile: minutes before its first frame;
+    meant for GPUs and full-size models. The generating model is not compiled."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCommand:

@@ -25,6 +25,9 @@ class TranslateRun(SamplingRun):
     offload: tyro.conf.Suppress[bool] = SamplingRun.offload
     """No flag: image models are in memory whole."""
 
+    compile: tyro.conf.Suppress[bool] = SamplingRun.compile
+    """No flag: what guides image models changes their blocks between steps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateCommand:

@@ -59,7 +59,7 @@ def prepare(
     require_size(final, target, size=made)
     require_memory(model, settings, device)
     if settings.upsampler is None:
-        run.require_any_model()
+        run.refuse_upscaling()
     if options.motion_lora is not None:
         add_lora_(model.unet.temporal, (), options.motion_lora, scale=options.motion_lora_scale)
     codec = LOSSLESS if settings.upsampler else final

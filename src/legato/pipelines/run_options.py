@@ -53,8 +53,8 @@ class RunOptions:
                 fix="use auto, float32, bfloat16 or float16; int8 is for small models that upscale",
             )
 
-    def require_any_model(self) -> None:
-        """Refuse, where no upscaling model is at work, what only these can do.
+    def refuse_upscaling(self) -> None:
+        """Refuse what only upscaling models have, where none is at work.
 
         Raises:
             InputError: it was chosen.

@@ -60,7 +60,7 @@ def examine(
     find_folder(options.model)
     prompts = [text for _, text in options.prompts()]
     require_leading(options.guidance_scale, prompts, options.negative_prompt)
-    run.require_any_model()
+    run.refuse_upscaling()
     refuse_folder_of_videos(source)
     require_raft(options.raft)
     facts = probe(source)
