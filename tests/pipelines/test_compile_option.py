@@ -75,6 +75,12 @@ def test_integers_are_not_compiled(monkeypatch):
         restorers.model("int8")
 
 
+def test_attention_between_frames_is_not_compiled(clip, options, compiled, tmp_path):
+    with pytest.raises(InputError, match=r"compile=True and consistency=fresco.*every step"):
+        upscale(clip(), tmp_path / "out.mkv", options(consistency="fresco"), run=COMPILED)
+    assert not (tmp_path / "out.mkv").exists()
+
+
 @pytest.mark.parametrize("name", ["offload", "compile"])
 def test_other_models_have_neither(name):
     with pytest.raises(InputError, match=f"{name}=True.*only upscaling models.*leave it out"):

@@ -144,7 +144,7 @@ def _untold(request: Request, found: Survey) -> list[str]:
         shots = counted(len(found.shots), "shot")
         untimed.append(f"captioning {shots} comes on top of the time")
     if request.run.compile:
-        untimed.append("timed without compiling, which comes first and then saves time")
+        untimed.append("timed without compiling, which comes on top")
     needed = bytes_on_disk(
         request.facts, request.codec, size=request.size, num_frames=found.num_frames
     )

@@ -165,7 +165,7 @@ class Restorers:
         return self._restorer(options, execution)
 
     def _restorer(self, options: RestoreOptions, execution: Execution) -> Restorer:
-        return Restorer(
+        restorer = Restorer(
             self.model(execution.dtype, offload=execution.offload),
             options,
             device=self.device,
@@ -173,6 +173,13 @@ class Restorers:
             estimator=self._flow(),
             batches_guidance=execution.batches_guidance,
         )
+        if self.compiles and sees_other_frames(restorer.settings.chosen):
+            raise InputError(
+                f"compile=True and consistency={options.consistency}",
+                why="attention between frames changes the blocks at every step",
+                fix="leave one of them out",
+            )
+        return restorer
 
     def _flow(self) -> FlowEstimator:
         """Return what estimates flow; its weights are read once."""

@@ -80,8 +80,8 @@ def verify(
     if made.kind == "video":
         differences += _stream_differences(facts, made, target)
         differences += _tag_differences(facts, made, target)
-        before = all_times.index(times[0]) if times else 0
-        differences += _timecode_differences(facts, made, target, frames_before=before)
+        later = times[0] - all_times[0] if times else Fraction(0)
+        differences += _timecode_differences(facts, made, target, later=later)
         moves = is_range or made.container == "avi"
         origin = times[0] if moves and times else Fraction(0)
         differences += _sound_differences(facts, made, (origin, end))
@@ -160,11 +160,12 @@ def _tag_differences(facts: VideoFacts, made: VideoFacts, target: Path) -> list[
 
 
 def _timecode_differences(
-    facts: VideoFacts, made: VideoFacts, target: Path, *, frames_before: int
+    facts: VideoFacts, made: VideoFacts, target: Path, *, later: Fraction
 ) -> list[str]:
+    """Compare with that of the source's first frame, so many seconds later."""
     if facts.timecode is None or timecode_loss(facts, target):
         return []
-    expected, found = facts.timecode.later(frames_before), made.timecode
+    expected, found = facts.timecode.later(round(later * facts.frame_rate)), made.timecode
     return [] if found == expected else [f"timecode: {expected} expected, {found} found"]
 
 
