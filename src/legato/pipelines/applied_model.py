@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from legato.diffusion.spans import Tile
+from legato.errors import InputError
 from legato.models.micro_conditioning import ClipConditions
 from legato.pipelines.approximation import Approximation
 from legato.pipelines.decode import Decoder
-from legato.pipelines.restore_options import Settings
+from legato.pipelines.restore_options import RestoreOptions, Settings
 from legato.pipelines.upscaler import DecoderStream, Upscaler
 
 REFERENCE_CHUNK = 3
@@ -36,6 +37,29 @@ class AppliedModel:
 
     approximation: Approximation | None
     """Where decoding is approximate: measured on the first frames."""
+
+    @classmethod
+    def of(
+        cls, model: Upscaler, options: RestoreOptions, settings: Settings, *, dtype: torch.dtype
+    ) -> "AppliedModel":
+        """Return a model as options use it.
+
+        Raises:
+            InputError: its decoder shall be approximate and cannot be.
+        """
+        if options.approximate and not model.approximates:
+            raise InputError(
+                "approximate=True",
+                why="this model's decoder has no attention over all places that means could serve",
+                fix="leave it out",
+            )
+        return cls(
+            model=model,
+            settings=settings,
+            dtype=dtype,
+            as_reference=options.compat == "reference",
+            approximation=Approximation() if options.approximate else None,
+        )
 
     def predict(
         self,

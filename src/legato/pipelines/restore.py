@@ -24,7 +24,6 @@ from legato.diffusion.spans import Span, Tile
 from legato.errors import InputError
 from legato.flow.estimate import FlowEstimator
 from legato.pipelines.applied_model import AppliedModel
-from legato.pipelines.approximation import Approximation
 from legato.pipelines.carried import Carried
 from legato.pipelines.decode import (
     BrokenOutputError,
@@ -139,7 +138,7 @@ class Restorer:
             bounds_chroma=options.color != "none" and not self._as_reference,
             fuses=self.settings.fuses,
         )
-        self._applied = self._applied_model()
+        self._applied = AppliedModel.of(model, options, self.settings, dtype=dtype)
         self.approximation = self._applied.approximation
         self._first = self._first_latents()
         self._guidance = self._guidance_of(model)
@@ -323,23 +322,6 @@ class Restorer:
             self._options.consistency or "", idle, strength=self._options.strength, **steps
         )
         return [f"{name} acts {at_no_step(**steps)}" for name in idle]
-
-    def _applied_model(self) -> AppliedModel:
-        """Return the networks as they are used; refuse an approximate decoder where none is."""
-        approximate = self._options.approximate
-        if approximate and not self._model.approximates:
-            raise InputError(
-                "approximate=True",
-                why="this model's decoder has no attention over all places that means could serve",
-                fix="leave it out",
-            )
-        return AppliedModel(
-            model=self._model,
-            settings=self.settings,
-            dtype=self._dtype,
-            as_reference=self._as_reference,
-            approximation=Approximation() if approximate else None,
-        )
 
     def _first_latents(self) -> FirstLatents:
         return FirstLatents(
