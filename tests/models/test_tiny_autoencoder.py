@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from legato.models.tiny_autoencoder import TinyAutoencoder, TinyAutoencoderConfig, bicubic
+from legato.models.tiny_autoencoder import (
+    Beside,
+    TemporalResidual,
+    TinyAutoencoder,
+    TinyAutoencoderConfig,
+    bicubic,
+)
 
 CONFIG = TinyAutoencoderConfig(
     width=32, num_blocks=3, num_temporal=2, encoder_width=32, encoder_blocks=1
@@ -55,7 +61,32 @@ def test_the_temporal_convolution_equals_a_conv3d():
         padding=(1, 0, 0),
     )
     expected = x + expected.transpose(1, 2).reshape(6, 32, 5, 4)
-    torch.testing.assert_close(layer(x, 3), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(layer(x, 3, None), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_temporal_convolutions_follow_the_motion():
+    """A clip that slides gives what the clip at rest gives, slid, where neighbours show it too."""
+    layer = TemporalResidual(8)
+    torch.nn.init.normal_(layer.conv.weight)
+    still = clip(1, 8, 9, 20).expand(3, -1, -1, -1)
+    slid = torch.stack([still[0, :, :, 2 * t : 2 * t + 12] for t in range(3)])
+    motion = torch.zeros(3, 6, 9, 12)
+    motion[:, 0], motion[:, 3] = 2, -2
+    motion[:, [2, 5]] = 1
+    found = layer(slid, 3, Beside.of(motion))
+    expected = layer(still, 3, None)
+    torch.testing.assert_close(found[1, ..., 2:-2], expected[1, ..., 4:12], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(layer(slid, 3, None)[1, ..., 2:-2], expected[1, ..., 4:12], atol=0.1)
+
+
+def test_untrusted_motion_brings_nothing():
+    layer = TemporalResidual(8)
+    torch.nn.init.normal_(layer.conv.weight)
+    x = clip(3, 8, 5, 6)
+    alone = torch.cat([layer(frame, 1, None) for frame in x.split(1)])
+    motion = clip(3, 6, 5, 6, seed=1)
+    motion[:, [2, 5]] = 0
+    torch.testing.assert_close(layer(x, 3, Beside.of(motion)), alone)
 
 
 def test_config_round_trip():

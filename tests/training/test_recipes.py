@@ -241,6 +241,7 @@ def test_later_steps_begin_from_the_own_result_where_they_are_told_to(own_share)
     batch = {
         "frames": pictures,
         "low_res": pictures[..., ::4, ::4],
+        "motion": torch.zeros(1, 1, 6, 16, 16),
         "words": torch.zeros(1, 8).long(),
     }
 

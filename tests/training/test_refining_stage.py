@@ -27,6 +27,7 @@ def batch():
     return {
         "frames": pictures,
         "low_res": pictures[..., ::4, ::4],
+        "motion": torch.zeros(1, 2, 6, 16, 16),
         "words": torch.zeros(1, 8).long(),
         "flow": torch.zeros(1, 1, 2, 64, 64),
         "visible": torch.ones(1, 1, 1, 64, 64),

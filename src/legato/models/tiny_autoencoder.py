@@ -7,7 +7,7 @@ Everything but two pixel-shuffles runs at the low resolution: that is what a CPU
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from legato.models.places import Places
 from legato.models.temporal_conv import add_, silu_
 
 FACTOR = 4
@@ -60,11 +61,22 @@ class ResidualBlock(nn.Module):
         return add_(self.conv2(silu_(self.conv1(F.silu(x)))), x)
 
 
-class TemporalResidual(nn.Module):
-    """x plus a (3, 1, 1) convolution over frames that starts at zero.
+class Beside(NamedTuple):
+    """Where the frames before and after show what a frame shows."""
 
-    Written as a (3, 1) image convolution over `T x (h w)`: with channels-last memory that is a
-    view of the frames, and two-dimensional convolutions are the ones that CPUs run fast.
+    before: Places
+    after: Places
+
+    @classmethod
+    def of(cls, motion: Float[Tensor, "N 6 h w"]) -> "Beside":
+        """Return the places to which `flow.neighbours.neighbour_motion` leads."""
+        return cls(Places.of(motion[:, :3]), Places.of(motion[:, 3:]))
+
+
+class TemporalResidual(nn.Module):
+    """x plus a (3, 1, 1) convolution over frames, along their motion, that starts at zero.
+
+    Computed as products of matrices of pixels, which are views where memory is channels-last.
     """
 
     def __init__(self, width: int) -> None:
@@ -73,34 +85,62 @@ class TemporalResidual(nn.Module):
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(cast(Tensor, self.conv.bias))
 
-    def forward(self, x: Float[Tensor, "N C h w"], num_frames: int) -> Float[Tensor, "N C h w"]:
-        """Return x plus the residual; N counts whole clips of `num_frames`."""
-        rows = x.shape[-2]
-        clip = rearrange(F.silu(x), "(b t) c h w -> b c t (h w)", t=num_frames)
-        moved: Tensor = rearrange(self.conv(clip), "b c t (h w) -> (b t) c h w", h=rows)
-        return x + moved
+    def forward(
+        self, x: Float[Tensor, "N C h w"], num_frames: int, beside: Beside | None
+    ) -> Float[Tensor, "N C h w"]:
+        """Return x plus the residual.
+
+        Args:
+            x: whole clips of `num_frames`.
+            num_frames: of each clip.
+            beside: where the frames before and after show what each shows; None: in the same place.
+        """
+        count, _, rows, cols = x.shape
+        active = pixels_of(F.silu(x))
+        clips = active.view(count // num_frames, num_frames, rows * cols, -1)
+        before = F.pad(clips[:, :-1], (0, 0, 0, 0, 1, 0)).flatten(0, 2)
+        after = F.pad(clips[:, 1:], (0, 0, 0, 0, 0, 1)).flatten(0, 2)
+        if beside is not None:
+            before, after = beside.before.fetch(before), beside.after.fetch(after)
+        moved = cast(Tensor, self.conv.bias)
+        for tap, pixels in zip(self._taps, (before, active, after), strict=True):
+            moved = torch.addmm(moved, pixels, tap)
+        return x + rearrange(moved, "(n h w) c -> n c h w", n=count, h=rows)
 
     def one(
-        self, x: Float[Tensor, "1 C h w"], active: Sequence[Float[Tensor, "P C"] | None]
+        self,
+        x: Float[Tensor, "1 C h w"],
+        active: Sequence[Float[Tensor, "P C"] | None],
+        beside: Beside,
     ) -> Float[Tensor, "1 C h w"]:
         """Add the residual to one frame, in place, and return it; without gradients.
-
-        Products of matrices, which need no copy of the three frames in a row.
 
         Args:
             x: the frame, channels-last.
             active: SiLU of the frame before, of this one and of the next, by `pixels_of`; None:
                 the clip does not reach there.
+            beside: where those before and after show what this one shows.
         """
+        before, own, after = active
+        found = (
+            None if before is None else beside.before.fetch(before),
+            own,
+            None if after is None else beside.after.fetch(after),
+        )
         out = pixels_of(x).add_(cast(Tensor, self.conv.bias))
-        for tap, pixels in zip(self.conv.weight[..., 0].unbind(dim=2), active, strict=True):
+        for tap, pixels in zip(self._taps, found, strict=True):
             if pixels is not None:
-                out.addmm_(pixels, tap.t())
+                out.addmm_(pixels, tap)
         return x
 
+    @property
+    def _taps(self) -> Sequence[Float[Tensor, "C C"]]:
+        """Of the frame before, of this one and of the next, from channels to channels."""
+        return [tap.t() for tap in self.conv.weight[..., 0].unbind(dim=2)]
 
-def pixels_of(x: Float[Tensor, "1 C h w"]) -> Float[Tensor, "P C"]:
-    """Return the pixels of a frame as rows: a view where its memory is channels-last."""
+
+def pixels_of(x: Float[Tensor, "N C h w"]) -> Float[Tensor, "P C"]:
+    """Return the pixels of frames as rows: a view where their memory is channels-last."""
     return rearrange(x, "n c h w -> (n h w) c")
 
 
@@ -164,6 +204,7 @@ class ConditionalTinyDecoder(nn.Module):
         low_res: Float[Tensor, "N 3 h w"],
         *,
         num_frames: int | None,
+        motion: Float[Tensor, "N 6 h w"] | None = None,
         conditional: bool = True,
     ) -> Float[Tensor, "N 3 H W"]:
         """Return pixels.
@@ -172,14 +213,17 @@ class ConditionalTinyDecoder(nn.Module):
             latents: scaled.
             low_res: the clean small frames.
             num_frames: frames per clip; None switches the temporal convolutions off.
+            motion: to the frames before and after, by `flow.neighbours.neighbour_motion`; None:
+                nothing moves.
             conditional: False leaves only the bicubic skip of the small frames, so that in training
                 the latents have to carry the picture.
         """
         x = self.fuse(latents, low_res) if conditional else self.conv_in(latents)
+        beside = None if motion is None else Beside.of(motion)
         for block, temporal in zip_longest(self.blocks, self.temporal):
             x = block(x)
             if temporal is not None and num_frames is not None:
-                x = temporal(x, num_frames)
+                x = temporal(x, num_frames, beside)
         return self.enlarge(x, low_res)
 
     def fuse(
@@ -261,15 +305,25 @@ class TinyAutoencoder(nn.Module):
         latents: Float[Tensor, "B T C h w"],
         low_res: Float[Tensor, "B T 3 h w"],
         *,
+        motion: Float[Tensor, "B T 6 h w"] | None = None,
         temporal: bool = True,
         conditional: bool = True,
     ) -> Float[Tensor, "B T 3 H W"]:
-        """Return frames, about [-1, 1], float32, of scaled latents and the clean small clip."""
+        """Return frames, about [-1, 1], float32, of scaled latents and the clean small clip.
+
+        Args:
+            latents: as the U-Net predicts them.
+            low_res: the frames that they belong to, in [-1, 1].
+            motion: of each frame to the ones before and after; None: nothing moves.
+            temporal: False decodes every frame on its own.
+            conditional: whether the decoder sees more of `low_res` than the bicubic skip.
+        """
         batch, num_frames = latents.shape[:2]
         frames = self.decoder(
             rearrange(latents, "b t c h w -> (b t) c h w"),
             rearrange(low_res, "b t c h w -> (b t) c h w"),
             num_frames=num_frames if temporal else None,
+            motion=None if motion is None else motion.flatten(0, 1),
             conditional=conditional,
         )
         clip: Tensor = rearrange(frames, "(b t) c h w -> b t c h w", b=batch)

@@ -5,6 +5,8 @@ piece; after all of them the output lags as many frames behind the input. Before
 after the last one it sees zeros, as on a whole clip.
 """
 
+from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,16 +14,33 @@ from torch.nn import functional as F
 
 from legato.models.tiny_autoencoder import (
     FACTOR,
+    Beside,
     ConditionalTinyDecoder,
     TemporalResidual,
     TinyAutoencoderConfig,
     pixels_of,
 )
 
+PLACES = 2 * 8
+"""Numbers per latent cell that say where the frames beside a frame show what it shows."""
+
+
+@dataclass
+class _Held:
+    """What a temporal convolution keeps from one piece to the next."""
+
+    seen: list[Tensor | None] = field(default_factory=lambda: [None])
+    """SiLU of the last two frames; at first, what lies before the clip."""
+    waiting: list[Tensor] = field(default_factory=list)
+    """Frames that wait for the next one."""
+    position: int = 0
+    """Number of the first of those."""
+
 
 def held_values(config: TinyAutoencoderConfig) -> int:
     """Return the numbers that a stream keeps for every latent cell of a frame."""
-    return config.num_temporal * (2 + 1) * config.width  # two frames seen, and one that waits
+    features = config.num_temporal * (2 + 1) * config.width  # two frames seen, and one that waits
+    return features + config.num_temporal * PLACES
 
 
 class TinyDecoderStream:
@@ -35,8 +54,9 @@ class TinyDecoderStream:
     def __init__(self, decoder: ConditionalTinyDecoder, wanted: range) -> None:
         self._decoder, self._wanted = decoder, wanted
         self._position = 0  # of the next frame behind the temporal convolutions
-        # by block: SiLU of the last two frames, and the frames that wait for the next one
-        self._held: dict[int, tuple[list[Tensor | None], list[Tensor]]] = {}
+        self._held = [_Held() for _ in decoder.temporal]
+        self._beside: dict[int, Beside] = {}
+        self._arrived = 0
         self._low_res: Tensor | None = None
 
     @torch.no_grad()
@@ -44,6 +64,7 @@ class TinyDecoderStream:
         self,
         latents: Float[Tensor, "T C h w"],
         low_res: Float[Tensor, "T 3 h w"],
+        motion: Float[Tensor, "T 6 h w"],
         *,
         is_last: bool,
     ) -> Float[Tensor, "t 3 H W"]:
@@ -52,20 +73,26 @@ class TinyDecoderStream:
         Args:
             latents: the next frames' (at least one).
             low_res: the clean small frames that they belong to.
+            motion: of each to the frames before and after, `flow.neighbours.neighbour_motion`.
             is_last: whether the clip ends here.
         """
         decoder = self._decoder
         x = decoder.fuse(latents, low_res)
-        for index, (block, temporal) in enumerate(
-            zip(decoder.blocks, decoder.temporal, strict=False)
+        for frame in torch.split(motion, 1):
+            self._beside[self._arrived] = Beside.of(frame)
+            self._arrived += 1
+        for held, block, temporal in zip(
+            self._held, decoder.blocks, decoder.temporal, strict=False
         ):
             if x.shape[0] == 0:  # never with the last piece
                 break
             assert isinstance(temporal, TemporalResidual)
-            x = self._advance(index, temporal, block(x), is_last=is_last)
+            x = self._advance(held, temporal, block(x), is_last=is_last)
         waiting = low_res if self._low_res is None else torch.cat((self._low_res, low_res))
         start, stop = self._position, self._position + x.shape[0]
         self._low_res, self._position = waiting[x.shape[0] :], stop
+        for number in range(start, stop):
+            del self._beside[number]
         own = range(max(self._wanted.start, start), min(self._wanted.stop, stop))
         few = latents.shape[0]  # with the last piece more frames come out than went in
         pieces = [
@@ -87,14 +114,15 @@ class TinyDecoderStream:
         return self._decoder.enlarge(x, low_res)
 
     def _advance(
-        self, index: int, temporal: TemporalResidual, x: Float[Tensor, "T C h w"], *, is_last: bool
+        self, held: _Held, temporal: TemporalResidual, x: Float[Tensor, "T C h w"], *, is_last: bool
     ) -> Float[Tensor, "t C h w"]:
-        frames = [x[k : k + 1] for k in range(x.shape[0])]
+        frames = list(torch.split(x, 1))
         beyond: list[Tensor | None] = [None]
-        seen, waiting = self._held.get(index, (beyond, []))
-        seen = [*seen, *(pixels_of(F.silu(frame)) for frame in frames), *(beyond * is_last)]
-        waiting = [*waiting, *frames]
-        ready = len(seen) - 2
-        self._held[index] = seen[-2:], waiting[ready:]
-        done = [temporal.one(waiting[k], seen[k : k + 3]) for k in range(ready)]
+        seen = [*held.seen, *(pixels_of(F.silu(frame)) for frame in frames), *(beyond * is_last)]
+        waiting = [*held.waiting, *frames]
+        ready, first = len(seen) - 2, held.position
+        held.seen, held.waiting, held.position = seen[-2:], waiting[ready:], first + ready
+        done = [
+            temporal.one(waiting[k], seen[k : k + 3], self._beside[first + k]) for k in range(ready)
+        ]
         return torch.cat(done) if ready > 1 else done[0] if done else x[:0]

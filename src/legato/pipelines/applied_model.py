@@ -113,7 +113,7 @@ class AppliedModel:
         stream, dtype = self.model.open_stream(wanted), self.dtype
         assert stream is not None
 
-        def decode(latents: Tensor, low_res: Tensor, *, is_last: bool) -> Tensor:
-            return stream(latents.to(dtype), low_res.to(dtype), is_last=is_last)
+        def decode(latents: Tensor, low_res: Tensor, motion: Tensor, *, is_last: bool) -> Tensor:
+            return stream(latents.to(dtype), low_res.to(dtype), motion, is_last=is_last)
 
         return decode

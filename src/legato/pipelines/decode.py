@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 from legato.diffusion.spans import Tile, merge_tiles
 from legato.errors import ResourceError
 from legato.flow.fusion import TemporalFusion
+from legato.flow.neighbours import neighbour_motion
 from legato.pipelines.colour_fix import ColourFix, bound_chroma, fix_colours
 from legato.pipelines.consistency import FUSION_REACH
 from legato.pipelines.fidelity import back_project, trust_clean
@@ -154,9 +155,13 @@ class Decoder:
         wanted = range(*(frame - pieces[0][0] for frame in emitted))
         streams = {tile: self.open_stream(wanted) for tile in self.tiles}
         position = emitted[0]
+        motions = neighbour_motion(low_res[0, pieces[0][0] : pieces[-1][1]])
         for start, stop in pieces:
+            motion = torch.stack(list(islice(motions, stop - start))).to(low_res.device)
 
-            def compute(tile: Tile, own: slice = slice(start, stop)) -> Tensor:
+            def compute(
+                tile: Tile, own: slice = slice(start, stop), motion: Tensor = motion
+            ) -> Tensor:
                 cells = (
                     slice(tile.rows.start, tile.rows.stop),
                     slice(tile.cols.start, tile.cols.stop),
@@ -164,6 +169,7 @@ class Decoder:
                 return streams[tile](
                     latents[0, own][..., *cells],
                     low_res[0, own][..., *cells],
+                    motion[..., *cells],
                     is_last=own.stop == pieces[-1][1],
                 )
 

@@ -33,6 +33,7 @@ class DecoderStream(Protocol):
         self,
         latents: Float[Tensor, "T C h w"],
         low_res: Float[Tensor, "T 3 h w"],
+        motion: Float[Tensor, "T 6 h w"],
         *,
         is_last: bool,
     ) -> Float[Tensor, "t 3 H W"]:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from legato.errors import LegatoError
 from legato.flow.dis import DisFlow
+from legato.flow.neighbours import neighbour_motion
 from legato.flow.occlusion import consistency
 from legato.models.text import WordEncoder
 from legato.training.data import PackedClips, random_view
@@ -80,7 +81,11 @@ class Samples(Dataset[Batch]):
 def sample(
     packed: PackedClips, words: WordEncoder, clips: list[int], number: int, options: BatchOptions
 ) -> Batch:
-    """Return sample `number`: `frames` T 3 H W and `low_res` T 3 h w as uint8, `words`, `flow`."""
+    """Return sample `number`: `frames` T 3 H W and `low_res` T 3 h w as uint8, `words`, `motion`.
+
+    `motion` T 6 h w is what the decoder follows, of the small clip (`flow.neighbours`). With
+    `options.flow` there is that of the clean clip too: `flow` and `visible`.
+    """
     rng = np.random.default_rng((options.seed, number))
     which = clips[int(rng.integers(len(clips)))]
     clip = random_view(packed, which, rng, frames=options.frames, size=options.size)
@@ -102,7 +107,8 @@ def sample(
         "low_res": channels_first(low_res),
         "words": words.tokens(named),
     }
-    return batch | motion(batch["frames"]) if options.flow else batch
+    batch["motion"] = torch.stack(list(neighbour_motion(unit_range(batch["low_res"]))))
+    return batch | clean_flow(batch["frames"]) if options.flow else batch
 
 
 def batches(
@@ -223,7 +229,7 @@ def unit_range(frames: Tensor) -> Tensor:
     return frames.float() / 127.5 - 1
 
 
-def motion(frames: UInt8[Tensor, "T 3 H W"]) -> Batch:
+def clean_flow(frames: UInt8[Tensor, "T 3 H W"]) -> Batch:
     """Return `flow` T-1 2 H W, forward, and where it can be trusted: `visible` T-1 1 H W."""
     forward, backward = DisFlow("ultrafast")(unit_range(frames))
     return {

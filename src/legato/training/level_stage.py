@@ -95,4 +95,4 @@ class LevelTask(EmbeddedTask):
         given = system.noised(low_res, levels, generator)
         noise = pure_noise(low_res, generator)
         x_0 = system.first_estimate(noise, given, levels, batch["words"])
-        return system.autoencoder.decode(x_0, low_res, temporal=True)
+        return system.autoencoder.decode(x_0, low_res, motion=batch["motion"])

@@ -95,7 +95,8 @@ class RefiningTask(EmbeddedTask):
         noise, told = self._start(batch, lowest, torch.Generator().manual_seed(0))
         first = self.module.first_estimate(noise, *told)
         x_0 = self._refined(first, noise, later, told)
-        return self.module.autoencoder.decode(x_0, unit_range(batch["low_res"]), temporal=True)
+        low_res = unit_range(batch["low_res"])
+        return self.module.autoencoder.decode(x_0, low_res, motion=batch["motion"])
 
     def _start(
         self, batch: Batch, weights: StageOptions, generator: torch.Generator
@@ -137,7 +138,7 @@ class RefiningTask(EmbeddedTask):
     ) -> tuple[Tensor, dict[str, float]]:
         """Return pixel, latent and warping loss of an estimate."""
         frames, low_res = unit_range(batch["frames"]), unit_range(batch["low_res"])
-        decoded = self.module.autoencoder.decode(x_0, low_res, temporal=True)
+        decoded = self.module.autoencoder.decode(x_0, low_res, motion=batch["motion"])
         loss, parts = self.pixel_loss(flat(decoded), flat(frames), generator)
         with torch.no_grad():
             latents = self.module.autoencoder.encode(frames).float()

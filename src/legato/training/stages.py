@@ -213,7 +213,10 @@ class UpscaleTask(EmbeddedTask):
             return loss, {"t": float(timestep), "latent": latent.item(), **NOT_MEASURED}
         conditional = torch.rand((), generator=generator).item() >= self.options.unconditional_share
         decoded = self.module.autoencoder.decode(
-            x_0, low_res, temporal=self.temporal, conditional=conditional
+            *(x_0, low_res),
+            motion=batch["motion"],
+            temporal=self.temporal,
+            conditional=conditional,
         )
         loss, parts = self.pixel_loss(flat(decoded), flat(frames), generator)
         loss = loss + latent
@@ -233,7 +236,9 @@ class UpscaleTask(EmbeddedTask):
         levels = torch.zeros(len(low_res), dtype=torch.long, device=low_res.device)
         given = self.module.noised(low_res, levels, generator)
         x_0 = self.module.first_estimate(noise, given, levels, batch["words"])
-        return self.module.autoencoder.decode(x_0, low_res, temporal=self.temporal)
+        return self.module.autoencoder.decode(
+            x_0, low_res, motion=batch["motion"], temporal=self.temporal
+        )
 
     def _timestep(self, kind: float, generator: torch.Generator) -> int:
         if self.stage == "decoder" or kind > 1 - self.options.first_step_share:

@@ -16,7 +16,7 @@ from legato.evaluation.lpips import PerceptualDistance, load_lpips
 from legato.models.load import load_upscaler
 from legato.models.upscaler import UpscalerModel
 from legato.pipelines.limits import all_above_zero, all_within, in_order, none_empty
-from legato.training.batches import motion
+from legato.training.batches import clean_flow
 from legato.training.export import export_upscaler
 from legato.training.run_record import begin_run, beginning
 from legato.training.shard_batches import ShardBatchOptions, ShardSamples, Share, numbered_batches
@@ -258,7 +258,7 @@ def _held_back(root: Path, options: ShardBatchOptions) -> list[Batch]:
     batches = []
     for number in range(min(8, len(shards))):
         one = samples[number]
-        tensors = {"frames": one["frames"], "low_res": one["low_res"]} | motion(one["frames"])
+        tensors = {"frames": one["frames"], "low_res": one["low_res"]} | clean_flow(one["frames"])
         batch: Batch = {key: value[None] for key, value in tensors.items()}
         batches.append(batch | {"caption": [one["caption"]], "number": torch.tensor([number])})
     return batches
