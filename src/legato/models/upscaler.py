@@ -97,6 +97,8 @@ class UpscalerModel:
     ) -> Float[Tensor, "B T 3 H W"]:
         """Return frames, about [-1, 1], of scaled latents.
 
+        The embedded model's decoder takes them as if nothing moved: `open_stream` follows motion.
+
         Args:
             latents: as the U-Net predicts them.
             low_res: the clean frames that they belong to, in [-1, 1].
